@@ -1,0 +1,38 @@
+package muster
+
+import "time"
+
+// PeerState is what gossip thinks of a peer.
+type PeerState string
+
+// The peer states.
+const (
+	PeerAlive      PeerState = "alive"
+	PeerFailed     PeerState = "failed"
+	PeerLeft       PeerState = "left"       // said goodbye for good
+	PeerRestarting PeerState = "restarting" // said it would be back
+)
+
+// Peer is an agent as gossip knows it: where it is, not what it is. Truth
+// about a node is in the registry only.
+type Peer struct {
+	ID         string // node ID, a UUID
+	Name       string // for people; at most 63 bytes
+	ClusterID  string // UUID of the cluster it belongs to; empty while it has none
+	Gossip     string // host:port of gossip
+	Raft       string // host:port of raft
+	HTTP       string // host:port of its HTTP server, for other agents
+	Stateless  bool   // has no raft state yet
+	Expect     int    // its --expect, 0 without
+	Generation uint64 // generation of its index
+	Documents  uint64 // living documents in its index
+	State      PeerState
+	Since      time.Time     // when State began, by this node's clock
+	RTT        time.Duration // of the last gossip probe; 0 if unknown
+}
+
+// PeerEvent says that a peer changed: it came, changed its facts, failed or left.
+type PeerEvent struct {
+	Peer Peer
+	At   time.Time
+}

@@ -1,0 +1,93 @@
+package muster
+
+import (
+	"path"
+	"slices"
+	"strings"
+)
+
+// The scopes a key can hold, besides run:<glob>. ScopeNode is for calls that
+// nodes sign and is never granted to a key; ScopePublic needs no key;
+// ScopeAny needs some key, whatever its scopes.
+const (
+	ScopeRead     = "read"
+	ScopeSearch   = "search"
+	ScopeIndex    = "index"
+	ScopeTx       = "tx"
+	ScopeRegistry = "registry"
+	ScopeAdmin    = "admin"
+	ScopeNode     = "node"
+	ScopePublic   = "public"
+	ScopeAny      = "any"
+	scopeRun      = "run:"
+)
+
+// ScopeRun is the scope that running an action needs.
+func ScopeRun(action string) string { return scopeRun + action }
+
+// Rights say who calls and what the caller may do. They travel with a call
+// from node to node and are checked again where the work is done.
+type Rights struct {
+	Principal string   `json:"principal"` // "key:<id>", "node:<id>" or "operator"
+	Scopes    []string `json:"scopes"`
+	NodeID    string   `json:"node_id,omitempty"`  // the node a key belongs to
+	MaxRisk   Risk     `json:"max_risk,omitempty"` // empty: no limit
+}
+
+// Operator reports whether the caller holds the cluster secret.
+func (r Rights) Operator() bool { return r.Principal == "operator" }
+
+// May reports whether a scope is granted. ScopeAdmin grants all but ScopeNode;
+// a granted run:<glob> covers what the glob matches (path.Match over the
+// action's name, in which there is no slash).
+func (r Rights) May(scope string) bool {
+	if scope == ScopePublic {
+		return true
+	}
+	if scope == ScopeNode {
+		return slices.Contains(r.Scopes, ScopeNode)
+	}
+	if scope == ScopeAny {
+		return r.Principal != ""
+	}
+	return slices.ContainsFunc(r.Scopes, func(have string) bool {
+		if have == scope || have == ScopeAdmin {
+			return true
+		}
+		glob, isRun := strings.CutPrefix(have, scopeRun)
+		action, wantsRun := strings.CutPrefix(scope, scopeRun)
+		if !isRun || !wantsRun {
+			return false
+		}
+		ok, err := path.Match(glob, action)
+		return ok && err == nil
+	})
+}
+
+// ValidScope reports whether a scope can be granted to a key.
+func ValidScope(scope string) bool {
+	switch scope {
+	case ScopeRead, ScopeSearch, ScopeIndex, ScopeTx, ScopeRegistry, ScopeAdmin:
+		return true
+	}
+	glob, isRun := strings.CutPrefix(scope, scopeRun)
+	_, err := path.Match(glob, "")
+	return isRun && glob != "" && err == nil
+}
+
+// Risk grades what an action can break.
+type Risk string
+
+// The risks, from none to worst.
+const (
+	RiskRead        Risk = "read"
+	RiskLow         Risk = "low"
+	RiskMedium      Risk = "medium"
+	RiskHigh        Risk = "high"
+	RiskDestructive Risk = "destructive"
+)
+
+// Level orders the risks from 1 (read) to 5 (destructive); 0 is no risk known.
+func (r Risk) Level() int {
+	return 1 + slices.Index([]Risk{RiskRead, RiskLow, RiskMedium, RiskHigh, RiskDestructive}, r)
+}
