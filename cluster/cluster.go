@@ -1,0 +1,214 @@
+// Package cluster is one raft member: its stores and transport, how it enters
+// a cluster, what it does while it leads, and how writes reach the master from
+// anywhere. It never speaks HTTP: what has to go to another node's HTTP server
+// goes through Wire.
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+
+	"muster"
+	"muster/fsm"
+)
+
+// Peers is what gossip knows.
+type Peers interface {
+	Peers() []muster.Peer
+	Peer(id string) (muster.Peer, bool)
+}
+
+// Wire reaches another agent's HTTP server.
+type Wire interface {
+	// Apply sends an encoded command to the master; the answer is an encoded fsm.Result.
+	Apply(ctx context.Context, to muster.Peer, by muster.Rights, command []byte) ([]byte, error)
+	// Join asks a node, which must be the master, to enter this one.
+	Join(ctx context.Context, to muster.Peer, j muster.Joining) (muster.Joined, error)
+	// ReadIndex asks the master for an index that covers all acknowledged writes.
+	ReadIndex(ctx context.Context, to muster.Peer) (uint64, error)
+}
+
+// Prober tells whether the agent at an HTTP address answers with a node ID.
+type Prober interface {
+	Holds(ctx context.Context, httpAddr, id string) bool
+}
+
+// Config says who this member is and where it lives.
+type Config struct {
+	Dir      string // data directory; raft's files go into raft/ below it
+	Bind     string // host:port of the raft listener
+	Self     muster.Joining
+	Voters   int  // wanted voters, if this node founds the cluster
+	Expect   int  // found with this many others; 0: not
+	Founding bool // no join address was given: found alone
+
+	ServerTLS *tls.Config
+	ClientTLS func(peerID string) *tls.Config
+	NewKey    func() (id, plain string, hash [32]byte)
+	NewID     func() string
+
+	Log     *slog.Logger
+	RaftLog hclog.Logger
+}
+
+// Cluster is this node's membership.
+type Cluster struct {
+	cfg   Config
+	reg   *fsm.Registry
+	peers Peers
+	wire  Wire
+	probe Prober
+	log   *slog.Logger
+
+	raft   *raft.Raft
+	trans  *contacts
+	stream *stream
+	store  *raftboltdb.BoltStore
+
+	shown   secrets
+	termed  atomic.Uint64 // the term this node opened as leader
+	entered chan struct{} // closed once this node is in the registry
+	fatal   chan error    // at most one: why the node cannot go on
+	cancel  context.CancelCauseFunc
+	wg      sync.WaitGroup
+}
+
+var errStopped = errors.New("cluster member stopped")
+
+// The raft timing: failover within about a second without any shortcut.
+const (
+	heartbeatTimeout = 500 * time.Millisecond
+	electionTimeout  = 500 * time.Millisecond
+	leaseTimeout     = 250 * time.Millisecond
+	boltOpenTimeout  = 2 * time.Second
+	snapshotsKept    = 2
+)
+
+// New makes a member; Start brings it up.
+func New(cfg Config, reg *fsm.Registry, peers Peers, wire Wire, probe Prober) *Cluster {
+	return &Cluster{
+		cfg: cfg, reg: reg, peers: peers, wire: wire, probe: probe, log: cfg.Log,
+		entered: make(chan struct{}), fatal: make(chan error, 1), cancel: func(error) {},
+	}
+}
+
+// Start opens the stores, starts raft and goes on entering the cluster in the
+// background. Gossip must be up.
+func (c *Cluster) Start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.close())
+		}
+	}()
+	dir := filepath.Join(c.cfg.Dir, "raft")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make %s: %w", dir, err)
+	}
+	c.store, err = raftboltdb.New(raftboltdb.Options{
+		Path:        filepath.Join(dir, "log.db"),
+		BoltOptions: &bbolt.Options{Timeout: boltOpenTimeout, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType},
+	})
+	if err != nil {
+		return fmt.Errorf("open log in %s: %w", dir, err)
+	}
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, c.cfg.RaftLog)
+	if err != nil {
+		return fmt.Errorf("open snapshots in %s: %w", dir, err)
+	}
+	c.stream, err = listen(c.cfg.Bind, c.cfg.Self.Raft, c.cfg.ServerTLS, c.cfg.ClientTLS)
+	if err != nil {
+		return err
+	}
+	c.trans = &contacts{seen: map[raft.ServerID]contact{}, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		ServerAddressProvider: targets{self: c.cfg.Self, peers: c.peers, reg: c.reg},
+		Stream:                c.stream, MaxPool: 3, Timeout: 2 * time.Second, Logger: c.cfg.RaftLog,
+	})}
+	cache, err := raft.NewLogCache(512, c.store)
+	if err != nil {
+		return fmt.Errorf("make log cache: %w", err)
+	}
+	stateful, err := raft.HasExistingState(cache, c.store, snapshots)
+	if err != nil {
+		return fmt.Errorf("read raft state in %s: %w", dir, err)
+	}
+	c.raft, err = raft.NewRaft(c.raftConfig(), fsm.Machine{Registry: c.reg}, cache, c.store, snapshots, c.trans)
+	if err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	loop, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	c.cancel = cancel
+	c.wg.Go(func() { c.watchLead(loop) })
+	c.wg.Go(func() { c.enter(loop, stateful) })
+	return nil
+}
+
+func (c *Cluster) raftConfig() *raft.Config {
+	cfg := raft.DefaultConfig()
+	cfg.LocalID = raft.ServerID(c.cfg.Self.ID)
+	cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = heartbeatTimeout, electionTimeout, leaseTimeout
+	cfg.ShutdownOnRemove = false
+	cfg.NoLegacyTelemetry = true
+	cfg.Logger = c.cfg.RaftLog
+	return cfg
+}
+
+// Stop hands leadership over, if this node has it, and shuts raft down.
+func (c *Cluster) Stop(context.Context) error {
+	if c.raft != nil && c.raft.State() == raft.Leader && c.othersVote() {
+		if err := c.raft.LeadershipTransfer().Error(); err != nil {
+			c.log.Warn("hand leadership over", "error", err)
+		}
+	}
+	c.cancel(errStopped)
+	err := c.close()
+	c.wg.Wait()
+	return err
+}
+
+func (c *Cluster) othersVote() bool {
+	for _, s := range c.servers() {
+		if s.Suffrage == raft.Voter && string(s.ID) != c.cfg.Self.ID {
+			return true
+		}
+	}
+	return false
+}
+
+// close takes down what Start raised, also after a failed start.
+func (c *Cluster) close() (err error) {
+	if c.raft != nil {
+		err = errors.Join(err, c.raft.Shutdown().Error())
+		// raft stays set: late readers get its shutdown errors, not a nil
+	}
+	switch {
+	case c.trans != nil:
+		err = errors.Join(err, c.trans.Close())
+	case c.stream != nil:
+		err = errors.Join(err, c.stream.Close())
+	}
+	c.trans, c.stream = nil, nil
+	if c.store != nil {
+		err = errors.Join(err, c.store.Close())
+		c.store = nil
+	}
+	return err
+}
+
+// Entered is closed once this node is in the registry and its copy shows it.
+func (c *Cluster) Entered() <-chan struct{} { return c.entered }
+
+// Fatal gives the reason why this node cannot be part of the cluster, once.
+func (c *Cluster) Fatal() <-chan error { return c.fatal }

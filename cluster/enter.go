@@ -1,0 +1,197 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"muster"
+)
+
+const (
+	enterPause  = 150 * time.Millisecond // between looks at gossip while entering
+	enterCall   = 3 * time.Second        // one join call
+	holderGrace = 30 * time.Second       // how long a dead holder of the name may look alive
+	settle      = time.Second            // the set of candidates must not change for this long
+)
+
+// enter brings this node into a cluster: founds one, waits for the expected
+// others, or asks a member; then registers it. It tries until ctx ends.
+func (c *Cluster) enter(ctx context.Context, stateful bool) {
+	switch {
+	case stateful:
+		c.standAlone()
+	case c.cfg.Founding && c.cfg.Expect <= 1:
+		c.found([]muster.Peer{{ID: c.cfg.Self.ID, Raft: c.cfg.Self.Raft}})
+		c.standAlone()
+	case c.cfg.Expect > 1:
+		c.expect(ctx)
+	}
+	c.register(ctx)
+}
+
+// found bootstraps raft with these voters.
+func (c *Cluster) found(voters []muster.Peer) {
+	var conf raft.Configuration
+	for _, p := range voters {
+		conf.Servers = append(conf.Servers, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(p.Raft)})
+	}
+	err := c.raft.BootstrapCluster(conf).Error()
+	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+		c.log.Error("found cluster", "error", err)
+		return
+	}
+	c.log.Info("founded cluster", "voters", len(voters))
+}
+
+// standAlone stands for election at once if this node is the only voter,
+// instead of waiting out the heartbeat timeout.
+func (c *Cluster) standAlone() {
+	servers := c.servers()
+	voters := slices.DeleteFunc(slices.Clone(servers), func(s raft.Server) bool { return s.Suffrage != raft.Voter })
+	if len(voters) != 1 || string(voters[0].ID) != c.cfg.Self.ID {
+		return
+	}
+	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.cfg.Self.ID), Addr: []byte(c.cfg.Self.Raft)}
+	err := c.trans.TimeoutNow(voters[0].ID, voters[0].Address, &raft.TimeoutNowRequest{RPCHeader: header}, &raft.TimeoutNowResponse{})
+	if err != nil {
+		c.log.Debug("stand for election at once", "error", err)
+	}
+}
+
+// expect waits until there is a cluster, or until as many candidates as
+// expected see each other; the lowest ID of them then founds with all.
+func (c *Cluster) expect(ctx context.Context) {
+	var last []string
+	since := time.Now()
+	for pause(ctx, enterPause) {
+		candidates, there := c.candidates()
+		if there || c.leaderID() != "" {
+			return
+		}
+		ids := make([]string, len(candidates))
+		for i, p := range candidates {
+			ids[i] = p.ID
+		}
+		if !slices.Equal(ids, last) {
+			last, since = ids, time.Now()
+		}
+		if len(ids) >= c.cfg.Expect && time.Since(since) >= settle && ids[0] == c.cfg.Self.ID {
+			c.found(candidates[:c.cfg.Expect])
+			return
+		}
+	}
+}
+
+// candidates lists the living peers, this one included, that wait for the same
+// number of others; there says that a cluster exists already.
+func (c *Cluster) candidates() (candidates []muster.Peer, there bool) {
+	for _, p := range c.peers.Peers() {
+		if p.State != muster.PeerAlive {
+			continue
+		}
+		if p.ClusterID != "" {
+			return nil, true
+		}
+		if p.Stateless && p.Expect == c.cfg.Expect {
+			candidates = append(candidates, p)
+		}
+	}
+	slices.SortFunc(candidates, func(a, b muster.Peer) int { return cmpText(a.ID, b.ID) })
+	return candidates, false
+}
+
+// register enters this node into the registry, through whichever member turns
+// out to be the master.
+func (c *Cluster) register(ctx context.Context) {
+	started := time.Now()
+	for {
+		joined, err := c.tryRegister(ctx)
+		if err == nil {
+			if c.reg.WaitIndex(ctx, joined.Index) == nil {
+				c.log.Info("entered cluster", "slug", joined.Slug)
+				close(c.entered)
+			}
+			return
+		}
+		if c.hopeless(err, time.Since(started)) {
+			c.fatal <- err
+			return
+		}
+		if !pause(ctx, enterPause) {
+			return
+		}
+	}
+}
+
+// hopeless reports whether trying to register again cannot help.
+func (c *Cluster) hopeless(err error, tried time.Duration) bool {
+	switch muster.KindOf(err) {
+	case muster.Conflict:
+		return muster.CodeOf(err) != codeHolderSilent || tried > holderGrace
+	case muster.Forbidden, muster.Invalid:
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *Cluster) tryRegister(ctx context.Context) (muster.Joined, error) {
+	ctx, cancel := context.WithTimeout(ctx, enterCall)
+	defer cancel()
+	if c.raft.State() == raft.Leader {
+		return c.Join(ctx, c.cfg.Self)
+	}
+	err := error(muster.Errorf(muster.NoMaster, "no member of a cluster answers yet"))
+	for _, p := range c.members() {
+		var joined muster.Joined
+		j := c.cfg.Self
+		j.ClusterID = p.ClusterID
+		if joined, err = c.wire.Join(ctx, p, j); err == nil || c.hopeless(err, 0) {
+			return joined, err
+		}
+	}
+	return muster.Joined{}, err
+}
+
+// members lists living peers of a cluster, the known master first.
+func (c *Cluster) members() []muster.Peer {
+	master := c.leaderID()
+	var out []muster.Peer
+	for _, p := range c.peers.Peers() {
+		if p.State != muster.PeerAlive || p.ID == c.cfg.Self.ID || (p.ClusterID == "" && p.ID != master) {
+			continue
+		}
+		if p.ID == master {
+			out = slices.Insert(out, 0, p)
+			continue
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func cmpText(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// pause waits, and reports whether ctx is still going.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,194 @@
+package cluster
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"muster"
+	"muster/fsm"
+)
+
+const (
+	leadTick       = 100 * time.Millisecond
+	changeTimeout  = 5 * time.Second
+	restartGrace   = 60 * time.Second // a node that said it would be back counts as up for this long
+	absenceGrace   = 15 * time.Second // a new master lets gossip find everybody first
+	barrierTimeout = 5 * time.Second
+)
+
+// watchLead runs lead while this node is the master. A loss that came and went
+// between two looks shows as a second true, and starts anew.
+func (c *Cluster) watchLead(ctx context.Context) {
+	stop := func() {}
+	defer func() { stop() }()
+	leads := c.raft.LeaderCh()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case leader := <-leads:
+			stop()
+			stop = func() {}
+			if !leader {
+				continue
+			}
+			reign, cancel := context.WithCancel(ctx)
+			over := make(chan struct{})
+			c.wg.Go(func() {
+				defer close(over)
+				c.lead(reign)
+			})
+			stop = func() {
+				cancel()
+				<-over
+			}
+		}
+	}
+}
+
+// lead is what the master does: opens its term, then looks after status and
+// membership until it is deposed.
+func (c *Cluster) lead(ctx context.Context) {
+	c.trans.forget()
+	since := time.Now()
+	for {
+		err := c.openTerm()
+		if err == nil {
+			break
+		}
+		c.log.Warn("open term", "error", err)
+		if !pause(ctx, leadTick) {
+			return
+		}
+	}
+	c.log.Info("this node is the master", "term", c.raft.CurrentTerm())
+	for pause(ctx, leadTick) {
+		if seen := c.observations(time.Now(), since); len(seen) > 0 {
+			c.tell(ctx, fsm.OpNodeObserve, fsm.NodeObserve{Nodes: seen})
+		}
+		if change, due := Plan(c.view()); due {
+			c.carryOut(change)
+		}
+	}
+}
+
+// openTerm commits the first entries of a term: what is acknowledged from then
+// on is known to be complete.
+func (c *Cluster) openTerm() error {
+	if err := c.raft.Barrier(barrierTimeout).Error(); err != nil {
+		return err
+	}
+	term := c.raft.CurrentTerm()
+	if c.reg.ClusterID() == "" {
+		body := fsm.ClusterInit{ClusterID: c.cfg.NewID(), Voters: c.cfg.Voters}
+		if err := c.commit(fsm.OpClusterInit, body); err != nil {
+			return err
+		}
+	}
+	if err := c.commit(fsm.OpTermOpen, struct{}{}); err != nil {
+		return err
+	}
+	c.termed.Store(term)
+	return nil
+}
+
+func (c *Cluster) commit(op fsm.Op, body any) error {
+	raw, err := c.encode(op, c.self(), body)
+	if err != nil {
+		return err
+	}
+	res, err := c.applyHere(raw)
+	if err != nil {
+		return err
+	}
+	return res.Err()
+}
+
+func (c *Cluster) tell(_ context.Context, op fsm.Op, body any) {
+	if err := c.commit(op, body); err != nil {
+		c.log.Warn("write what was observed", "error", err)
+	}
+}
+
+// observations lists agents whose observed state is not what the registry says.
+func (c *Cluster) observations(now, since time.Time) []fsm.Observation {
+	var out []fsm.Observation
+	for _, n := range c.reg.Nodes() {
+		if n.Kind != muster.KindAgent || n.DeletedAt != nil {
+			continue
+		}
+		peer, known := c.peers.Peer(n.ID)
+		var seen muster.Observed
+		switch {
+		case !known && now.Sub(since) < absenceGrace:
+			continue
+		case !known:
+			seen = muster.ObservedDown
+		case peer.State == muster.PeerAlive:
+			seen = muster.ObservedUp
+		case peer.State == muster.PeerLeft:
+			seen = muster.ObservedLeft
+		case peer.State == muster.PeerRestarting && now.Sub(peer.Since) < restartGrace:
+			seen = muster.ObservedRestarting
+		default:
+			seen = muster.ObservedDown
+		}
+		if seen != n.Observed {
+			c.log.Info("node changed", "node", n.Slug, "from", string(n.Observed), "to", string(seen))
+			out = append(out, fsm.Observation{ID: n.ID, Observed: seen, Documents: max(peer.Documents, n.Documents)})
+		}
+	}
+	return out
+}
+
+// view gathers what the planner looks at.
+func (c *Cluster) view() View {
+	v := View{
+		Servers: c.servers(), Agents: map[string]string{}, Heirs: c.reg.Succession(),
+		Alive: map[string]bool{c.cfg.Self.ID: true}, Lag: map[string]uint64{}, Voters: c.reg.Voters(),
+	}
+	for _, p := range c.peers.Peers() {
+		if p.State == muster.PeerAlive {
+			v.Alive[p.ID] = true
+		}
+	}
+	last := c.raft.LastIndex()
+	for _, n := range c.reg.Nodes() {
+		if n.Kind != muster.KindAgent || n.DeletedAt != nil {
+			continue
+		}
+		v.Agents[n.ID], _ = c.reg.RaftAddress(n.ID)
+		if seen, ok := c.trans.of(n.ID); ok {
+			v.Lag[n.ID] = last - min(last, seen.lastLog)
+		}
+	}
+	return v
+}
+
+// carryOut makes one change, on the condition that nobody made another since.
+func (c *Cluster) carryOut(change Change) {
+	future := c.raft.GetConfiguration()
+	if err := future.Error(); err != nil {
+		return
+	}
+	prev := future.Index()
+	id, addr := raft.ServerID(change.ID), raft.ServerAddress(change.Address)
+	var done raft.IndexFuture
+	switch change.Kind {
+	case AddStandby:
+		done = c.raft.AddNonvoter(id, addr, prev, changeTimeout)
+	case Promote:
+		done = c.raft.AddVoter(id, addr, prev, changeTimeout)
+	case Remove:
+		done = c.raft.RemoveServer(id, prev, changeTimeout)
+	default:
+		return
+	}
+	if err := done.Error(); err != nil {
+		c.log.Warn("change membership", "change", string(change.Kind), "node", change.ID, "error", err)
+		return
+	}
+	c.log.Info("membership changed", "change", string(change.Kind), "node", change.ID)
+}

@@ -1,0 +1,99 @@
+package cluster
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/hashicorp/raft"
+)
+
+// catchUp is how many entries a standby may be behind and still count as
+// caught up.
+const catchUp = 250
+
+// View is all that the membership planner looks at.
+type View struct {
+	Servers []raft.Server     // raft's latest configuration
+	Agents  map[string]string // living agents of the registry: ID to raft address
+	Heirs   map[string]string // living agent to the dead node whose name it took over
+	Alive   map[string]bool   // by gossip
+	Lag     map[string]uint64 // entries behind the leader, where known
+	Voters  int               // wanted number of voters
+}
+
+// ChangeKind is what a change of raft's membership does.
+type ChangeKind string
+
+// The changes the planner makes.
+const (
+	AddStandby ChangeKind = "add_standby"
+	Promote    ChangeKind = "promote"
+	Remove     ChangeKind = "remove"
+)
+
+// Change is one step of raft's membership.
+type Change struct {
+	Kind    ChangeKind
+	ID      string
+	Address string // not for Remove
+}
+
+// Plan returns the next change of raft's membership, if any is due. Agents
+// come in as standbys; a living standby that has caught up becomes a voter
+// while voters are missing, those whose name was taken over not counted; a
+// server leaves only if its node was removed by an operator, or its name was
+// taken over by one that has caught up, and never while it is alive. Plan is
+// pure: the same view gives the same change.
+func Plan(v View) (Change, bool) {
+	servers := slices.SortedFunc(slices.Values(v.Servers), func(a, b raft.Server) int { return cmp.Compare(a.ID, b.ID) })
+	in := map[string]raft.ServerSuffrage{}
+	for _, s := range servers {
+		in[string(s.ID)] = s.Suffrage
+	}
+	ids := make([]string, 0, len(v.Agents))
+	for id := range v.Agents {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+
+	for _, id := range ids {
+		if _, known := in[id]; !known && v.Alive[id] {
+			return Change{Kind: AddStandby, ID: id, Address: v.Agents[id]}, true
+		}
+	}
+	voters := 0
+	for _, s := range servers {
+		if _, living := v.Agents[string(s.ID)]; living && s.Suffrage == raft.Voter {
+			voters++
+		}
+	}
+	for _, id := range ids {
+		if suffrage, known := in[id]; known && suffrage != raft.Voter && voters < v.Voters && v.Alive[id] && v.caughtUp(id) {
+			return Change{Kind: Promote, ID: id, Address: v.Agents[id]}, true
+		}
+	}
+	for _, s := range servers {
+		id := string(s.ID)
+		if _, living := v.Agents[id]; !living && !v.Alive[id] && v.replaced(id, in) {
+			return Change{Kind: Remove, ID: id}, true
+		}
+	}
+	return Change{}, false
+}
+
+func (v View) caughtUp(id string) bool {
+	lag, known := v.Lag[id]
+	return known && lag <= catchUp
+}
+
+// replaced reports whether a dead server may go: it has no heir, since an
+// operator removed it, or its heir is in and has caught up.
+func (v View) replaced(id string, in map[string]raft.ServerSuffrage) bool {
+	for heir, dead := range v.Heirs {
+		if dead == id {
+			_, joined := in[heir]
+			return joined && v.caughtUp(heir)
+		}
+	}
+	return true
+}

@@ -1,0 +1,216 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"muster"
+)
+
+// healthyFor is how long after its last sign of life a node counts as healthy.
+const healthyFor = 10 * time.Minute
+
+// Nodes returns the registry as this node sees it now: raft's words about who
+// leads and votes, and its own gossip's about who is alive, laid over its copy.
+func (c *Cluster) Nodes() []muster.Node {
+	nodes := c.reg.Nodes()
+	lead, roles := c.leaderID(), c.roles()
+	for i := range nodes {
+		c.overlay(&nodes[i], lead, roles)
+	}
+	return nodes
+}
+
+// Node returns one node by its ID, as Nodes does.
+func (c *Cluster) Node(id string) (muster.Node, bool) {
+	n, ok := c.reg.Node(id)
+	if ok {
+		c.overlay(&n, c.leaderID(), c.roles())
+	}
+	return n, ok
+}
+
+func (c *Cluster) overlay(n *muster.Node, lead string, roles map[string]muster.Role) {
+	if n.ID == lead {
+		n.Type = muster.TypeMaster
+	}
+	if n.Kind != muster.KindAgent {
+		return
+	}
+	role, ok := roles[n.ID]
+	if !ok {
+		role = muster.RoleStandby
+	}
+	n.Role = &role
+	peer, known := c.peers.Peer(n.ID)
+	if !known {
+		return
+	}
+	seen := peer.Since
+	if peer.State == muster.PeerAlive {
+		seen = time.Now()
+		if peer.RTT > 0 {
+			ms := float64(peer.RTT) / float64(time.Millisecond)
+			n.AvgResponseTime = &ms
+		}
+	}
+	seen = seen.UTC()
+	n.LastPingAt = &seen
+	n.Healthy = n.Status == muster.StatusActive && n.PingFailures < 3 && time.Since(seen) < healthyFor
+}
+
+// Status is the cluster as this node sees it.
+func (c *Cluster) Status() muster.ClusterStatus {
+	s := muster.ClusterStatus{
+		ClusterID: c.reg.ClusterID(), Term: c.raft.CurrentTerm(), CommitIndex: c.raft.CommitIndex(),
+		AppliedIndex: c.reg.Index(), Peers: []muster.PeerStatus{}, Version: muster.Version,
+	}
+	if id := c.leaderID(); id != "" {
+		if n, ok := c.reg.Node(id); ok {
+			s.Master = &muster.MasterRef{Slug: n.Slug, ID: id, URL: n.URL}
+		}
+	}
+	voters, alive := 0, 0
+	for _, server := range c.servers() {
+		p := c.peerStatus(server)
+		if p.Role == muster.RoleVoter {
+			voters++
+			if p.Alive {
+				alive++
+			}
+		}
+		s.Peers = append(s.Peers, p)
+	}
+	slices.SortFunc(s.Peers, func(a, b muster.PeerStatus) int { return cmp.Or(cmp.Compare(a.Slug, b.Slug), cmp.Compare(a.ID, b.ID)) })
+	if voters > 0 {
+		s.Quorum = voters/2 + 1
+		s.CanLose = max(0, alive-s.Quorum)
+	}
+	return s
+}
+
+func (c *Cluster) peerStatus(server raft.Server) muster.PeerStatus {
+	id := string(server.ID)
+	p := muster.PeerStatus{ID: id, Role: muster.RoleStandby, Alive: id == c.cfg.Self.ID}
+	if server.Suffrage == raft.Voter {
+		p.Role = muster.RoleVoter
+	}
+	if n, ok := c.reg.Node(id); ok {
+		p.Slug = n.Slug
+	}
+	if peer, ok := c.peers.Peer(id); ok && peer.State == muster.PeerAlive {
+		p.Alive = true
+	}
+	if c.raft.State() != raft.Leader {
+		return p
+	}
+	if id == c.cfg.Self.ID {
+		zero, last := int64(0), c.raft.LastIndex()
+		p.LastContactMs, p.MatchIndex = &zero, &last
+	} else if seen, ok := c.trans.of(id); ok {
+		ms := time.Since(seen.at).Milliseconds()
+		p.LastContactMs, p.MatchIndex = &ms, &seen.lastLog
+	}
+	return p
+}
+
+// WaitIndex waits until this copy has seen an index.
+func (c *Cluster) WaitIndex(ctx context.Context, index uint64) error {
+	return c.reg.WaitIndex(ctx, index)
+}
+
+// Linearize returns when this copy has everything that was acknowledged,
+// anywhere, before the call.
+func (c *Cluster) Linearize(ctx context.Context) error {
+	for {
+		index, err := c.readIndex(ctx)
+		if err == nil {
+			return c.reg.WaitIndex(ctx, index)
+		}
+		switch muster.KindOf(err) {
+		case muster.NotMaster, muster.NoMaster, muster.Unavailable, muster.OutcomeUnknown, muster.Timeout:
+		default:
+			return err
+		}
+		if !pause(ctx, retryPause) {
+			return muster.Errorf(muster.NoMaster, "no master confirmed this read before the deadline").
+				WithHint("ask with consistency=local, or check `muster status`")
+		}
+	}
+}
+
+func (c *Cluster) readIndex(ctx context.Context) (uint64, error) {
+	if c.raft.State() == raft.Leader {
+		return c.ReadIndex(ctx)
+	}
+	master, err := c.masterPeer()
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+	defer cancel()
+	return c.wire.ReadIndex(ctx, master)
+}
+
+// ReadIndex returns the master's commit index, after a majority confirmed that
+// it still leads (Ongaro's thesis, section 6.4). The term must be open: until
+// then an earlier term's entries may be committed without this node knowing.
+func (c *Cluster) ReadIndex(context.Context) (uint64, error) {
+	term := c.raft.CurrentTerm()
+	if c.termed.Load() != term {
+		return 0, muster.Errorf(muster.NotMaster, "this node has not opened term %d as its master", term)
+	}
+	index := c.raft.CommitIndex()
+	if err := c.raft.VerifyLeader().Error(); err != nil {
+		return 0, raftError(err)
+	}
+	if c.raft.CurrentTerm() != term {
+		return 0, muster.Errorf(muster.NotMaster, "the term moved on from %d", term)
+	}
+	return index, nil
+}
+
+// HasMaster reports whether this node knows a master now.
+func (c *Cluster) HasMaster() bool { return c.leaderID() != "" }
+
+func (c *Cluster) leaderID() string {
+	_, id := c.raft.LeaderWithID()
+	return string(id)
+}
+
+func (c *Cluster) masterPeer() (muster.Peer, error) {
+	id := c.leaderID()
+	if id == "" || id == c.cfg.Self.ID {
+		return muster.Peer{}, muster.Errorf(muster.NoMaster, "there is no master now").
+			WithHint("an election takes about a second; if it lasts, a majority of voters must be up")
+	}
+	peer, ok := c.peers.Peer(id)
+	if !ok || peer.HTTP == "" {
+		return muster.Peer{}, muster.Errorf(muster.NoMaster, "the master %s has no known address", id)
+	}
+	return peer, nil
+}
+
+func (c *Cluster) servers() []raft.Server {
+	future := c.raft.GetConfiguration()
+	if future.Error() != nil {
+		return nil
+	}
+	return future.Configuration().Servers
+}
+
+func (c *Cluster) roles() map[string]muster.Role {
+	roles := map[string]muster.Role{}
+	for _, s := range c.servers() {
+		if s.Suffrage == raft.Voter {
+			roles[string(s.ID)] = muster.RoleVoter
+		} else {
+			roles[string(s.ID)] = muster.RoleStandby
+		}
+	}
+	return roles
+}

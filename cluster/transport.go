@@ -1,0 +1,126 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"muster"
+)
+
+// stream carries raft over mutual TLS. A dialled server must prove the node ID
+// that raft means to talk to.
+type stream struct {
+	net.Listener
+	advertise address
+	client    func(peerID string) *tls.Config
+}
+
+type address string
+
+func (address) Network() string  { return "tcp" }
+func (a address) String() string { return string(a) }
+
+func listen(bind, advertise string, server *tls.Config, client func(string) *tls.Config) (*stream, error) {
+	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", bind)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, muster.Errorf(muster.Unavailable, "raft port %s is taken by another program: %w", bind, err).
+			WithHint("stop it, or choose another port with --raft or --port")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen for raft on %s: %w", bind, err)
+	}
+	if advertise == "" {
+		advertise = ln.Addr().String()
+	}
+	return &stream{Listener: tls.NewListener(ln, server), advertise: address(advertise), client: client}, nil
+}
+
+// Addr is the address told to others.
+func (s *stream) Addr() net.Addr { return s.advertise }
+
+// Dial connects to an address in the form that targets.ServerAddr gives it.
+func (s *stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	id, addr, ok := strings.Cut(string(target), "@")
+	if !ok {
+		return nil, fmt.Errorf("dial raft at %s: no node ID to check", target)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return (&tls.Dialer{NetDialer: &net.Dialer{}, Config: s.client(id)}).DialContext(ctx, "tcp", addr)
+}
+
+// targets finds a server's present address by its ID: gossip's first, then the
+// one it registered. Raft's own record of addresses is never relied on, so that
+// a cluster survives all of them changing at once.
+type targets struct {
+	self  muster.Joining
+	peers Peers
+	reg   interface {
+		RaftAddress(id string) (string, bool)
+	}
+}
+
+// ServerAddr returns "id@host:port".
+func (t targets) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	join := func(addr string) (raft.ServerAddress, error) {
+		return raft.ServerAddress(string(id) + "@" + addr), nil
+	}
+	if string(id) == t.self.ID {
+		return join(t.self.Raft)
+	}
+	if p, ok := t.peers.Peer(string(id)); ok && p.Raft != "" {
+		return join(p.Raft)
+	}
+	if addr, ok := t.reg.RaftAddress(string(id)); ok {
+		return join(addr)
+	}
+	return "", fmt.Errorf("no address known for node %s", id)
+}
+
+// contacts wraps the transport to note, from the answers to heartbeats, when
+// each follower was last heard and how far its log reaches.
+type contacts struct {
+	*raft.NetworkTransport
+
+	mu   sync.Mutex
+	seen map[raft.ServerID]contact // guarded by mu
+}
+
+type contact struct {
+	at      time.Time
+	lastLog uint64
+}
+
+// AppendEntries sends entries or a heartbeat and notes the answer.
+func (c *contacts) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	err := c.NetworkTransport.AppendEntries(id, target, args, resp)
+	if err == nil {
+		c.mu.Lock()
+		c.seen[id] = contact{at: time.Now(), lastLog: resp.LastLog}
+		c.mu.Unlock()
+	}
+	return err
+}
+
+func (c *contacts) of(id string) (contact, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	seen, ok := c.seen[raft.ServerID(id)]
+	return seen, ok
+}
+
+// forget drops what an earlier term learned.
+func (c *contacts) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.seen)
+}

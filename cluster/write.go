@@ -1,0 +1,349 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"muster"
+	"muster/fsm"
+)
+
+const (
+	applyTimeout   = 5 * time.Second
+	forwardTimeout = time.Second           // one try at one master
+	retryPause     = 10 * time.Millisecond // between tries
+	shownSecrets   = 1000
+)
+
+// propose brings a command to the master and waits until this node's own copy
+// has it. It tries again while there is no master, or the master dies on it,
+// until ctx ends: the command's key makes that harmless.
+func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command) (fsm.Result, error) {
+	raw, err := json.Marshal(cmd)
+	if err != nil {
+		return fsm.Result{}, muster.Errorf(muster.Internal, "encode command: %w", err)
+	}
+	sent := false
+	for {
+		res, err := c.atMaster(ctx, by, raw)
+		if err == nil {
+			if err = res.Err(); err == nil {
+				err = c.reg.WaitIndex(ctx, res.Index)
+			}
+			return res, err
+		}
+		switch muster.KindOf(err) {
+		case muster.OutcomeUnknown, muster.Timeout:
+			sent = true
+		case muster.NotMaster, muster.NoMaster, muster.Unavailable:
+		default:
+			return fsm.Result{}, err
+		}
+		if !pause(ctx, retryPause) {
+			if sent {
+				return fsm.Result{}, muster.Errorf(muster.OutcomeUnknown, "the deadline passed while the master was changing").
+					WithHint("ask again with the same Idempotency-Key: it is done once at most")
+			}
+			return fsm.Result{}, muster.Errorf(muster.NoMaster, "there was no master before the deadline").
+				WithHint("check `muster status`: a majority of voters must be up")
+		}
+	}
+}
+
+// atMaster runs an encoded command here if this node leads, and at the master
+// if it does not. The master never sends it on.
+func (c *Cluster) atMaster(ctx context.Context, by muster.Rights, raw []byte) (fsm.Result, error) {
+	if c.raft.State() == raft.Leader {
+		return c.applyHere(raw)
+	}
+	master, err := c.masterPeer()
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+	defer cancel()
+	answer, err := c.wire.Apply(ctx, master, by, raw)
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	var res fsm.Result
+	if err := json.Unmarshal(answer, &res); err != nil {
+		return fsm.Result{}, muster.Errorf(muster.OutcomeUnknown, "answer of the master: %w", err)
+	}
+	return res, nil
+}
+
+// Apply runs a command that another node forwarded. It returns NotMaster
+// unless this node leads, and Forbidden if the original caller lacks the right.
+func (c *Cluster) Apply(_ context.Context, by muster.Rights, command []byte) ([]byte, error) {
+	var cmd fsm.Command
+	if err := json.Unmarshal(command, &cmd); err != nil {
+		return nil, muster.Errorf(muster.Malformed, "command: %w", err)
+	}
+	if !by.May(cmd.Op.Scope()) || cmd.By != by.Principal {
+		return nil, muster.Errorf(muster.Forbidden, "%s needs the scope %s", cmd.Op, cmd.Op.Scope())
+	}
+	res, err := c.applyHere(command)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(res)
+}
+
+// applyHere commits an encoded command, if this node leads.
+func (c *Cluster) applyHere(raw []byte) (fsm.Result, error) {
+	future := c.raft.Apply(raw, applyTimeout)
+	if err := future.Error(); err != nil {
+		return fsm.Result{}, raftError(err)
+	}
+	res, ok := future.Response().(fsm.Result)
+	if !ok {
+		return fsm.Result{}, muster.Errorf(muster.Internal, "registry gave no result")
+	}
+	return res, nil
+}
+
+// raftError gives raft's errors a kind. A leader deposed while committing does
+// not know whether the entry lives on.
+func raftError(err error) error {
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return muster.Errorf(muster.NotMaster, "this node is not the master: %w", err)
+	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrAbortedByRestore):
+		return muster.Errorf(muster.OutcomeUnknown, "the master changed meanwhile: %w", err)
+	default:
+		return muster.Errorf(muster.Unavailable, "write to the log: %w", err)
+	}
+}
+
+// encode makes a command of this node's own.
+func (c *Cluster) encode(op fsm.Op, by muster.Rights, body any) ([]byte, error) {
+	cmd, err := fsm.NewCommand(op, time.Now(), by.Principal, body)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(cmd)
+}
+
+// command makes a caller's command, with a key of its own if the caller gave none.
+func (c *Cluster) command(w muster.Write, op fsm.Op, body any) (fsm.Command, error) {
+	cmd, err := fsm.NewCommand(op, time.Now(), w.By.Principal, body)
+	if err != nil {
+		return cmd, err
+	}
+	key := w.Key
+	if key == "" {
+		key = c.cfg.NewID()
+	}
+	cmd.Key, cmd.Digest = w.By.Principal+" "+w.Route+" "+key, w.Digest
+	return cmd, nil
+}
+
+// Register enters an external node and makes its key. A repeated call with the
+// same idempotency key gives the first answer; its key is shown again only by
+// the node that made it.
+func (c *Cluster) Register(ctx context.Context, w muster.Write, g muster.Registration) (muster.Registered, error) {
+	g, err := completed(g)
+	if err != nil {
+		return muster.Registered{}, err
+	}
+	body := fsm.NodeRegister{ID: c.cfg.NewID(), Slug: g.Slug, Registration: g}
+	body.Registration.Credential = ""
+	keyID, plain, hash := c.cfg.NewKey()
+	body.Key = fsm.KeyCreate{ID: keyID, Name: g.Name, Hash: hash, NodeID: body.ID, Scopes: g.Scopes}
+	if len(g.Scopes) == 0 {
+		body.Key.Scopes, body.Key.MaxRisk = []string{muster.ScopeRead, muster.ScopeSearch, "run:*"}, muster.RiskLow
+	}
+	cmd, err := c.command(w, fsm.OpNodeRegister, body)
+	if err != nil {
+		return muster.Registered{}, err
+	}
+	c.shown.put(body.ID, plain)
+	res, err := c.propose(ctx, w.By, cmd)
+	if err != nil {
+		return muster.Registered{}, err
+	}
+	node, ok := c.Node(res.ID)
+	if !ok {
+		return muster.Registered{}, muster.Errorf(muster.Internal, "registered node %s is not in the registry", res.ID)
+	}
+	out := muster.Registered{Success: true, Node: node}
+	if shown, known := c.shown.get(res.ID); known {
+		out.APIKey = &shown
+	} else {
+		out.Hint = "the key was shown by another node; make a new one if it is lost"
+	}
+	return out, nil
+}
+
+func completed(g muster.Registration) (muster.Registration, error) {
+	if g.Slug == "" {
+		g.Slug = fsm.Slug(g.Name)
+	}
+	if g.Slug == "" {
+		err := muster.FieldError("slug", "none can be made from this name")
+		return g, err.WithHint("give a slug of lower-case letters, digits and dashes")
+	}
+	if g.Capabilities == nil {
+		g.Capabilities = []muster.Capability{muster.CapSearch, muster.CapActions}
+	}
+	if g.Version == "" {
+		g.Version = "1.0.0"
+	}
+	if g.Weight == 0 {
+		g.Weight = 1
+	}
+	return g, nil
+}
+
+// CreateKey makes a key. Its secret is in the answer, this once.
+func (c *Cluster) CreateKey(ctx context.Context, w muster.Write, spec muster.KeySpec) (muster.Key, error) {
+	id, plain, hash := c.cfg.NewKey()
+	body := fsm.KeyCreate{ID: id, Name: spec.Name, Hash: hash, Scopes: spec.Scopes, MaxRisk: spec.MaxRisk}
+	if spec.ExpiresIn != "" {
+		d, err := time.ParseDuration(spec.ExpiresIn)
+		if err != nil {
+			return muster.Key{}, muster.FieldError("expires_in", "is not a duration like 720h")
+		}
+		at := time.Now().UTC().Add(d)
+		body.ExpiresAt = &at
+	}
+	cmd, err := c.command(w, fsm.OpKeyCreate, body)
+	if err != nil {
+		return muster.Key{}, err
+	}
+	c.shown.put(id, plain)
+	res, err := c.propose(ctx, w.By, cmd)
+	if err != nil {
+		return muster.Key{}, err
+	}
+	key, ok := c.reg.Key(res.ID)
+	if !ok {
+		return muster.Key{}, muster.Errorf(muster.Internal, "key %s is not in the registry", res.ID)
+	}
+	if shown, known := c.shown.get(res.ID); known {
+		key.Plain = &shown
+	}
+	return key, nil
+}
+
+// RevokeKey ends a key for good.
+func (c *Cluster) RevokeKey(ctx context.Context, w muster.Write, id string) error {
+	cmd, err := c.command(w, fsm.OpKeyRevoke, fsm.KeyRevoke{ID: id})
+	if err != nil {
+		return err
+	}
+	_, err = c.propose(ctx, w.By, cmd)
+	return err
+}
+
+// RemovePeer removes a dead agent from the registry and, by the planner, from
+// raft. A living one is a conflict.
+func (c *Cluster) RemovePeer(ctx context.Context, w muster.Write, slug string) error {
+	for _, n := range c.reg.Nodes() {
+		if n.Slug != slug || n.DeletedAt != nil || n.Kind != muster.KindAgent {
+			continue
+		}
+		if p, ok := c.peers.Peer(n.ID); ok && p.State == muster.PeerAlive {
+			return muster.Errorf(muster.Conflict, "node %s is alive", slug).WithHint("stop it first, then remove it")
+		}
+		cmd, err := c.command(w, fsm.OpNodeRemove, fsm.NodeRemove{ID: n.ID})
+		if err != nil {
+			return err
+		}
+		_, err = c.propose(ctx, w.By, cmd)
+		return err
+	}
+	return muster.Errorf(muster.NotFound, "no agent %s", slug)
+}
+
+// codeHolderSilent says that the holder of a name does not answer but is not
+// yet known to be dead.
+const codeHolderSilent = "holder_silent"
+
+// Join enters an agent into the registry. Only the master does; it decides
+// whether another holder of the name still lives.
+func (c *Cluster) Join(ctx context.Context, j muster.Joining) (muster.Joined, error) {
+	if c.raft.State() != raft.Leader {
+		return muster.Joined{}, muster.Errorf(muster.NotMaster, "this node is not the master")
+	}
+	if id := c.reg.ClusterID(); j.ClusterID != "" && j.ClusterID != id {
+		return muster.Joined{}, muster.Errorf(muster.Conflict, "this is cluster %s, not %s", id, j.ClusterID)
+	}
+	body := fsm.NodeJoin{Joining: j, Slug: fsm.Slug(j.Name)}
+	if body.Slug == "" {
+		return muster.Joined{}, muster.FieldError("name", "no slug can be made from it: use letters and digits")
+	}
+	for _, n := range c.reg.Nodes() {
+		if n.Slug != body.Slug || n.DeletedAt != nil || n.ID == j.ID {
+			continue
+		}
+		if err := c.holderDead(ctx, n); err != nil {
+			return muster.Joined{}, err
+		}
+		body.TakeOver = n.ID
+	}
+	raw, err := c.encode(fsm.OpNodeJoin, c.self(), body)
+	if err != nil {
+		return muster.Joined{}, err
+	}
+	res, err := c.applyHere(raw)
+	if err == nil {
+		err = res.Err()
+	}
+	return muster.Joined{Index: res.Index, Slug: body.Slug}, err
+}
+
+func (c *Cluster) holderDead(ctx context.Context, n muster.Node) error {
+	taken := muster.Errorf(muster.Conflict, "the name %s is in use by living node %s at %s", n.Slug, n.ID, n.URL).
+		WithCode("name_in_use").WithHint("choose another --name")
+	if n.Kind != muster.KindAgent {
+		return taken
+	}
+	peer, known := c.peers.Peer(n.ID)
+	if !known || peer.State != muster.PeerAlive {
+		return nil
+	}
+	if c.probe.Holds(ctx, peer.HTTP, n.ID) {
+		return taken
+	}
+	return taken.WithCode(codeHolderSilent).WithHint("remove the old node: muster cluster remove " + n.Slug)
+}
+
+func (c *Cluster) self() muster.Rights {
+	return muster.Rights{Principal: "node:" + c.cfg.Self.ID, Scopes: []string{muster.ScopeNode}}
+}
+
+// secrets remembers the once-shown keys this node made, the newest thousand,
+// so that a repeated call gets its first answer again.
+type secrets struct {
+	mu    sync.Mutex
+	plain map[string]string // guarded by mu
+	order []string          // guarded by mu
+}
+
+func (s *secrets) put(id, plain string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.plain == nil {
+		s.plain = map[string]string{}
+	}
+	s.plain[id] = plain
+	s.order = append(s.order, id)
+	if len(s.order) > shownSecrets {
+		delete(s.plain, s.order[0])
+		s.order = s.order[1:]
+	}
+}
+
+func (s *secrets) get(id string) (string, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	plain, ok := s.plain[id]
+	return plain, ok
+}

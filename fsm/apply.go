@@ -1,0 +1,295 @@
+package fsm
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	memdb "github.com/hashicorp/go-memdb"
+
+	"muster"
+)
+
+// dedupeWindow is how many idempotency keys are remembered.
+const dedupeWindow = 10_000
+
+// errNotUnderstood marks an entry that a newer program wrote. Going on without
+// it would make this copy differ from the others.
+var errNotUnderstood = errors.New("not understood")
+
+// apply is the whole meaning of a command.
+func (r *Registry) apply(index uint64, c Command) (Result, error) {
+	if c.V < 1 || c.V > commandVersion {
+		return Result{}, fmt.Errorf("log entry %d has command version %d, this program knows up to %d: start a newer muster: %w",
+			index, c.V, commandVersion, errNotUnderstood)
+	}
+	txn := r.db.Txn(true)
+	defer txn.Abort()
+	if res, seen := replay(txn, index, c); seen {
+		return res, nil
+	}
+	a := applier{txn: txn, index: index, at: c.At}
+	id, err := a.do(c)
+	if refused, ok := errors.AsType[*muster.Error](err); ok {
+		return Result{Index: index, Refused: &Refusal{
+			Kind: refused.Kind, Code: refused.Code, Message: refused.Message, Hint: refused.Hint, Fields: refused.Fields,
+		}}, nil
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	if err := r.remember(txn, index, c, id); err != nil {
+		return Result{}, err
+	}
+	txn.Commit()
+	if c.Key != "" {
+		r.kept = min(r.kept+1, dedupeWindow)
+	}
+	return Result{Index: index, ID: id}, nil
+}
+
+// replay answers a command whose key is known.
+func replay(txn *memdb.Txn, index uint64, c Command) (Result, bool) {
+	if c.Key == "" {
+		return Result{}, false
+	}
+	seen := first[done](txn, tableDone, "id", c.Key)
+	switch {
+	case seen == nil:
+		return Result{}, false
+	case seen.Digest != c.Digest:
+		return Result{Index: index, Refused: &Refusal{
+			Kind: muster.Conflict, Code: "idempotency_key_reused",
+			Message: "this Idempotency-Key was used with another body",
+			Hint:    "send the same body, or a new key",
+		}}, true
+	default:
+		return Result{Index: seen.Index, ID: seen.ID, Replayed: true}, true
+	}
+}
+
+// remember keeps the result of a keyed command, and forgets the oldest.
+func (r *Registry) remember(txn *memdb.Txn, index uint64, c Command, id string) error {
+	if c.Key == "" {
+		return nil
+	}
+	row := &done{Key: c.Key, Digest: c.Digest, ID: id, Index: index, Order: fmt.Sprintf("%020d", index)}
+	if err := txn.Insert(tableDone, row); err != nil {
+		return fmt.Errorf("remember key: %w", err)
+	}
+	if r.kept < dedupeWindow {
+		return nil
+	}
+	oldest, err := txn.First(tableDone, "order")
+	if err != nil {
+		return fmt.Errorf("find oldest key: %w", err)
+	}
+	if err := txn.Delete(tableDone, oldest); err != nil {
+		return fmt.Errorf("forget oldest key: %w", err)
+	}
+	return nil
+}
+
+// applier is one command at work in one transaction.
+type applier struct {
+	txn   *memdb.Txn
+	index uint64
+	at    time.Time
+}
+
+func (a applier) do(c Command) (id string, err error) {
+	switch c.Op {
+	case OpClusterInit:
+		return with(c, a.clusterInit)
+	case OpTermOpen:
+		return "", nil
+	case OpNodeJoin:
+		return with(c, a.nodeJoin)
+	case OpNodeRegister:
+		return with(c, a.nodeRegister)
+	case OpNodeObserve:
+		return with(c, a.nodeObserve)
+	case OpNodeRemove:
+		return with(c, a.nodeRemove)
+	case OpKeyCreate:
+		return with(c, a.keyCreate)
+	case OpKeyRevoke:
+		return with(c, a.keyRevoke)
+	default:
+		return "", fmt.Errorf("log entry %d has the operation %q, which this program does not know: start a newer muster: %w",
+			a.index, c.Op, errNotUnderstood)
+	}
+}
+
+func with[T any](c Command, do func(T) (string, error)) (string, error) {
+	var body T
+	if err := json.Unmarshal(c.Body, &body); err != nil {
+		return "", muster.Errorf(muster.Malformed, "body of %s: %w", c.Op, err)
+	}
+	return do(body)
+}
+
+func (a applier) clusterInit(b ClusterInit) (string, error) {
+	if row := first[settings](a.txn, tableSettings, "id", settingsRow); row != nil {
+		return row.ClusterID, nil // another leader was first
+	}
+	row := &settings{Row: settingsRow, ClusterID: b.ClusterID, Voters: b.Voters}
+	return b.ClusterID, a.put(tableSettings, row)
+}
+
+func (a applier) nodeJoin(b NodeJoin) (string, error) {
+	old := first[node](a.txn, tableNodes, "id", b.ID)
+	if old != nil && !old.Live {
+		return "", muster.Errorf(muster.Forbidden, "node %s (%s) was removed from the cluster", old.Name, b.ID).
+			WithCode("removed").WithHint("move its data directory away and start it again: it joins as a new node")
+	}
+	holder := a.holder(b.Slug, b.Name, b.ID)
+	if holder != nil && holder.ID != b.TakeOver {
+		return "", muster.Errorf(muster.Conflict, "the name %s belongs to node %s", b.Name, holder.ID).WithCode("name_in_use").
+			WithHint("choose another --name, or remove the old node: muster cluster remove " + holder.Slug)
+	}
+	row := &node{
+		ID: b.ID, Live: true, Kind: muster.KindAgent, Desired: muster.StatusActive, Weight: 1, CreatedAt: a.at,
+	}
+	if old != nil {
+		fresh := *old
+		row = &fresh
+	}
+	if holder != nil {
+		row.Predecessor = holder.ID
+		if err := a.bury(holder); err != nil {
+			return "", err
+		}
+	}
+	row.Name, row.Slug, row.URL, row.Raft = b.Name, b.Slug, b.URL, b.Raft
+	row.Capabilities, row.Metadata, row.Version, row.PublicKey = b.Capabilities, b.Metadata, b.Version, b.PublicKey
+	row.Observed, row.ObservedAt = muster.ObservedUp, a.at
+	return row.ID, a.putNode(row)
+}
+
+func (a applier) nodeRegister(b NodeRegister) (string, error) {
+	if holder := a.holder(b.Slug, b.Registration.Name, b.ID); holder != nil {
+		return "", muster.Errorf(muster.Conflict, "the name or slug is taken by node %s (%s)", holder.Name, holder.Slug).
+			WithCode("duplicate").WithHint("choose another name, or give a slug of its own")
+	}
+	g := b.Registration
+	row := &node{
+		ID: b.ID, Name: g.Name, Slug: b.Slug, Live: true, Kind: muster.KindExternal, URL: g.URL,
+		Capabilities: g.Capabilities, Metadata: g.Metadata, Version: g.Version, Description: g.Description,
+		Weight: g.Weight, ReplicaOf: g.ReplicaOf, Desired: muster.StatusActive, CreatedAt: a.at,
+	}
+	if err := a.putNode(row); err != nil {
+		return "", err
+	}
+	if _, err := a.keyCreate(b.Key); err != nil {
+		return "", err
+	}
+	return row.ID, nil
+}
+
+func (a applier) nodeObserve(b NodeObserve) (string, error) {
+	for _, seen := range b.Nodes {
+		old := first[node](a.txn, tableNodes, "id", seen.ID)
+		if old == nil || !old.Live || old.Kind != muster.KindAgent {
+			continue
+		}
+		row := *old
+		if row.Observed != seen.Observed {
+			row.Observed, row.ObservedAt = seen.Observed, a.at
+		}
+		if seen.Documents > 0 || seen.Observed == muster.ObservedUp {
+			row.Documents = seen.Documents
+		}
+		if err := a.putNode(&row); err != nil {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+func (a applier) nodeRemove(b NodeRemove) (string, error) {
+	row := first[node](a.txn, tableNodes, "id", b.ID)
+	if row == nil || !row.Live {
+		return "", muster.Errorf(muster.NotFound, "no node %s", b.ID)
+	}
+	return row.ID, a.bury(row)
+}
+
+func (a applier) keyCreate(b KeyCreate) (string, error) {
+	if first[key](a.txn, tableKeys, "id", b.ID) != nil {
+		return "", muster.Errorf(muster.Conflict, "key %s exists", b.ID)
+	}
+	row := &key{
+		ID: b.ID, Name: b.Name, Hash: b.Hash, Scopes: b.Scopes, MaxRisk: b.MaxRisk,
+		NodeID: b.NodeID, CreatedAt: a.at, ExpiresAt: b.ExpiresAt,
+	}
+	return row.ID, a.put(tableKeys, row)
+}
+
+func (a applier) keyRevoke(b KeyRevoke) (string, error) {
+	old := first[key](a.txn, tableKeys, "id", b.ID)
+	if old == nil {
+		return "", muster.Errorf(muster.NotFound, "no key %s", b.ID)
+	}
+	if old.RevokedAt != nil {
+		return old.ID, nil
+	}
+	row := *old
+	row.RevokedAt = &a.at
+	return row.ID, a.put(tableKeys, &row)
+}
+
+// holder finds the living node that has a slug or a name, other than id.
+func (a applier) holder(slug, name, id string) *node {
+	it, err := a.txn.Get(tableNodes, "id")
+	if err != nil {
+		return nil
+	}
+	for raw := it.Next(); raw != nil; raw = it.Next() {
+		n, ok := raw.(*node)
+		if ok && n.Live && n.ID != id && (n.Slug == slug || strings.EqualFold(n.Name, name)) {
+			return n
+		}
+	}
+	return nil
+}
+
+// bury soft-deletes a node and revokes its keys.
+func (a applier) bury(old *node) error {
+	row := *old
+	row.Live, row.DeletedAt = false, &a.at
+	if err := a.putNode(&row); err != nil {
+		return err
+	}
+	it, err := a.txn.Get(tableKeys, "id")
+	if err != nil {
+		return fmt.Errorf("list keys: %w", err)
+	}
+	var own []key
+	for raw := it.Next(); raw != nil; raw = it.Next() {
+		if k, ok := raw.(*key); ok && k.NodeID == row.ID && k.RevokedAt == nil {
+			own = append(own, *k)
+		}
+	}
+	for i := range own {
+		own[i].RevokedAt = &a.at
+		if err := a.put(tableKeys, &own[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a applier) putNode(row *node) error {
+	row.UpdatedAt, row.Index = a.at, a.index
+	return a.put(tableNodes, row)
+}
+
+func (a applier) put(table string, row any) error {
+	if err := a.txn.Insert(table, row); err != nil {
+		return fmt.Errorf("write %s: %w", table, err)
+	}
+	return nil
+}

@@ -1,0 +1,182 @@
+// Package fsm is the registry as a replicated value: nodes, keys and settings,
+// changed only by commands from the raft log. It reads no clock, draws no
+// random number and never touches the network: time, IDs and secrets' hashes
+// come in with the command, so that every copy becomes the same.
+package fsm
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
+
+	"muster"
+)
+
+// commandVersion is the version of the command encoding this program writes
+// and the newest it understands.
+const commandVersion = 1
+
+// Op names what a command does.
+type Op string
+
+// The operations.
+const (
+	OpClusterInit  Op = "cluster.init"
+	OpTermOpen     Op = "term.open"
+	OpNodeJoin     Op = "node.join"
+	OpNodeRegister Op = "node.register"
+	OpNodeObserve  Op = "node.observe"
+	OpNodeRemove   Op = "node.remove"
+	OpKeyCreate    Op = "key.create"
+	OpKeyRevoke    Op = "key.revoke"
+)
+
+// Scope is what the caller of a command must hold; checked where it enters and
+// again at the master.
+func (o Op) Scope() string {
+	switch o {
+	case OpNodeRegister:
+		return muster.ScopeRegistry
+	case OpKeyCreate, OpKeyRevoke, OpNodeRemove:
+		return muster.ScopeAdmin
+	case OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve:
+		return muster.ScopeNode
+	default:
+		return muster.ScopeNode
+	}
+}
+
+// Command is one entry of the log. Key and Digest make it idempotent: a second
+// command with the same Key and Digest changes nothing and gets the first
+// one's result; another Digest is a conflict. At is the proposer's clock.
+type Command struct {
+	V      int             `json:"v"`
+	Op     Op              `json:"op"`
+	Key    string          `json:"key,omitempty"`
+	Digest string          `json:"digest,omitempty"`
+	At     time.Time       `json:"at"`
+	By     string          `json:"by"`
+	Body   json.RawMessage `json:"body"`
+}
+
+// NewCommand encodes a command of this program's version.
+func NewCommand(op Op, at time.Time, by string, body any) (Command, error) {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return Command{}, muster.Errorf(muster.Internal, "encode %s: %w", op, err)
+	}
+	return Command{V: commandVersion, Op: op, At: at.UTC(), By: by, Body: raw}, nil
+}
+
+// Result is what a command did. ID names the node or key concerned; Replayed
+// says that an earlier command with the same key had done it already.
+type Result struct {
+	Index    uint64   `json:"index"`
+	ID       string   `json:"id,omitempty"`
+	Replayed bool     `json:"replayed,omitempty"`
+	Refused  *Refusal `json:"refused,omitempty"`
+}
+
+// Refusal is an error in the form it has on the wire between nodes.
+type Refusal struct {
+	Kind    muster.Kind         `json:"kind"`
+	Code    string              `json:"code,omitempty"`
+	Message string              `json:"message"`
+	Hint    string              `json:"hint,omitempty"`
+	Fields  map[string][]string `json:"fields,omitempty"`
+}
+
+// Err returns the refusal as an error, or nil.
+func (r Result) Err() error {
+	if r.Refused == nil {
+		return nil
+	}
+	f := r.Refused
+	return &muster.Error{Kind: f.Kind, Code: f.Code, Message: f.Message, Hint: f.Hint, Fields: f.Fields}
+}
+
+// ClusterInit is the body of OpClusterInit: the first leader's words.
+type ClusterInit struct {
+	ClusterID string `json:"cluster_id"`
+	Voters    int    `json:"voters"`
+}
+
+// NodeJoin is the body of OpNodeJoin. TakeOver names the dead holder of the
+// name, if the master found one.
+type NodeJoin struct {
+	muster.Joining
+	Slug     string `json:"slug"`
+	TakeOver string `json:"take_over,omitempty"`
+}
+
+// NodeRegister is the body of OpNodeRegister: an external node and its key.
+type NodeRegister struct {
+	ID           string              `json:"id"`
+	Slug         string              `json:"slug"`
+	Registration muster.Registration `json:"registration"`
+	Key          KeyCreate           `json:"key"`
+}
+
+// NodeObserve is the body of OpNodeObserve: what the master saw of agents.
+type NodeObserve struct {
+	Nodes []Observation `json:"nodes"`
+}
+
+// Observation is one change in what is seen of an agent.
+type Observation struct {
+	ID        string          `json:"id"`
+	Observed  muster.Observed `json:"observed"`
+	Documents uint64          `json:"documents"`
+}
+
+// NodeRemove is the body of OpNodeRemove.
+type NodeRemove struct {
+	ID string `json:"id"`
+}
+
+// KeyCreate is the body of OpKeyCreate.
+type KeyCreate struct {
+	ID        string      `json:"id"`
+	Name      string      `json:"name"`
+	Hash      [32]byte    `json:"hash"`
+	Scopes    []string    `json:"scopes"`
+	MaxRisk   muster.Risk `json:"max_risk,omitempty"`
+	NodeID    string      `json:"node_id,omitempty"`
+	ExpiresAt *time.Time  `json:"expires_at,omitempty"`
+}
+
+// KeyRevoke is the body of OpKeyRevoke.
+type KeyRevoke struct {
+	ID string `json:"id"`
+}
+
+// maxSlug is the longest slug, that of a DNS label.
+const maxSlug = 63
+
+// Slug makes a slug from a name: lower case, accents dropped, runs of anything
+// but Latin letters and digits as one dash. It is empty when nothing is left.
+func Slug(name string) string {
+	var b strings.Builder
+	dash := false
+	for _, r := range norm.NFKD.String(strings.ToLower(name)) {
+		switch {
+		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9':
+			if dash && b.Len() > 0 {
+				b.WriteByte('-')
+			}
+			dash = false
+			b.WriteRune(r)
+		case unicode.Is(unicode.Mn, r):
+		default:
+			dash = true
+		}
+	}
+	s := b.String()
+	if len(s) > maxSlug {
+		s = s[:maxSlug]
+	}
+	return strings.TrimRight(s, "-")
+}

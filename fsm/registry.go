@@ -1,0 +1,302 @@
+package fsm
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	memdb "github.com/hashicorp/go-memdb"
+
+	"muster"
+)
+
+// node is a node as it is stored. The object that go-memdb holds is never
+// changed: every write stores a fresh copy.
+type node struct {
+	ID           string              `json:"id"`
+	Name         string              `json:"name"`
+	Slug         string              `json:"slug"`
+	Live         bool                `json:"live"` // false once soft-deleted
+	Kind         muster.NodeKind     `json:"kind"`
+	URL          string              `json:"url"`
+	Raft         string              `json:"raft,omitempty"`
+	Capabilities []muster.Capability `json:"capabilities"`
+	Metadata     muster.Metadata     `json:"metadata"`
+	Version      string              `json:"version"`
+	Description  string              `json:"description,omitempty"`
+	Weight       int                 `json:"weight"`
+	ReplicaOf    string              `json:"replica_of,omitempty"`
+	Desired      muster.Status       `json:"desired"`
+	Observed     muster.Observed     `json:"observed,omitempty"`
+	ObservedAt   time.Time           `json:"observed_at,omitzero"`
+	Documents    uint64              `json:"documents,omitempty"`
+	PublicKey    []byte              `json:"public_key,omitempty"`
+	Predecessor  string              `json:"predecessor,omitempty"` // the dead node whose name it took over
+	CreatedAt    time.Time           `json:"created_at"`
+	UpdatedAt    time.Time           `json:"updated_at"`
+	DeletedAt    *time.Time          `json:"deleted_at,omitempty"`
+	Index        uint64              `json:"index"`
+}
+
+// key is a bearer credential as it is stored.
+type key struct {
+	ID        string      `json:"id"`
+	Name      string      `json:"name"`
+	Hash      [32]byte    `json:"hash"`
+	Scopes    []string    `json:"scopes"`
+	MaxRisk   muster.Risk `json:"max_risk,omitempty"`
+	NodeID    string      `json:"node_id,omitempty"`
+	CreatedAt time.Time   `json:"created_at"`
+	ExpiresAt *time.Time  `json:"expires_at,omitempty"`
+	RevokedAt *time.Time  `json:"revoked_at,omitempty"`
+}
+
+// done remembers the result of a command by its idempotency key.
+type done struct {
+	Key    string `json:"key"`
+	Digest string `json:"digest"`
+	ID     string `json:"id"`
+	Index  uint64 `json:"index"`
+	Order  string `json:"order"` // Index with leading zeros, for eviction
+}
+
+// settings is what the cluster agreed on, one row.
+type settings struct {
+	Row       string `json:"row"` // always "cluster"
+	ClusterID string `json:"cluster_id"`
+	Voters    int    `json:"voters"`
+}
+
+const (
+	tableNodes    = "nodes"
+	tableKeys     = "keys"
+	tableDone     = "done"
+	tableSettings = "settings"
+	settingsRow   = "cluster"
+)
+
+func schema() *memdb.DBSchema {
+	text := func(name, field string) *memdb.IndexSchema {
+		return &memdb.IndexSchema{Name: name, Unique: true, Indexer: &memdb.StringFieldIndex{Field: field}}
+	}
+	return &memdb.DBSchema{Tables: map[string]*memdb.TableSchema{
+		tableNodes: {Name: tableNodes, Indexes: map[string]*memdb.IndexSchema{
+			"id":   text("id", "ID"),
+			"slug": {Name: "slug", Indexer: &memdb.StringFieldIndex{Field: "Slug"}},
+		}},
+		tableKeys: {Name: tableKeys, Indexes: map[string]*memdb.IndexSchema{"id": text("id", "ID")}},
+		tableDone: {Name: tableDone, Indexes: map[string]*memdb.IndexSchema{
+			"id":    text("id", "Key"),
+			"order": text("order", "Order"),
+		}},
+		tableSettings: {Name: tableSettings, Indexes: map[string]*memdb.IndexSchema{"id": text("id", "Row")}},
+	}}
+}
+
+// Registry is one copy of the replicated state. Reads come from memory and
+// never block writes.
+type Registry struct {
+	mu      sync.Mutex
+	db      *memdb.MemDB  // guarded by mu; swapped by a restore
+	index   uint64        // guarded by mu; of the last entry applied
+	kept    int           // guarded by mu; rows in the table of keyed results
+	changed chan struct{} // guarded by mu; closed and replaced when index moves
+	broken  error         // guarded by mu; set when an entry could not be understood
+	stop    chan struct{} // closed when broken is set
+}
+
+// New returns an empty registry.
+func New() (*Registry, error) {
+	db, err := memdb.NewMemDB(schema())
+	if err != nil {
+		return nil, fmt.Errorf("make registry tables: %w", err)
+	}
+	return &Registry{db: db, changed: make(chan struct{}), stop: make(chan struct{})}, nil
+}
+
+// Index returns the index of the last entry applied here.
+func (r *Registry) Index() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.index
+}
+
+// Changed returns a channel that is closed at the next change.
+func (r *Registry) Changed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed
+}
+
+// Broken returns a channel that is closed when this copy met an entry it does
+// not understand and stopped; Err then says which.
+func (r *Registry) Broken() <-chan struct{} { return r.stop }
+
+// Err says why the registry stopped, or nil.
+func (r *Registry) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.broken
+}
+
+// WaitIndex waits until this copy has seen an index. It returns a Timeout
+// error when ctx ends before.
+func (r *Registry) WaitIndex(ctx context.Context, index uint64) error {
+	for {
+		r.mu.Lock()
+		have, changed := r.index, r.changed
+		r.mu.Unlock()
+		if have >= index {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return muster.Errorf(muster.Timeout, "this node has seen index %d, not yet %d", have, index).
+				WithHint("ask again later, or ask another node")
+		}
+	}
+}
+
+// snapshot returns the tables as they are now.
+func (r *Registry) snapshot() (*memdb.MemDB, uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.db.Snapshot(), r.index
+}
+
+// all lists a table in the order of an index.
+func all[T any](db *memdb.MemDB, table, index string) []*T {
+	txn := db.Txn(false)
+	it, err := txn.Get(table, index)
+	if err != nil {
+		return nil
+	}
+	var rows []*T
+	for raw := it.Next(); raw != nil; raw = it.Next() {
+		if row, ok := raw.(*T); ok {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// first returns the row with an ID, or nil.
+func first[T any](txn *memdb.Txn, table, index string, id ...any) *T {
+	raw, err := txn.First(table, index, id...)
+	if err != nil {
+		return nil
+	}
+	row, _ := raw.(*T)
+	return row
+}
+
+// Nodes returns all nodes, soft-deleted ones included, by slug. Status and
+// health are as stored: the caller lays fresher views over them.
+func (r *Registry) Nodes() []muster.Node {
+	db, _ := r.snapshot()
+	rows := all[node](db, tableNodes, "slug")
+	nodes := make([]muster.Node, len(rows))
+	for i, row := range rows {
+		nodes[i] = row.view()
+	}
+	return nodes
+}
+
+// Node returns a node by its ID, soft-deleted or not.
+func (r *Registry) Node(id string) (muster.Node, bool) {
+	db, _ := r.snapshot()
+	row := first[node](db.Txn(false), tableNodes, "id", id)
+	if row == nil {
+		return muster.Node{}, false
+	}
+	return row.view(), true
+}
+
+// Succession returns, by node ID, the dead node whose name each living agent
+// took over.
+func (r *Registry) Succession() map[string]string {
+	db, _ := r.snapshot()
+	heirs := map[string]string{}
+	for _, row := range all[node](db, tableNodes, "id") {
+		if row.Live && row.Predecessor != "" {
+			heirs[row.ID] = row.Predecessor
+		}
+	}
+	return heirs
+}
+
+// RaftAddress returns an agent's raft address as it last registered it.
+func (r *Registry) RaftAddress(id string) (string, bool) {
+	db, _ := r.snapshot()
+	row := first[node](db.Txn(false), tableNodes, "id", id)
+	if row == nil || row.Raft == "" {
+		return "", false
+	}
+	return row.Raft, true
+}
+
+// Keys returns all keys, revoked ones included, by ID.
+func (r *Registry) Keys() []muster.Key {
+	db, _ := r.snapshot()
+	rows := all[key](db, tableKeys, "id")
+	keys := make([]muster.Key, len(rows))
+	for i, row := range rows {
+		keys[i] = row.view()
+	}
+	return keys
+}
+
+// Key returns a key by its ID, revoked or not.
+func (r *Registry) Key(id string) (muster.Key, bool) {
+	db, _ := r.snapshot()
+	row := first[key](db.Txn(false), tableKeys, "id", id)
+	if row == nil {
+		return muster.Key{}, false
+	}
+	return row.view(), true
+}
+
+// ClusterID returns the cluster's UUID, empty before the first leader wrote it.
+func (r *Registry) ClusterID() string { return r.settings().ClusterID }
+
+// Voters returns the agreed number of voters, 0 before it was written.
+func (r *Registry) Voters() int { return r.settings().Voters }
+
+func (r *Registry) settings() settings {
+	db, _ := r.snapshot()
+	if row := first[settings](db.Txn(false), tableSettings, "id", settingsRow); row != nil {
+		return *row
+	}
+	return settings{}
+}
+
+// view is the node as everybody sees it, without what only a clock can tell.
+func (n *node) view() muster.Node {
+	status := muster.StatusOf(n.Desired, n.Observed)
+	v := muster.Node{
+		ID: n.ID, Name: n.Name, Slug: n.Slug, Type: muster.TypeChild, Kind: n.Kind, URL: n.URL,
+		Capabilities: n.Capabilities, Metadata: n.Metadata, Version: n.Version,
+		Status: status, StatusColor: status.Color(), Description: n.Description, Weight: n.Weight,
+		ReplicaOf: n.ReplicaOf, CreatedAt: n.CreatedAt, UpdatedAt: n.UpdatedAt, DeletedAt: n.DeletedAt,
+		Index: n.Index, Observed: n.Observed, PublicKey: n.PublicKey, Documents: n.Documents,
+	}
+	if v.Metadata == nil {
+		v.Metadata = muster.Metadata{}
+	}
+	if n.Observed == muster.ObservedDown {
+		v.PingFailures = deadPingFailures
+	}
+	return v
+}
+
+// deadPingFailures is the count that a death by gossip stands for.
+const deadPingFailures = 3
+
+func (k *key) view() muster.Key {
+	return muster.Key{
+		ID: k.ID, Name: k.Name, Scopes: k.Scopes, MaxRisk: k.MaxRisk, NodeID: k.NodeID,
+		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, RevokedAt: k.RevokedAt, Hash: k.Hash,
+	}
+}
