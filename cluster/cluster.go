@@ -16,13 +16,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"muster"
+	"muster/fsm"
+
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
-
-	"muster"
-	"muster/fsm"
 )
 
 // Peers is what gossip knows.

@@ -6,9 +6,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"muster"
+
+	"github.com/hashicorp/raft"
 )
 
 const (

@@ -4,10 +4,10 @@ import (
 	"context"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"muster"
 	"muster/fsm"
+
+	"github.com/hashicorp/raft"
 )
 
 const (

@@ -3,9 +3,9 @@ package cluster_test
 import (
 	"testing"
 
-	"github.com/hashicorp/raft"
-
 	"muster/cluster"
+
+	"github.com/hashicorp/raft"
 )
 
 func servers(voters, standbys string) (out []raft.Server) {

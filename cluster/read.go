@@ -6,9 +6,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"muster"
+
+	"github.com/hashicorp/raft"
 )
 
 // healthyFor is how long after its last sign of life a node counts as healthy.

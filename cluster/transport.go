@@ -11,9 +11,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"muster"
+
+	"github.com/hashicorp/raft"
 )
 
 // stream carries raft over mutual TLS. A dialled server must prove the node ID

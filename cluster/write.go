@@ -7,10 +7,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"muster"
 	"muster/fsm"
+
+	"github.com/hashicorp/raft"
 )
 
 const (

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
-	memdb "github.com/hashicorp/go-memdb"
-
 	"muster"
+
+	memdb "github.com/hashicorp/go-memdb"
 )
 
 // dedupeWindow is how many idempotency keys are remembered.

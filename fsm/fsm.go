@@ -10,9 +10,9 @@ import (
 	"time"
 	"unicode"
 
-	"golang.org/x/text/unicode/norm"
-
 	"muster"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // commandVersion is the version of the command encoding this program writes

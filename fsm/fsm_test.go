@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/raft"
-	"go.uber.org/goleak"
-
 	"muster"
 	"muster/fsm"
+
+	"github.com/hashicorp/raft"
+	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -9,10 +9,10 @@ import (
 	"hash/crc32"
 	"io"
 
+	"muster"
+
 	memdb "github.com/hashicorp/go-memdb"
 	"github.com/hashicorp/raft"
-
-	"muster"
 )
 
 // Machine is the edge at which raft touches the registry.

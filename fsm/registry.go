@@ -6,9 +6,9 @@ import (
 	"sync"
 	"time"
 
-	memdb "github.com/hashicorp/go-memdb"
-
 	"muster"
+
+	memdb "github.com/hashicorp/go-memdb"
 )
 
 // node is a node as it is stored. The object that go-memdb holds is never

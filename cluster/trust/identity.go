@@ -1,0 +1,75 @@
+package trust
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"muster"
+)
+
+// Identity is who a node is: its ID and the key that proves it. Both live in
+// the data directory and never change.
+type Identity struct {
+	ID  string
+	key ed25519.PrivateKey
+}
+
+// PublicKey is the key's public half, 32 bytes.
+func (i Identity) PublicKey() ed25519.PublicKey {
+	public, _ := i.key.Public().(ed25519.PublicKey)
+	return public
+}
+
+// LoadOrCreateIdentity reads the identity in a data directory, or makes one.
+// It lives in one file, so that there is never half of it.
+func LoadOrCreateIdentity(dir string) (Identity, error) {
+	path := filepath.Join(dir, "identity")
+	raw, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return createIdentity(path)
+	case err != nil:
+		return Identity{}, muster.Errorf(muster.Unavailable, "read identity: %w", err).
+			WithHint("make the data directory readable for this user, or choose another with --data-dir")
+	}
+	id, digits, _ := strings.Cut(strings.TrimSpace(string(raw)), "\n")
+	seed, err := hex.DecodeString(digits)
+	if _, bad := uuid.Parse(id); bad != nil || err != nil || len(seed) != ed25519.SeedSize {
+		return Identity{}, muster.Errorf(muster.Unavailable, "the identity in %s is damaged", path).
+			WithHint("restore the file; or move the whole data directory away, and the node joins as a new one")
+	}
+	return Identity{ID: id, key: ed25519.NewKeyFromSeed(seed)}, nil
+}
+
+func createIdentity(path string) (Identity, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Identity{}, fmt.Errorf("make node ID: %w", err)
+	}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return Identity{}, fmt.Errorf("make node key: %w", err)
+	}
+	temp, err := os.CreateTemp(filepath.Dir(path), ".identity-*") // made 0600
+	if err != nil {
+		return Identity{}, fmt.Errorf("write identity: %w", err)
+	}
+	_, err = temp.WriteString(id.String() + "\n" + hex.EncodeToString(key.Seed()) + "\n")
+	err = errors.Join(err, temp.Sync(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		return Identity{}, fmt.Errorf("write identity: %w", err)
+	}
+	return Identity{ID: id.String(), key: key}, nil
+}

@@ -1,0 +1,78 @@
+// Command muster runs a node of a cluster of applications, and talks to one.
+// It holds the words a person types; it decides nothing.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"muster"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the whole command line.
+type cli struct {
+	Agent   agentCmd   `cmd:"" help:"Run a node until SIGTERM or Ctrl-C."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// streams are where a command writes: results to out, all else to err.
+type streams struct{ out, err io.Writer }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], streams{os.Stdout, os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// run is the program without the process: it returns the exit code.
+func run(ctx context.Context, args []string, io streams) int {
+	var c cli
+	exited := -1
+	parser, err := kong.New(&c, kong.Name("muster"), kong.UsageOnError(), kong.Writers(io.out, io.err),
+		kong.Description("Applications find each other, search each other and run actions on each other."),
+		kong.Exit(func(code int) { exited = code }))
+	if err != nil {
+		return complain(io, err)
+	}
+	words, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited
+	}
+	if err != nil {
+		return complain(io, &muster.Error{Kind: muster.Invalid, Message: err.Error(), Hint: "see muster --help"})
+	}
+	words.BindTo(ctx, (*context.Context)(nil))
+	words.Bind(io)
+	if err := words.Run(); err != nil {
+		return complain(io, err)
+	}
+	return 0
+}
+
+// complain prints an error and its way out, and returns its exit code.
+func complain(io streams, err error) int {
+	_, _ = fmt.Fprintln(io.err, "error:", err)
+	if e, ok := errors.AsType[*muster.Error](err); ok && e.Hint != "" {
+		_, _ = fmt.Fprintln(io.err, "hint: ", e.Hint)
+	}
+	if muster.KindOf(err) == muster.Invalid {
+		return 2
+	}
+	return 1
+}
+
+type versionCmd struct{}
+
+// Run prints the version.
+func (versionCmd) Run(io streams) error {
+	_, err := fmt.Fprintln(io.out, "muster", muster.Version)
+	return err
+}
