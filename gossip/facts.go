@@ -1,0 +1,103 @@
+package gossip
+
+import (
+	"encoding/binary"
+	"errors"
+	"unicode/utf8"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// Facts are what a node tells all others with its gossip. They ride in
+// memberlist's metadata, which holds 512 bytes; ours stay below 200.
+type Facts struct {
+	Name       string // cut to 63 bytes
+	ClusterID  string // UUID, or empty
+	Raft       string // host:port
+	HTTP       string // host:port
+	Stateless  bool
+	Restarting bool // set while stopping: the node will be back
+	Leaving    bool // set while stopping: the node leaves for good
+	Expect     int
+	Generation uint64
+	Documents  uint64
+}
+
+// The encoding: a version byte, a flag byte, Expect as a byte, Generation and
+// Documents as uvarints, then Name, ClusterID, Raft and HTTP, each with a
+// length byte.
+const (
+	factsVersion = 1
+	maxName      = 63
+	maxAddr      = 60
+	maxFacts     = 3 + 2*binary.MaxVarintLen64 + 4 + maxName + 36 + 2*maxAddr
+
+	flagStateless  = 1
+	flagRestarting = 2
+	flagLeaving    = 4
+)
+
+var (
+	errFacts = errors.New("gossip metadata is not understood")
+
+	_ [memberlist.MetaMaxSize - maxFacts]struct{} // it fits
+)
+
+func (f Facts) encode() []byte {
+	flags := byte(0)
+	if f.Stateless {
+		flags |= flagStateless
+	}
+	if f.Restarting {
+		flags |= flagRestarting
+	}
+	if f.Leaving {
+		flags |= flagLeaving
+	}
+	b := []byte{factsVersion, flags, byte(min(max(f.Expect, 0), 255))}
+	b = binary.AppendUvarint(b, f.Generation)
+	b = binary.AppendUvarint(b, f.Documents)
+	name := f.Name
+	for len(name) > maxName || !utf8.ValidString(name) {
+		name = name[:len(name)-1]
+	}
+	for _, s := range []string{name, cut(f.ClusterID, 36), cut(f.Raft, maxAddr), cut(f.HTTP, maxAddr)} {
+		b = append(b, byte(len(s))) //nolint:gosec // at most 63
+		b = append(b, s...)
+	}
+	return b
+}
+
+// cut drops an address that is too long rather than send half of it.
+func cut(s string, limit int) string {
+	if len(s) > limit {
+		return ""
+	}
+	return s
+}
+
+func decodeFacts(b []byte) (f Facts, err error) {
+	if len(b) < 3 || b[0] != factsVersion {
+		return f, errFacts
+	}
+	f.Stateless, f.Restarting = b[1]&flagStateless != 0, b[1]&flagRestarting != 0
+	f.Leaving, f.Expect = b[1]&flagLeaving != 0, int(b[2])
+	b = b[3:]
+	for _, n := range []*uint64{&f.Generation, &f.Documents} {
+		v, size := binary.Uvarint(b)
+		if size <= 0 {
+			return f, errFacts
+		}
+		*n, b = v, b[size:]
+	}
+	for _, s := range []*string{&f.Name, &f.ClusterID, &f.Raft, &f.HTTP} {
+		if len(b) == 0 || len(b) < 1+int(b[0]) {
+			return f, errFacts
+		}
+		*s, b = string(b[1:1+b[0]]), b[1+b[0]:]
+	}
+	if len(b) > 0 {
+		return f, errFacts
+	}
+	return f, nil
+}
