@@ -19,6 +19,11 @@ import (
 // cli is the whole command line.
 type cli struct {
 	Agent   agentCmd   `cmd:"" help:"Run a node until SIGTERM or Ctrl-C."`
+	Status  statusCmd  `cmd:"" help:"Show the cluster at a glance."`
+	Node    nodeCmd    `cmd:"" help:"The registry."`
+	Key     keyCmd     `cmd:"" help:"Bearer keys for HTTP callers."`
+	Cluster clusterCmd `cmd:"" help:"Membership."`
+	Secret  secretCmd  `cmd:"" help:"The cluster secret."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -63,8 +68,19 @@ func complain(io streams, err error) int {
 	if e, ok := errors.AsType[*muster.Error](err); ok && e.Hint != "" {
 		_, _ = fmt.Fprintln(io.err, "hint: ", e.Hint)
 	}
-	if muster.KindOf(err) == muster.Invalid {
+	switch muster.KindOf(err) {
+	case muster.Invalid, muster.Malformed:
 		return 2
+	case muster.Partial:
+		return 3
+	case muster.NoMaster, muster.Timeout, muster.OutcomeUnknown:
+		return 4
+	case muster.Unauthorized, muster.Forbidden:
+		return 5
+	default:
+	}
+	if muster.CodeOf(err) == "no_connection" {
+		return 4
 	}
 	return 1
 }

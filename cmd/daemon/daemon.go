@@ -1,0 +1,353 @@
+// Package daemon raises and lowers one node. It is the only room that knows
+// all the others by name; it has no rules of its own.
+package daemon
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"muster"
+	"muster/cluster"
+	"muster/cluster/trust"
+	"muster/fsm"
+	"muster/gossip"
+	"muster/httpserver"
+	"muster/httpserver/api"
+)
+
+// Daemon is one running node.
+type Daemon struct {
+	cfg     Config
+	log     *slog.Logger
+	secrets []trust.Secret
+	id      trust.Identity
+	reg     *fsm.Registry
+	pool    *gossip.Pool
+	member  *cluster.Cluster
+	fatal   chan error
+
+	undo   []step
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// step is one part that is up, and how it goes down.
+type step struct {
+	name string
+	stop func(context.Context) error
+}
+
+// New checks the settings. Its errors are of kind Invalid.
+func New(cfg Config, logs io.Writer) (*Daemon, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	level := slog.LevelInfo
+	if err := level.UnmarshalText([]byte(cfg.LogLevel)); err != nil {
+		return nil, flagError("log-level", "must be debug, info, warn or error")
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler = slog.NewTextHandler(logs, opts)
+	switch cfg.LogFormat {
+	case "text":
+	case "json":
+		handler = slog.NewJSONHandler(logs, opts)
+	default:
+		return nil, flagError("log-format", "must be text or json")
+	}
+	return &Daemon{cfg: cfg, log: slog.New(handler).With("node", cfg.Name), fatal: make(chan error, 4), cancel: func() {}}, nil
+}
+
+// Addr is where the node serves HTTP, as a base URL.
+func (d *Daemon) Addr() string { return "http://" + d.cfg.AdvertiseHTTP }
+
+// Gossip is the address that other agents join by.
+func (d *Daemon) Gossip() string { return d.pool.Addr() }
+
+// Fatal gives the reason when the node cannot go on.
+func (d *Daemon) Fatal() <-chan error { return d.fatal }
+
+// Ready is closed once the node is in the registry.
+func (d *Daemon) Ready() <-chan struct{} { return d.member.Entered() }
+
+func (d *Daemon) onStop(name string, stop func(context.Context) error) {
+	d.undo = append(d.undo, step{name, stop})
+}
+
+// Stop takes the node down, in the opposite order it came up. A second Stop
+// does nothing.
+func (d *Daemon) Stop(ctx context.Context) (err error) {
+	for _, s := range slices.Backward(d.undo) {
+		if e := s.stop(ctx); e != nil {
+			err = errors.Join(err, fmt.Errorf("stop %s: %w", s.name, e))
+		}
+	}
+	d.undo = nil
+	return err
+}
+
+// Start brings the node up. A failed start goes down the same stairs.
+func (d *Daemon) Start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Stop(ctx))
+		}
+	}()
+	unlock, err := openDir(d.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	d.onStop("data directory", func(context.Context) error { return unlock() })
+	if err := d.trust(); err != nil {
+		return err
+	}
+	if d.reg, err = fsm.New(); err != nil {
+		return err
+	}
+	clusterID, err := readID(d.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	if err := d.startGossip(ctx, clusterID); err != nil {
+		return err
+	}
+	if err := d.raise(ctx); err != nil {
+		return err
+	}
+	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	d.cancel = cancel
+	d.onStop("watchers", func(context.Context) error {
+		cancel()
+		d.wg.Wait()
+		return nil
+	})
+	d.wg.Go(func() { d.watch(loop) })
+	d.wg.Go(func() { d.announce(loop, clusterID) })
+	return nil
+}
+
+// trust reads the secret and this node's own key.
+func (d *Daemon) trust() (err error) {
+	switch text := os.Getenv("MUSTER_SECRET"); {
+	case d.cfg.SecretFile != "":
+		d.secrets, err = trust.LoadSecrets(d.cfg.SecretFile)
+	case text != "":
+		d.secrets, err = trust.ParseSecrets(text)
+	case !d.cfg.loopback():
+		err = flagError("secret-file", "an agent beyond loopback needs an explicit secret")
+		return errors.Join(err, muster.Errorf(muster.Invalid, "make one: muster secret new > secret; chmod 600 secret"))
+	default:
+		d.secrets, err = trust.EnsureSecretFile(trust.DefaultSecretPath(os.Getenv))
+	}
+	if err != nil {
+		return err
+	}
+	d.id, err = trust.LoadOrCreateIdentity(d.cfg.DataDir)
+	return err
+}
+
+func (d *Daemon) startGossip(ctx context.Context, clusterID string) error {
+	keys := make([][]byte, len(d.secrets))
+	for i, s := range d.secrets {
+		keys[i] = s.GossipKey()
+	}
+	advertise := d.cfg.AdvertiseGossip
+	if advertise == "" {
+		advertise = d.cfg.Gossip
+	}
+	d.pool = gossip.New(gossip.Config{
+		ID: d.id.ID, Bind: d.cfg.Gossip, Advertise: advertise, Join: d.cfg.Join, Keys: keys,
+		PeersFile: filepath.Join(d.cfg.DataDir, "peers.json"), Profile: d.cfg.Profile, Log: d.log,
+		Facts: gossip.Facts{
+			Name: d.cfg.Name, ClusterID: clusterID, Raft: d.cfg.AdvertiseRaft, HTTP: d.cfg.AdvertiseHTTP,
+			Stateless: clusterID == "", Expect: d.cfg.Expect,
+		},
+	})
+	if err := d.pool.Start(ctx); err != nil {
+		return err
+	}
+	d.onStop("gossip", func(ctx context.Context) error { return d.pool.Stop(ctx, true) })
+	return nil
+}
+
+// raise starts raft and, before it has found anybody, HTTP: a node answers at
+// once, if only that it is not ready.
+func (d *Daemon) raise(ctx context.Context) error {
+	ca, err := d.secrets[0].CA()
+	if err != nil {
+		return err
+	}
+	server, client := ca.MutualTLS(d.id.ID)
+	meta, err := d.cfg.metadata()
+	if err != nil {
+		return err
+	}
+	caps := make([]muster.Capability, len(d.cfg.Capabilities))
+	for i, c := range d.cfg.Capabilities {
+		caps[i] = muster.Capability(c)
+	}
+	transport := &http.Transport{
+		MaxIdleConnsPerHost: 16, IdleConnTimeout: 30 * time.Second, DialContext: (&net.Dialer{Timeout: time.Second}).DialContext,
+	}
+	d.onStop("connections", func(context.Context) error {
+		transport.CloseIdleConnections()
+		return nil
+	})
+	out := &wire{secret: d.secrets[0], id: d.id, http: &http.Client{Transport: transport}, record: d.record}
+	d.member = cluster.New(cluster.Config{
+		Dir: d.cfg.DataDir, Bind: d.cfg.Raft, Voters: d.cfg.Voters, Expect: d.cfg.Expect,
+		Founding: len(d.cfg.Join) == 0 && d.cfg.Expect <= 1, ServerTLS: server, ClientTLS: client,
+		NewKey: trust.NewKey, NewID: newID, Log: d.log, RaftLog: newRaftLog(d.log),
+		Self: muster.Joining{
+			ID: d.id.ID, Name: d.cfg.Name, URL: d.cfg.URL, Raft: d.cfg.AdvertiseRaft, Capabilities: caps,
+			Metadata: meta, Version: muster.Version, PublicKey: d.id.PublicKey(),
+		},
+	}, d.reg, d.pool, out, out)
+	if err := d.member.Start(ctx); err != nil {
+		return err
+	}
+	d.onStop("cluster", d.member.Stop)
+	web := httpserver.New(httpserver.Config{
+		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
+		Waiting: d.waiting, Record: d.record, Log: d.log,
+	})
+	if err := web.Start(ctx); err != nil {
+		return err
+	}
+	d.onStop("http", web.Stop)
+	return nil
+}
+
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// record sees every call at the wire, in and out.
+func (d *Daemon) record(c api.Call) {
+	d.log.Debug("call", "direction", c.Direction, "method", c.Method, "path", c.Path, "status", c.Status,
+		"caller", c.Caller, "request_id", c.RequestID, "duration_ms", c.Duration.Milliseconds(), "error", c.Err)
+}
+
+// waiting says what the node still waits for before it is ready.
+func (d *Daemon) waiting() map[string]string {
+	select {
+	case <-d.member.Entered():
+		return nil
+	default:
+	}
+	why := "waiting for a cluster to join through " + fmt.Sprint(d.cfg.Join)
+	if d.member.HasMaster() {
+		why = "waiting for the master to enter this node"
+	} else if d.cfg.Expect > 1 {
+		why = fmt.Sprintf("waiting until %d agents see each other, or for a master", d.cfg.Expect)
+	}
+	return map[string]string{"cluster": why}
+}
+
+// watch passes on why the node cannot go on.
+func (d *Daemon) watch(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case err := <-d.member.Fatal():
+			d.fatal <- err
+			return
+		case <-d.reg.Broken():
+			d.fatal <- d.reg.Err()
+			return
+		case holder := <-d.pool.Conflict():
+			if d.holds(ctx, holder) {
+				d.fatal <- muster.Errorf(muster.Conflict, "the identity of this node (%s) is in use by a living node, %s at %s: was %s copied from it?",
+					d.id.ID, holder.Name, holder.Gossip, d.cfg.DataDir).WithHint("start with an empty --data-dir to join as a new node")
+				return
+			}
+		}
+	}
+}
+
+func (d *Daemon) holds(ctx context.Context, holder muster.Peer) bool {
+	client := &api.Client{HTTP: http.DefaultClient}
+	return client.Holds(ctx, holder.HTTP, d.id.ID)
+}
+
+// announce tells the cluster's ID to the data directory and to gossip, once it
+// is known.
+func (d *Daemon) announce(ctx context.Context, known string) {
+	for {
+		changed := d.reg.Changed()
+		if id := d.reg.ClusterID(); id != "" && id != known {
+			if known != "" {
+				d.fatal <- muster.Errorf(muster.Conflict, "data directory %s belongs to cluster %s, but this is cluster %s", d.cfg.DataDir, known, id).
+					WithHint("choose another --data-dir, or join the other cluster")
+				return
+			}
+			if err := writeFile(filepath.Join(d.cfg.DataDir, "cluster-id"), id+"\n"); err != nil {
+				d.fatal <- err
+				return
+			}
+			known = id
+			d.pool.SetFacts(func(f *gossip.Facts) { f.ClusterID, f.Stateless = id, false })
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// gate checks keys against this node's own copy of the registry.
+func (d *Daemon) gate() *gate {
+	return &gate{reg: d.reg, verifier: &trust.Verifier{
+		NodeID: d.id.ID, Secrets: d.secrets,
+		NodeKey: func(id string) (ed25519.PublicKey, bool) {
+			n, ok := d.reg.Node(id)
+			return n.PublicKey, ok && n.DeletedAt == nil && len(n.PublicKey) == ed25519.PublicKeySize
+		},
+	}}
+}
+
+type gate struct {
+	reg      *fsm.Registry
+	verifier *trust.Verifier
+}
+
+// Key returns the rights of a bearer key.
+func (g *gate) Key(_ context.Context, plain string) (muster.Rights, error) {
+	bad := muster.Errorf(muster.Unauthorized, "Invalid API key")
+	id, hash, ok := trust.ParseKey(plain)
+	if !ok {
+		return muster.Rights{}, bad
+	}
+	key, known := g.reg.Key(id)
+	if !trust.SameHash(key.Hash, hash) || !known || key.RevokedAt != nil {
+		return muster.Rights{}, bad
+	}
+	if key.ExpiresAt != nil && time.Now().After(*key.ExpiresAt) {
+		return muster.Rights{}, bad.WithHint("the key has expired")
+	}
+	if key.NodeID != "" {
+		if n, ok := g.reg.Node(key.NodeID); ok && n.Status != muster.StatusActive {
+			return muster.Rights{}, muster.Errorf(muster.Forbidden, "Node is not active").WithCode("node_" + string(n.Status))
+		}
+	}
+	return muster.Rights{Principal: "key:" + id, Scopes: key.Scopes, NodeID: key.NodeID, MaxRisk: key.MaxRisk}, nil
+}
+
+// Signed returns the rights in a signed call.
+func (g *gate) Signed(token, method, path string, body []byte) (muster.Rights, bool, error) {
+	return g.verifier.Verify(token, method, path, body)
+}

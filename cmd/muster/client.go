@@ -1,0 +1,352 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/google/uuid"
+
+	"muster"
+	"muster/cluster/trust"
+	"muster/httpserver/api"
+)
+
+// clientFlags are those of every command that talks to a node.
+type clientFlags struct {
+	Addr       []string      `help:"Base URL of a node; several are tried in turn." default:"http://127.0.0.1:7600" env:"MUSTER_ADDR"`
+	Key        string        `help:"Bearer key. Without one, whoever can read the cluster secret acts as operator." env:"MUSTER_KEY"`
+	SecretFile string        `help:"File with the cluster secret." env:"MUSTER_SECRET_FILE"`
+	Output     string        `short:"o" help:"table or json." default:"table" enum:"table,json"`
+	Timeout    time.Duration `help:"How long to wait for an answer." default:"30s"`
+	Insecure   bool          `help:"Allow operator calls over plain HTTP to another host."`
+}
+
+func (f clientFlags) client() (*api.Client, error) {
+	c := &api.Client{Addrs: f.Addr, Key: f.Key, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	if f.Key != "" {
+		return c, nil
+	}
+	path := f.SecretFile
+	if path == "" {
+		path = trust.DefaultSecretPath(os.Getenv)
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return c, nil // the node will say that a key is required
+		}
+	}
+	secrets, err := trust.LoadSecrets(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.private(); err != nil {
+		return nil, err
+	}
+	c.Sign = func(method, path string, body []byte, audience string) (string, error) {
+		return secrets[0].SignOperator(trust.Call{Method: method, Path: path, Body: body, Audience: audience})
+	}
+	return c, nil
+}
+
+// private refuses to act as operator where others could read along.
+func (f clientFlags) private() error {
+	for _, addr := range f.Addr {
+		u, err := url.Parse(addr)
+		if err != nil || u.Host == "" {
+			return &muster.Error{Kind: muster.Invalid, Message: "--addr: " + addr + " is not a URL like http://127.0.0.1:7600"}
+		}
+		ip := net.ParseIP(u.Hostname())
+		local := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+		if u.Scheme == "http" && !local && !f.Insecure {
+			return &muster.Error{
+				Kind: muster.Invalid, Message: "operator calls over plain HTTP to " + u.Host + " can be read on the way",
+				Hint: "use --key, or --insecure if the network is private",
+			}
+		}
+	}
+	return nil
+}
+
+// show prints the same data as a table or as JSON.
+func (f clientFlags) show(io streams, data any, table func(*tabwriter.Writer)) error {
+	if f.Output == "json" {
+		enc := json.NewEncoder(io.out)
+		enc.SetIndent("", "  ")
+		return enc.Encode(data)
+	}
+	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
+	table(w)
+	return w.Flush()
+}
+
+func line(w *tabwriter.Writer, cells ...any) {
+	for i, cell := range cells {
+		if i > 0 {
+			_, _ = fmt.Fprint(w, "\t")
+		}
+		_, _ = fmt.Fprint(w, cell)
+	}
+	_, _ = fmt.Fprintln(w)
+}
+
+type statusCmd struct {
+	clientFlags `embed:""`
+}
+
+// Run prints the cluster at a glance.
+func (c *statusCmd) Run(ctx context.Context, io streams) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	s, err := client.Cluster(ctx)
+	if err != nil {
+		return err
+	}
+	return c.show(io, s, func(w *tabwriter.Writer) {
+		master := "none"
+		if s.Master != nil {
+			master = s.Master.Slug
+		}
+		line(w, "Cluster", s.ClusterID)
+		line(w, "Master", master)
+		line(w, "Term", s.Term)
+		line(w, "Quorum", s.Quorum)
+		line(w, "Can lose", s.CanLose)
+		line(w)
+		line(w, "NODE", "ROLE", "ALIVE")
+		for _, p := range s.Peers {
+			line(w, p.Slug, p.Role, p.Alive)
+		}
+	})
+}
+
+type nodeCmd struct {
+	List     nodeListCmd     `cmd:"" help:"List the nodes."`
+	Show     nodeShowCmd     `cmd:"" help:"Show one node."`
+	Register nodeRegisterCmd `cmd:"" help:"Register an application by its URL."`
+}
+
+type nodeListCmd struct {
+	clientFlags `embed:""`
+}
+
+// Run lists the registry.
+func (c *nodeListCmd) Run(ctx context.Context, io streams) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	page, err := client.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	return c.show(io, page, func(w *tabwriter.Writer) {
+		line(w, "NODE", "TYPE", "KIND", "STATUS", "HEALTHY", "URL")
+		for _, n := range page.Nodes {
+			line(w, n.Slug, n.Type, n.Kind, n.Status, n.Healthy, n.URL)
+		}
+	})
+}
+
+type nodeShowCmd struct {
+	clientFlags `embed:""`
+
+	Slug string `arg:"" help:"The node's slug."`
+}
+
+// Run shows one node.
+func (c *nodeShowCmd) Run(ctx context.Context, io streams) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	n, err := client.Node(ctx, c.Slug)
+	if err != nil {
+		return err
+	}
+	return c.show(io, n, func(w *tabwriter.Writer) {
+		line(w, "ID", n.ID)
+		line(w, "Name", n.Name)
+		line(w, "Slug", n.Slug)
+		line(w, "Type", n.Type)
+		line(w, "Kind", n.Kind)
+		line(w, "Status", n.Status)
+		line(w, "Healthy", n.Healthy)
+		line(w, "URL", n.URL)
+		line(w, "Version", n.Version)
+		line(w, "Capabilities", n.Capabilities)
+	})
+}
+
+type nodeRegisterCmd struct {
+	clientFlags `embed:""`
+
+	Name         string   `arg:"" help:"The node's name."`
+	URL          string   `arg:"" help:"The application's base URL."`
+	Slug         string   `help:"Default: made from the name."`
+	Type         string   `help:"child." default:"child"`
+	Capabilities []string `help:"What the application can do." default:"search,actions"`
+	Meta         []string `help:"A key=value pair of metadata; repeatable." sep:"none"`
+}
+
+// Run registers an external node and prints its key, this once.
+func (c *nodeRegisterCmd) Run(ctx context.Context, io streams) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	g := muster.Registration{Name: c.Name, URL: c.URL, Slug: c.Slug, Type: muster.NodeType(c.Type), Metadata: muster.Metadata{}}
+	for _, word := range c.Capabilities {
+		g.Capabilities = append(g.Capabilities, muster.Capability(word))
+	}
+	for _, pair := range c.Meta {
+		k, v, ok := strings.Cut(pair, "=")
+		if !ok {
+			return &muster.Error{Kind: muster.Invalid, Message: "--meta: " + pair + " is not KEY=VALUE"}
+		}
+		if g.Metadata[k], err = json.Marshal(v); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	r, err := client.Register(ctx, g, uuid.NewString())
+	if err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintln(io.err, "The key is not shown again.")
+	return c.show(io, r, func(w *tabwriter.Writer) {
+		key := "(shown by another node)"
+		if r.APIKey != nil {
+			key = *r.APIKey
+		}
+		line(w, "ID", "NAME", "URL", "API KEY")
+		line(w, r.Node.ID, r.Node.Name, r.Node.URL, key)
+	})
+}
+
+type keyCmd struct {
+	Create keyCreateCmd `cmd:"" help:"Make a key; it is printed once."`
+	List   keyListCmd   `cmd:"" help:"List the keys, without their secrets."`
+	Revoke keyRevokeCmd `cmd:"" help:"End a key for good."`
+}
+
+type keyCreateCmd struct {
+	clientFlags `embed:""`
+
+	Name    string   `help:"What the key is for." required:""`
+	Scope   []string `help:"read, search, index, run:<glob>, tx, registry or admin; repeatable." required:""`
+	MaxRisk string   `help:"The riskiest action it may run."`
+	Expires string   `help:"How long it lives, like 720h."`
+}
+
+// Run makes a key.
+func (c *keyCreateCmd) Run(ctx context.Context, io streams) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	k, err := client.CreateKey(ctx, muster.KeySpec{Name: c.Name, Scopes: c.Scope, MaxRisk: muster.Risk(c.MaxRisk), ExpiresIn: c.Expires})
+	if err != nil {
+		return err
+	}
+	return c.show(io, k, func(w *tabwriter.Writer) {
+		line(w, "ID", k.ID)
+		line(w, "Name", k.Name)
+		line(w, "Scopes", strings.Join(k.Scopes, " "))
+		if k.Plain != nil {
+			line(w, "Key", *k.Plain)
+		}
+	})
+}
+
+type keyListCmd struct {
+	clientFlags `embed:""`
+}
+
+// Run lists the keys.
+func (c *keyListCmd) Run(ctx context.Context, io streams) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	keys, err := client.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	return c.show(io, keys, func(w *tabwriter.Writer) {
+		line(w, "ID", "NAME", "SCOPES", "CREATED")
+		for _, k := range keys.Keys {
+			line(w, k.ID, k.Name, strings.Join(k.Scopes, " "), k.CreatedAt.Format(time.RFC3339))
+		}
+	})
+}
+
+type keyRevokeCmd struct {
+	clientFlags `embed:""`
+
+	ID string `arg:"" help:"The key's ID."`
+}
+
+// Run ends a key.
+func (c *keyRevokeCmd) Run(ctx context.Context) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	return client.RevokeKey(ctx, c.ID)
+}
+
+type clusterCmd struct {
+	Remove clusterRemoveCmd `cmd:"" help:"Remove a dead agent for good."`
+}
+
+type clusterRemoveCmd struct {
+	clientFlags `embed:""`
+
+	Slug string `arg:"" help:"The dead node's slug."`
+}
+
+// Run removes a dead agent.
+func (c *clusterRemoveCmd) Run(ctx context.Context) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	return client.RemovePeer(ctx, c.Slug)
+}
+
+type secretCmd struct {
+	New secretNewCmd `cmd:"" help:"Print a new cluster secret."`
+}
+
+type secretNewCmd struct{}
+
+// Run prints a fresh secret.
+func (secretNewCmd) Run(io streams) error {
+	_, err := fmt.Fprintln(io.out, trust.NewSecret().Hex())
+	return err
+}

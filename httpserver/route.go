@@ -1,0 +1,64 @@
+package httpserver
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"time"
+
+	"muster"
+)
+
+// Route is one line of the table that is the whole surface of a node. A route
+// without a scope does not exist.
+type Route struct {
+	Method string
+	Path   string // segments in braces are parameters, percent-decoded once
+	Scope  string
+	Write  bool // changes something: shorter default deadline
+	Status int  // of success; 0 is 200
+	Handle func(context.Context, *Request) (any, error)
+}
+
+// Request is one request after authentication.
+type Request struct {
+	ID     string
+	Rights muster.Rights
+	Node   bool // a node of this cluster signed it
+	Method string
+	Path   string // as sent, without the query
+	Params map[string]string
+	Query  url.Values
+	Body   []byte
+	Key    string // Idempotency-Key
+	Route  string
+}
+
+const (
+	writeDeadline = 10 * time.Second
+	readDeadline  = 30 * time.Second
+)
+
+// match compares a raw path with a route's and fills params. Decoding after
+// splitting keeps a %2F inside its segment.
+func (r Route) match(path string) (params map[string]string, ok bool) {
+	want, have := strings.Split(r.Path, "/"), strings.Split(path, "/")
+	if len(want) != len(have) {
+		return nil, false
+	}
+	params = map[string]string{}
+	for i, segment := range want {
+		if !strings.HasPrefix(segment, "{") {
+			if segment != have[i] {
+				return nil, false
+			}
+			continue
+		}
+		value, err := url.PathUnescape(have[i])
+		if err != nil || value == "" {
+			return nil, false
+		}
+		params[strings.Trim(segment, "{}")] = value
+	}
+	return params, true
+}

@@ -1,0 +1,327 @@
+// Package httpserver is a node's HTTP surface: one table of routes, who may
+// use them, and what is refused before a handler runs. It decides nothing
+// about the cluster.
+package httpserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/google/uuid"
+	"github.com/valyala/fasthttp"
+
+	"muster"
+	"muster/httpserver/api"
+)
+
+// Auth tells who a caller is. Its errors are of kind Unauthorized.
+type Auth interface {
+	Key(ctx context.Context, plain string) (muster.Rights, error)
+	Signed(token, method, path string, body []byte) (rights muster.Rights, fromNode bool, err error)
+}
+
+// Cluster is the registry and the raft member, as far as routes need them.
+type Cluster interface {
+	Writer
+	Reader
+	Members
+}
+
+// Writer changes the registry, wherever the master is.
+type Writer interface {
+	Register(ctx context.Context, w muster.Write, g muster.Registration) (muster.Registered, error)
+	CreateKey(ctx context.Context, w muster.Write, spec muster.KeySpec) (muster.Key, error)
+	RevokeKey(ctx context.Context, w muster.Write, id string) error
+	RemovePeer(ctx context.Context, w muster.Write, slug string) error
+}
+
+// Reader reads the registry as this node sees it.
+type Reader interface {
+	Nodes() []muster.Node
+	Status() muster.ClusterStatus
+	WaitIndex(ctx context.Context, index uint64) error
+	Linearize(ctx context.Context) error
+}
+
+// Members serves the calls of other nodes.
+type Members interface {
+	Join(ctx context.Context, j muster.Joining) (muster.Joined, error)
+	Apply(ctx context.Context, by muster.Rights, command []byte) ([]byte, error)
+	ReadIndex(ctx context.Context) (uint64, error)
+}
+
+// Config says what to serve and to whom.
+type Config struct {
+	Addr    string
+	ID      string // of this node
+	Name    string
+	Auth    Auth
+	Cluster Cluster
+	Keys    func() []muster.Key
+	Waiting func() map[string]string // what the node still waits for; empty when it is ready
+	Record  func(api.Call)
+	Log     *slog.Logger
+}
+
+const (
+	maxBody      = 1 << 20
+	maxHeader    = 16 << 10
+	stopTimeout  = 2 * time.Second
+	readTimeout  = 30 * time.Second
+	maxRequestID = 128
+)
+
+// Server serves one node.
+type Server struct {
+	cfg    Config
+	http   *fasthttp.Server
+	ln     net.Listener
+	routes []Route
+	done   chan error
+}
+
+// New makes a server; Start binds it.
+func New(cfg Config) *Server {
+	s := &Server{cfg: cfg, done: make(chan error, 1)}
+	s.routes = s.table()
+	s.http = &fasthttp.Server{
+		Handler: s.serve, Name: "muster", MaxRequestBodySize: maxBody, ReadBufferSize: maxHeader,
+		ReadTimeout: readTimeout, IdleTimeout: time.Minute, NoDefaultServerHeader: true, CloseOnShutdown: true,
+		DisablePreParseMultipartForm: true, ErrorHandler: s.refuse, Logger: silent{},
+	}
+	return s
+}
+
+// silent drops fasthttp's own log: what matters is answered and recorded.
+type silent struct{}
+
+func (silent) Printf(string, ...any) {}
+
+// Start binds the address and serves in the background.
+func (s *Server) Start(ctx context.Context) (err error) {
+	s.ln, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return muster.Errorf(muster.Unavailable, "HTTP port %s is taken by another program: %w", s.cfg.Addr, err).
+			WithHint("stop it, or choose another port with --http or --port")
+	}
+	if err != nil {
+		return fmt.Errorf("listen for HTTP on %s: %w", s.cfg.Addr, err)
+	}
+	go func() { s.done <- s.http.Serve(s.ln) }()
+	return nil
+}
+
+// Stop lets requests under way finish, for two seconds.
+func (s *Server) Stop(ctx context.Context) error {
+	if s.ln == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	err := s.http.ShutdownWithContext(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = nil // the rest is cut with the process
+	}
+	err = errors.Join(err, <-s.done)
+	s.ln = nil
+	return err
+}
+
+// Routes is the table, for those who check it.
+func (s *Server) Routes() []Route { return slices.Clone(s.routes) }
+
+// serve runs one request through the table.
+func (s *Server) serve(c *fasthttp.RequestCtx) {
+	started := time.Now()
+	req := &Request{ID: requestID(c), Method: string(c.Method()), Body: c.PostBody()}
+	status := s.cfg.Cluster.Status()
+	c.Response.Header.Set("X-Request-Id", req.ID)
+	c.Response.Header.Set("X-Muster-Node", s.slug())
+	c.Response.Header.Set("X-Muster-Index", strconv.FormatUint(status.AppliedIndex, 10))
+	if status.Master != nil {
+		c.Response.Header.Set("X-Muster-Master", status.Master.Slug)
+	}
+	answer, code, err := s.answer(c, req)
+	if err != nil {
+		answer, code = api.ErrorBody(err, req.ID), api.Status(err)
+		if code == http.StatusInternalServerError {
+			s.cfg.Log.Error("request failed", "path", req.Path, "request_id", req.ID, "error", err)
+		}
+	}
+	if e, ok := errors.AsType[*notAllowed](err); ok {
+		code = http.StatusMethodNotAllowed
+		c.Response.Header.Set("Allow", strings.Join(e.allow, ", "))
+	}
+	if code == http.StatusServiceUnavailable {
+		c.Response.Header.Set("Retry-After", "1")
+	}
+	writeJSON(c, code, answer)
+	if s.cfg.Record != nil {
+		call := api.Call{
+			Direction: "in", Method: req.Method, Path: req.Path, Status: code, Caller: req.Rights.Principal,
+			RequestID: req.ID, At: started, Duration: time.Since(started),
+		}
+		if err != nil {
+			call.Err = err.Error()
+		}
+		s.cfg.Record(call)
+	}
+}
+
+func writeJSON(c *fasthttp.RequestCtx, code int, answer any) {
+	raw, ok := answer.([]byte)
+	if !ok {
+		var err error
+		if raw, err = json.Marshal(answer, json.Deterministic(true)); err != nil {
+			raw, code = []byte(`{"error":"Internal Server Error","message":"internal error","code":"internal"}`), http.StatusInternalServerError
+		}
+	}
+	c.SetStatusCode(code)
+	c.SetContentType("application/json")
+	c.SetBody(raw)
+}
+
+// refuse answers what fasthttp could not read.
+func (s *Server) refuse(c *fasthttp.RequestCtx, err error) {
+	kind, code := error(muster.Errorf(muster.Malformed, "the request cannot be read")), http.StatusBadRequest
+	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
+		kind = muster.Errorf(muster.TooLarge, "the body is over %d bytes", maxBody)
+		code = http.StatusRequestEntityTooLarge
+	}
+	if _, small := errors.AsType[*fasthttp.ErrSmallBuffer](err); small {
+		code = http.StatusRequestHeaderFieldsTooLarge
+	}
+	writeJSON(c, code, api.ErrorBody(kind, requestID(c)))
+	c.SetConnectionClose()
+}
+
+// notAllowed says that a path exists, but not for this method.
+type notAllowed struct {
+	why   *muster.Error
+	allow []string
+}
+
+func (e *notAllowed) Error() string { return e.why.Error() }
+
+// Unwrap returns the error as callers see it.
+func (e *notAllowed) Unwrap() error { return e.why }
+
+func (s *Server) answer(c *fasthttp.RequestCtx, req *Request) (answer any, code int, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("handler of %s: %v", req.Path, p)
+		}
+	}()
+	route, err := s.find(c, req)
+	if err != nil {
+		return nil, 0, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline(c, route))
+	defer cancel()
+	if err := s.authorize(ctx, c, route, req); err != nil {
+		return nil, 0, err
+	}
+	if len(req.Body) > 0 {
+		if err := checkMedia(string(c.Request.Header.ContentType())); err != nil {
+			return nil, 0, err
+		}
+	}
+	if req.Query, err = url.ParseQuery(string(c.URI().QueryString())); err != nil {
+		return nil, 0, muster.Errorf(muster.Malformed, "query string: %w", err)
+	}
+	answer, err = route.Handle(ctx, req)
+	if h, not := answer.(unready); not {
+		return h.Health, http.StatusServiceUnavailable, err
+	}
+	return answer, max(route.Status, http.StatusOK), err
+}
+
+func (s *Server) find(c *fasthttp.RequestCtx, req *Request) (Route, error) {
+	req.Path, _, _ = strings.Cut(string(c.Request.Header.RequestURI()), "?")
+	var allow []string
+	for _, route := range s.routes {
+		params, ok := route.match(req.Path)
+		if !ok {
+			continue
+		}
+		if route.Method == req.Method {
+			req.Params, req.Route, req.Key = params, route.Method+" "+route.Path, string(c.Request.Header.Peek(api.HeaderIdempotency))
+			return route, nil
+		}
+		allow = append(allow, route.Method)
+	}
+	if allow != nil {
+		return Route{}, &notAllowed{muster.Errorf(muster.Malformed, "%s is not for %s", req.Path, req.Method).WithCode("method_not_allowed"), allow}
+	}
+	return Route{}, muster.Errorf(muster.NotFound, "no route %s", req.Path)
+}
+
+func deadline(c *fasthttp.RequestCtx, route Route) time.Duration {
+	limit := readDeadline
+	if route.Write {
+		limit = writeDeadline
+	}
+	ms, err := strconv.Atoi(string(c.Request.Header.Peek(api.HeaderTimeout)))
+	if err == nil && ms > 0 {
+		limit = min(time.Duration(ms)*time.Millisecond, 10*time.Minute)
+	}
+	return limit
+}
+
+// authorize finds out who calls and whether the route is for them.
+func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Route, req *Request) error {
+	if route.Scope == muster.ScopePublic {
+		return nil
+	}
+	token, ok := strings.CutPrefix(string(c.Request.Header.Peek("Authorization")), "Bearer ")
+	if !ok || token == "" {
+		return muster.Errorf(muster.Unauthorized, "API key required").WithHint("send it as: Authorization: Bearer mk_…")
+	}
+	var err error
+	if strings.HasPrefix(token, "mk_") {
+		req.Rights, err = s.cfg.Auth.Key(ctx, token)
+	} else {
+		req.Rights, req.Node, err = s.cfg.Auth.Signed(token, req.Method, string(c.Request.Header.RequestURI()), req.Body)
+	}
+	if err != nil {
+		return err
+	}
+	if route.Scope == muster.ScopeNode && req.Node {
+		return nil
+	}
+	if !req.Rights.May(route.Scope) {
+		return muster.Errorf(muster.Forbidden, "this needs the scope %s", route.Scope).WithHint("ask an operator for a key with it")
+	}
+	return nil
+}
+
+func checkMedia(header string) error {
+	media, params, err := mime.ParseMediaType(header)
+	charset := params["charset"]
+	if err == nil && media == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8")) {
+		return nil
+	}
+	return muster.Errorf(muster.Unsupported, "the content type %q is not read here", header).
+		WithHint("send Content-Type: application/json, in UTF-8")
+}
+
+func requestID(c *fasthttp.RequestCtx) string {
+	id := string(c.Request.Header.Peek("X-Request-Id"))
+	sane := id != "" && len(id) <= maxRequestID && !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' })
+	if sane {
+		return id
+	}
+	return uuid.NewString()
+}
