@@ -9,9 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/memberlist"
-
 	"muster"
+
+	"github.com/hashicorp/memberlist"
 )
 
 // delegate is what memberlist calls. It runs under memberlist's locks, so it

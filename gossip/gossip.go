@@ -19,9 +19,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/memberlist"
-
 	"muster"
+
+	"github.com/hashicorp/memberlist"
 )
 
 // Config says who this peer is and whom it looks for.

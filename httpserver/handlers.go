@@ -40,22 +40,22 @@ func (s *Server) table() []Route {
 	}
 }
 
-func (s *Server) self() (muster.Node, bool) {
+func (s *Server) self() muster.Node {
 	for _, n := range s.cfg.Cluster.Nodes() {
 		if n.ID == s.cfg.ID {
-			return n, true
+			return n
 		}
 	}
-	return muster.Node{ID: s.cfg.ID, Name: s.cfg.Name, Type: muster.TypeChild, Capabilities: []muster.Capability{}}, false
+	return muster.Node{ID: s.cfg.ID, Name: s.cfg.Name, Type: muster.TypeChild, Capabilities: []muster.Capability{}}
 }
 
 func (s *Server) slug() string {
-	self, _ := s.self()
+	self := s.self()
 	return self.Slug
 }
 
 func (s *Server) health(context.Context, *Request) (any, error) {
-	self, _ := s.self()
+	self := s.self()
 	status := s.cfg.Cluster.Status()
 	h := api.Health{
 		Status: "healthy", Ready: true, Degraded: []string{}, ID: self.ID, Name: self.Name, Slug: self.Slug,
@@ -82,7 +82,7 @@ func (s *Server) healthz(context.Context, *Request) (any, error) {
 
 func (s *Server) readyz(_ context.Context, r *Request) (any, error) {
 	if waiting := s.cfg.Waiting(); len(waiting) > 0 {
-		var what []string
+		what := make([]string, 0, len(waiting))
 		for part, why := range waiting {
 			what = append(what, part+": "+why)
 		}
@@ -97,7 +97,7 @@ func (s *Server) readyz(_ context.Context, r *Request) (any, error) {
 }
 
 func (s *Server) status(_ context.Context, r *Request) (any, error) {
-	self, _ := s.self()
+	self := s.self()
 	for _, n := range s.cfg.Cluster.Nodes() {
 		if r.Rights.NodeID != "" && n.ID == r.Rights.NodeID {
 			self = n

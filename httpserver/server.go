@@ -18,12 +18,12 @@ import (
 	"syscall"
 	"time"
 
+	"muster"
+	"muster/httpserver/api"
+
 	"github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 	"github.com/valyala/fasthttp"
-
-	"muster"
-	"muster/httpserver/api"
 )
 
 // Auth tells who a caller is. Its errors are of kind Unauthorized.
@@ -160,7 +160,7 @@ func (s *Server) serve(c *fasthttp.RequestCtx) {
 			s.cfg.Log.Error("request failed", "path", req.Path, "request_id", req.ID, "error", err)
 		}
 	}
-	if e, ok := errors.AsType[*notAllowed](err); ok {
+	if e, ok := errors.AsType[*methodError](err); ok {
 		code = http.StatusMethodNotAllowed
 		c.Response.Header.Set("Allow", strings.Join(e.allow, ", "))
 	}
@@ -207,16 +207,16 @@ func (s *Server) refuse(c *fasthttp.RequestCtx, err error) {
 	c.SetConnectionClose()
 }
 
-// notAllowed says that a path exists, but not for this method.
-type notAllowed struct {
+// methodError says that a path exists, but not for this method.
+type methodError struct {
 	why   *muster.Error
 	allow []string
 }
 
-func (e *notAllowed) Error() string { return e.why.Error() }
+func (e *methodError) Error() string { return e.why.Error() }
 
 // Unwrap returns the error as callers see it.
-func (e *notAllowed) Unwrap() error { return e.why }
+func (e *methodError) Unwrap() error { return e.why }
 
 func (s *Server) answer(c *fasthttp.RequestCtx, req *Request) (answer any, code int, err error) {
 	defer func() {
@@ -263,7 +263,7 @@ func (s *Server) find(c *fasthttp.RequestCtx, req *Request) (Route, error) {
 		allow = append(allow, route.Method)
 	}
 	if allow != nil {
-		return Route{}, &notAllowed{muster.Errorf(muster.Malformed, "%s is not for %s", req.Path, req.Method).WithCode("method_not_allowed"), allow}
+		return Route{}, &methodError{muster.Errorf(muster.Malformed, "%s is not for %s", req.Path, req.Method).WithCode("method_not_allowed"), allow}
 	}
 	return Route{}, muster.Errorf(muster.NotFound, "no route %s", req.Path)
 }

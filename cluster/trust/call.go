@@ -8,10 +8,10 @@ import (
 	"sync"
 	"time"
 
+	"muster"
+
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
-
-	"muster"
 )
 
 // Signed calls are JWTs (RFC 7519) that bind one request: method, path with

@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/uuid"
-
 	"muster"
+
+	"github.com/google/uuid"
 )
 
 // Identity is who a node is: its ID and the key that proves it. Both live in

@@ -73,15 +73,19 @@ func (c Config) complete() (Config, error) {
 }
 
 func (c Config) check() error {
-	for flag, addr := range map[string]string{
-		"http": c.HTTP, "gossip": c.Gossip, "raft": c.Raft, "advertise-http": c.AdvertiseHTTP,
-		"advertise-gossip": c.AdvertiseGossip, "advertise-raft": c.AdvertiseRaft,
+	for _, a := range []struct{ flag, addr string }{
+		{"http", c.HTTP},
+		{"gossip", c.Gossip},
+		{"raft", c.Raft},
+		{"advertise-http", c.AdvertiseHTTP},
+		{"advertise-gossip", c.AdvertiseGossip},
+		{"advertise-raft", c.AdvertiseRaft},
 	} {
-		if addr == "" {
+		if a.addr == "" {
 			continue
 		}
-		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
-			return flagError(flag, fmt.Sprintf("%q is not HOST:PORT", addr))
+		if _, port, err := net.SplitHostPort(a.addr); err != nil || port == "" {
+			return flagError(a.flag, fmt.Sprintf("%q is not HOST:PORT", a.addr))
 		}
 	}
 	for _, addr := range c.Join {

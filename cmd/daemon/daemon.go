@@ -17,8 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"muster"
 	"muster/cluster"
 	"muster/cluster/trust"
@@ -26,6 +24,8 @@ import (
 	"muster/gossip"
 	"muster/httpserver"
 	"muster/httpserver/api"
+
+	"github.com/google/uuid"
 )
 
 // Daemon is one running node.

@@ -14,11 +14,11 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/google/uuid"
-
 	"muster"
 	"muster/cluster/trust"
 	"muster/httpserver/api"
+
+	"github.com/google/uuid"
 )
 
 // clientFlags are those of every command that talks to a node.

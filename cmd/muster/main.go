@@ -19,6 +19,7 @@ import (
 // cli is the whole command line.
 type cli struct {
 	Agent   agentCmd   `cmd:"" help:"Run a node until SIGTERM or Ctrl-C."`
+	Demo    demoCmd    `cmd:"" help:"Three agents on this machine: watch a master die."`
 	Status  statusCmd  `cmd:"" help:"Show the cluster at a glance."`
 	Node    nodeCmd    `cmd:"" help:"The registry."`
 	Key     keyCmd     `cmd:"" help:"Bearer keys for HTTP callers."`

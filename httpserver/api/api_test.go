@@ -3,10 +3,10 @@ package api_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"muster"
 	"muster/httpserver/api"
+
+	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -13,9 +13,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"muster"
+
+	"github.com/go-json-experiment/json"
 )
 
 // Header names of the protocol.

@@ -8,10 +8,10 @@ import (
 	"net/http"
 	"strings"
 
+	"muster"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-
-	"muster"
 )
 
 // Error is the body of every answer that is not 2xx.
@@ -110,7 +110,7 @@ func Decode(raw []byte, into any) error {
 		return muster.Errorf(muster.Malformed, "not JSON at byte %d", syntax.ByteOffset)
 	}
 	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
-		reason := "does not fit: " + string(semantic.JSONKind.String()) + " is not expected here"
+		reason := "does not fit: " + semantic.JSONKind.String() + " is not expected here"
 		if errors.Is(err, json.ErrUnknownName) {
 			reason = "no such field"
 		}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"muster"
+	"muster/cluster/trust"
+	"muster/httpserver/api"
+
+	"github.com/google/uuid"
+)
+
+type demoCmd struct{}
+
+const (
+	demoNodes = 3
+	demoReady = 30 * time.Second
+	demoLook  = 20 * time.Millisecond
+	demoStop  = 5 * time.Second
+)
+
+// demo is three agents of one machine in a temporary directory.
+type demo struct {
+	dir    string
+	secret trust.Secret
+	procs  map[string]*exec.Cmd
+	urls   map[string]string
+	names  []string
+	io     streams
+}
+
+// Run starts three agents, shows them, kills the master and shows the new one.
+func (demoCmd) Run(ctx context.Context, io streams) (err error) {
+	dir, err := os.MkdirTemp("", "muster-demo-")
+	if err != nil {
+		return fmt.Errorf("make demo directory: %w", err)
+	}
+	d := &demo{dir: dir, secret: trust.NewSecret(), procs: map[string]*exec.Cmd{}, urls: map[string]string{}, names: []string{"shop", "wiki", "help"}, io: io}
+	defer func() { err = errors.Join(err, d.clean()) }()
+	if err := d.raise(ctx); err != nil {
+		return err
+	}
+	master, err := d.showVoters(ctx)
+	if err != nil {
+		return err
+	}
+	asker := d.names[0]
+	if asker == master {
+		asker = d.names[1]
+	}
+	if err := d.register(ctx, asker, "crm"); err != nil {
+		return err
+	}
+	d.say("\nKilling the master (%s) with SIGKILL.", master)
+	if err := d.procs[master].Process.Kill(); err != nil {
+		return fmt.Errorf("kill %s: %w", master, err)
+	}
+	_ = d.procs[master].Wait()
+	delete(d.procs, master)
+	started := time.Now()
+	if err := d.register(ctx, asker, "billing"); err != nil {
+		return err
+	}
+	took := time.Since(started)
+	s, err := d.client(asker).Cluster(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Master == nil || s.Master.Slug == master {
+		return muster.Errorf(muster.Internal, "no new master is known")
+	}
+	d.say("New master: %s. The next write, sent to %s, was acknowledged after %d ms.", s.Master.Slug, asker, took.Milliseconds())
+	for _, slug := range []string{"crm", "billing"} {
+		if _, err := d.client(asker).Node(ctx, slug); err != nil {
+			return fmt.Errorf("look for %s after the failover: %w", slug, err)
+		}
+	}
+	d.say("Both registrations are there. Nothing was lost.")
+	return nil
+}
+
+func (d *demo) say(format string, args ...any) { _, _ = fmt.Fprintf(d.io.out, format+"\n", args...) }
+
+// raise starts the agents with the same flags, so that they found one cluster
+// together.
+func (d *demo) raise(ctx context.Context) error {
+	secret := filepath.Join(d.dir, "secret")
+	if err := os.WriteFile(secret, []byte(d.secret.Hex()+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write secret: %w", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own program: %w", err)
+	}
+	addrs, err := freeAddrs(ctx, 3*demoNodes)
+	if err != nil {
+		return err
+	}
+	for i, name := range d.names {
+		own := addrs[3*i:]
+		log, err := os.Create(filepath.Join(d.dir, name+".log"))
+		if err != nil {
+			return fmt.Errorf("make log: %w", err)
+		}
+		cmd := exec.Command(self, "agent", "--name", name, "--data-dir", filepath.Join(d.dir, name), "--secret-file", secret,
+			"--http", own[0], "--gossip", own[1], "--raft", own[2], "--expect", "3",
+			"--join", strings.Join([]string{addrs[1], addrs[4], addrs[7]}, ","))
+		cmd.Stdout, cmd.Stderr = log, log
+		cmd.Env = append(os.Environ(), "MUSTER_CHILD=1")
+		err = cmd.Start()
+		_ = log.Close()
+		if err != nil {
+			return fmt.Errorf("start %s: %w", name, err)
+		}
+		d.procs[name], d.urls[name] = cmd, "http://"+own[0]
+		d.say("Started %s at %s", name, d.urls[name])
+	}
+	return nil
+}
+
+// showVoters waits until all three vote and prints them.
+func (d *demo) showVoters(ctx context.Context) (master string, err error) {
+	started := time.Now()
+	limit, cancel := context.WithTimeout(ctx, demoReady)
+	defer cancel()
+	for {
+		s, err := d.client(d.names[0]).Cluster(limit)
+		entered := !slices.ContainsFunc(s.Peers, func(p muster.PeerStatus) bool { return p.Slug == "" })
+		if err == nil && s.Master != nil && s.CanLose == 1 && len(s.Peers) == demoNodes && entered {
+			d.say("\nOne cluster of three voters after %d ms; it can lose one.", time.Since(started).Milliseconds())
+			for _, p := range s.Peers {
+				mark := ""
+				if p.ID == s.Master.ID {
+					mark = "  <- master"
+				}
+				d.say("  %-6s %s%s", p.Slug, p.Role, mark)
+			}
+			return s.Master.Slug, nil
+		}
+		if !wait(limit, demoLook) {
+			return "", errors.Join(muster.Errorf(muster.Timeout, "the agents did not become one cluster"), err)
+		}
+	}
+}
+
+func (d *demo) register(ctx context.Context, at, name string) error {
+	g := muster.Registration{Name: name, URL: "http://127.0.0.1:9/" + name}
+	r, err := d.client(at).Register(ctx, g, uuid.NewString())
+	if err != nil {
+		return fmt.Errorf("register %s at %s: %w", name, at, err)
+	}
+	d.say("Registered the application %s at %s.", r.Node.Slug, at)
+	return nil
+}
+
+func (d *demo) client(name string) *api.Client {
+	return &api.Client{
+		Addrs: []string{d.urls[name]}, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+		Sign: func(method, path string, body []byte, audience string) (string, error) {
+			return d.secret.SignOperator(trust.Call{Method: method, Path: path, Body: body, Audience: audience})
+		},
+	}
+}
+
+// clean ends every agent and removes the directory, on every way out.
+func (d *demo) clean() error {
+	for _, cmd := range d.procs {
+		_ = cmd.Process.Signal(os.Interrupt)
+	}
+	for _, cmd := range d.procs {
+		late := time.AfterFunc(demoStop, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
+		late.Stop()
+	}
+	return os.RemoveAll(d.dir)
+}
+
+// freeAddrs finds loopback addresses that nobody listens on.
+func freeAddrs(ctx context.Context, n int) ([]string, error) {
+	var addrs []string
+	for range n {
+		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("find a free port: %w", err)
+		}
+		defer func() { _ = ln.Close() }()
+		addrs = append(addrs, ln.Addr().String())
+	}
+	return addrs, nil
+}
+
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/cluster/trust"
+
+	"go.uber.org/goleak"
+)
+
+// TestMain lets the test binary be the agent, so that the race detector sees
+// it, too.
+func TestMain(m *testing.M) {
+	if os.Getenv("MUSTER_CHILD") == "1" {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		code := run(ctx, os.Args[1:], streams{os.Stdout, os.Stderr})
+		stop()
+		os.Exit(code)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func words(t *testing.T, args ...string) (code int, out string) {
+	t.Helper()
+	var both bytes.Buffer
+	code = run(t.Context(), args, streams{&both, &both})
+	return code, both.String()
+}
+
+func TestAWrongWordIsNamedAndEndsWithTheRightCode(t *testing.T) {
+	t.Setenv("MUSTER_HOME", t.TempDir())
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"agent", "--voters", "4"}, 2, "--voters"},
+		{[]string{"agent", "--http", "nowhere"}, 2, "--http"},
+		{[]string{"agent", "--bind", "0.0.0.0"}, 2, "--tls off"},
+		{[]string{"agent", "--bind", "0.0.0.0", "--tls", "off"}, 2, "secret"},
+		{[]string{"agent", "--meta", "x"}, 2, "--meta"},
+		{[]string{"agent", "--nosuch"}, 2, "nosuch"},
+		{[]string{"status", "--addr", "http://127.0.0.1:1", "--key", "mk_x"}, 4, "reached"},
+		{[]string{"version"}, 0, muster.Version},
+	} {
+		code, out := words(t, c.args...)
+		if code != c.code || !strings.Contains(out, c.says) {
+			t.Errorf("%v: exit %d, %s", c.args, code, out)
+		}
+	}
+}
+
+func TestTheDemoTellsTheTruthAndLeavesNothingBehind(t *testing.T) {
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	code, out := words(t, "demo")
+	if code != 0 || !strings.Contains(out, "New master") {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	left, err := os.ReadDir(temp)
+	if err != nil || len(left) > 0 {
+		t.Fatalf("left behind: %v %v", left, err)
+	}
+}
+
+// trio is three agents as processes of their own.
+func trio(t *testing.T) (*demo, string) {
+	t.Helper()
+	d := &demo{
+		dir: t.TempDir(), secret: trust.NewSecret(), urls: map[string]string{}, names: []string{"a", "b", "c"},
+		io: streams{t.Output(), t.Output()},
+	}
+	d.procs = map[string]*exec.Cmd{}
+	t.Cleanup(func() { _ = d.clean() })
+	if err := d.raise(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	master, err := d.showVoters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, master
+}
+
+func TestAgentsThatStartAtTheSameInstantFoundOneCluster(t *testing.T) {
+	d, _ := trio(t)
+	ids := map[string]bool{}
+	for _, name := range d.names {
+		s, err := d.client(name).Cluster(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[s.ClusterID] = true
+	}
+	if len(ids) != 1 {
+		t.Fatalf("clusters: %v", ids)
+	}
+}
+
+func TestNoAcknowledgedRegistrationIsLostWhenTheMasterIsKilled(t *testing.T) {
+	d, master := trio(t)
+	asker := d.names[(slices.Index(d.names, master)+1)%3]
+	var mu sync.Mutex
+	var acknowledged []string
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				name := fmt.Sprintf("app-%d-%d", w, i)
+				r, err := d.client(asker).Register(t.Context(), muster.Registration{Name: name, URL: "http://127.0.0.1:9/x"}, name)
+				if err != nil {
+					t.Errorf("register %s: %v", name, err)
+					return
+				}
+				mu.Lock()
+				acknowledged = append(acknowledged, r.Node.Slug)
+				mu.Unlock()
+			}
+		})
+	}
+	count := func() int { mu.Lock(); defer mu.Unlock(); return len(acknowledged) }
+	reach := func(n int) {
+		for count() < n && !t.Failed() && wait(t.Context(), demoLook) {
+		}
+	}
+	reach(20)
+	if err := d.procs[master].Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = d.procs[master].Wait()
+	delete(d.procs, master)
+	before := count()
+	started := time.Now()
+	reach(before + 8)
+	t.Logf("8 further registrations %v after the kill", time.Since(started))
+	stop()
+	wg.Wait()
+	page, err := d.client(asker).Nodes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]int{}
+	for _, n := range page.Nodes {
+		have[n.Slug]++
+	}
+	for _, slug := range acknowledged {
+		if have[slug] != 1 {
+			t.Errorf("%s is there %d times", slug, have[slug])
+		}
+	}
+}
