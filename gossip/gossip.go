@@ -349,6 +349,7 @@ func (p *Pool) saw(peer muster.Peer) {
 		peer.Since = time.Now()
 	}
 	p.peers[peer.ID] = peer
+	p.replaceLocked(peer)
 	p.mu.Unlock()
 	if peer.State == muster.PeerAlive {
 		p.found.Do(func() { close(p.joined) })
@@ -358,6 +359,19 @@ func (p *Pool) saw(peer muster.Peer) {
 	}
 	p.log.Info("peer changed", "peer", peer.Name, "id", peer.ID, "state", string(peer.State), "at", peer.Gossip)
 	p.keep()
+}
+
+// replaceLocked notes the death of whoever was at a living peer's address
+// before: a node that lost its disk comes back there under another ID, long
+// before the old one's silence is noticed.
+func (p *Pool) replaceLocked(peer muster.Peer) {
+	for id, old := range p.peers {
+		if peer.State == muster.PeerAlive && id != peer.ID && old.Gossip == peer.Gossip && old.State == muster.PeerAlive {
+			old.State, old.Since = muster.PeerFailed, time.Now()
+			p.peers[id] = old
+			p.log.Info("peer was replaced", "peer", old.Name, "id", id, "by", peer.ID, "at", peer.Gossip)
+		}
+	}
 }
 
 // keep writes the known addresses down for the next start.

@@ -145,6 +145,27 @@ func TestANodeFindsItsPeersAgainWithoutAJoinAddress(t *testing.T) {
 	}
 }
 
+func TestANodeThatComesBackUnderAnotherIDEndsTheOldOneAtOnce(t *testing.T) {
+	ca, cb := config(t, 1), config(t, 2)
+	cb.Join = []string{ca.Bind}
+	a := start(t, ca)
+	b := gossip.New(cb)
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "b is in", func() bool { return state(a, cb.ID) == muster.PeerAlive })
+	if err := gossip.Kill(b); err != nil {
+		t.Fatal(err)
+	}
+	again := config(t, 3, ca.Bind)
+	again.Bind, again.Advertise = cb.Bind, cb.Advertise
+	start(t, again)
+	until(t, "the newcomer is in", func() bool { return state(a, again.ID) == muster.PeerAlive })
+	if got := state(a, cb.ID); got != muster.PeerFailed {
+		t.Fatalf("the old one is %s", got)
+	}
+}
+
 func TestATakenPortIsNamed(t *testing.T) {
 	ca := config(t, 1)
 	start(t, ca)
