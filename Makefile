@@ -10,9 +10,12 @@ else
 TESTENV = CGO_ENABLED=0
 endif
 
-.PHONY: build help test race check fmt fuzz
+.PHONY: build demo help test race check fmt fuzz
 build: ## Build bin/muster
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/muster ./cmd/muster
+
+demo: build ## Three agents on this machine: watch a master die
+	bin/muster demo
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
