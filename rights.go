@@ -22,9 +22,6 @@ const (
 	scopeRun      = "run:"
 )
 
-// ScopeRun is the scope that running an action needs.
-func ScopeRun(action string) string { return scopeRun + action }
-
 // Rights say who calls and what the caller may do. They travel with a call
 // from node to node and are checked again where the work is done.
 type Rights struct {

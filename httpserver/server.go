@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -138,9 +137,6 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.ln = nil
 	return err
 }
-
-// Routes is the table, for those who check it.
-func (s *Server) Routes() []Route { return slices.Clone(s.routes) }
 
 // serve runs one request through the table.
 func (s *Server) serve(c *fasthttp.RequestCtx) {

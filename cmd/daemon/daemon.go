@@ -81,9 +81,6 @@ func (d *Daemon) Gossip() string { return d.pool.Addr() }
 // Fatal gives the reason when the node cannot go on.
 func (d *Daemon) Fatal() <-chan error { return d.fatal }
 
-// Ready is closed once the node is in the registry.
-func (d *Daemon) Ready() <-chan struct{} { return d.member.Entered() }
-
 func (d *Daemon) onStop(name string, stop func(context.Context) error) {
 	d.undo = append(d.undo, step{name, stop})
 }
