@@ -2,6 +2,8 @@
 GO ?= go
 TOOL = $(GO) tool -modfile=tools/go.mod
 FUZZTIME ?= 30s
+COVERMIN ?= 80
+COVERDIR = $(CURDIR)/bin/cover
 
 ifeq ($(RACE),1)
 TESTENV = CGO_ENABLED=1 GORACE=halt_on_error=1
@@ -10,7 +12,7 @@ else
 TESTENV = CGO_ENABLED=0
 endif
 
-.PHONY: build demo help test race check fmt fuzz
+.PHONY: build demo help test race check fmt cover bench fuzz chaos
 build: ## Build bin/muster
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/muster ./cmd/muster
 
@@ -33,11 +35,34 @@ check: ## Format, lint, tidy, dead code, other systems, floor plan
 	$(TOOL) golangci-lint fmt --diff
 	$(TOOL) golangci-lint run
 	$(GO) mod tidy -diff
-	@dead=$$($(TOOL) deadcode -test ./...); if [ -n "$$dead" ]; then echo "$$dead"; exit 1; fi
+	@dead=$$($(TOOL) deadcode -test ./...) || exit 1; if [ -n "$$dead" ]; then echo "$$dead"; exit 1; fi
 	GOOS=darwin CGO_ENABLED=0 $(GO) build ./...
 	GOOS=windows CGO_ENABLED=0 $(GO) build ./...
 	CGO_ENABLED=0 $(GO) test -count=1 -run TestHouse .
 
+# -exec sets GOCOVERDIR after go test has set its own, so that processes which
+# a test starts are counted, too.
+cover: ## Measure coverage, child processes included; fail under COVERMIN percent
+	@rm -rf $(COVERDIR) && mkdir -p $(COVERDIR)
+	$(TESTENV) $(GO) test $(TESTFLAGS) -count=1 -timeout 20m -cover -covermode=atomic -coverpkg=./... \
+	  -exec 'env GOCOVERDIR=$(COVERDIR)' ./... -args -test.gocoverdir=$(COVERDIR)
+	$(GO) tool covdata textfmt -i=$(COVERDIR) -o=coverage.out
+	@$(GO) tool cover -func=coverage.out > coverage.txt
+	@awk -v min=$(COVERMIN) '/^total:/ {have = $$NF + 0; seen = 1} \
+	  END {if (!seen) exit 1; printf "coverage %.1f %%, at least %s %%\n", have, min; exit have < min}' coverage.txt
+
+bench: ## Run the benchmarks and compare with the last run
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem -count 6 -timeout 60m ./... > bin/bench.new || { cat bin/bench.new; exit 1; }
+	@if [ -e bin/bench.txt ]; then $(TOOL) benchstat bin/bench.txt bin/bench.new; else cat bin/bench.new; fi
+	@mv bin/bench.new bin/bench.txt
+
 fuzz: ## Run each fuzz target for FUZZTIME
-	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	  echo "$$p $$f"; $(GO) test -run XXX -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+	@set -e; for p in $$($(GO) list ./...); do \
+	  list=$$($(TESTENV) $(GO) test -list '^Fuzz' $$p); \
+	  for f in $$(echo "$$list" | grep '^Fuzz'); do \
+	    echo "$$p $$f"; $(TESTENV) $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
+	  done; done
+
+chaos: ## Run the long tests, too (MUSTER_CHAOS=1); RACE=1 as in test
+	MUSTER_CHAOS=1 $(TESTENV) $(GO) test $(TESTFLAGS) -count=1 -timeout 3h ./...
