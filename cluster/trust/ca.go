@@ -16,7 +16,7 @@ import (
 
 const (
 	leafLife  = 30 * 24 * time.Hour
-	leafRenew = 20 * 24 * time.Hour // age at which a running node issues itself a new one
+	leafRenew = 10 * 24 * time.Hour // age at which a running node issues itself a new one
 	leafSlack = 48 * time.Hour      // clocks may differ by this much
 )
 
@@ -60,8 +60,10 @@ func (s Secret) CA() (*Authority, error) {
 	return &Authority{key: key, cert: cert, pool: pool}, nil
 }
 
-// leaf issues a certificate for a node; it lives in memory only.
-func (a *Authority) leaf(nodeID string, now time.Time) (*tls.Certificate, error) {
+// Leaf issues a certificate for a node, for both ends of a connection. Its SAN
+// is the node ID; it counts from 48 hours before now until 30 days after it, and
+// lives in memory only.
+func (a *Authority) Leaf(nodeID string, now time.Time) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make node key: %w", err)
@@ -89,36 +91,51 @@ type issuer struct {
 
 	mu   sync.Mutex
 	cert *tls.Certificate // guarded by mu
-	at   time.Time        // guarded by mu
+	at   time.Time        // guarded by mu; wall clock, which goes on while a machine sleeps
 }
 
 func (i *issuer) current() (*tls.Certificate, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.cert != nil && time.Since(i.at) < leafRenew {
+	now := time.Now().Round(0)
+	if age := now.Sub(i.at); i.cert != nil && age > -leafSlack && age < leafRenew {
 		return i.cert, nil
 	}
-	cert, err := i.authority.leaf(i.nodeID, time.Now())
+	cert, err := i.authority.Leaf(i.nodeID, now)
 	if err == nil {
-		i.cert, i.at = cert, time.Now()
+		i.cert, i.at = cert, now
 	}
 	return cert, err
 }
 
-// MutualTLS returns what a node needs to accept and to dial others of its
-// cluster: both sides show a certificate of this authority, and the dialled
-// one must carry the node ID that was meant.
+func (i *issuer) server() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: i.authority.pool,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return i.current() },
+	}
+}
+
+func (i *issuer) client(peerID string) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, RootCAs: i.authority.pool, ServerName: peerID,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return i.current() },
+	}
+}
+
+// ServerTLS is what a node needs to accept others of its cluster: TLS 1.3, and
+// a client certificate of this authority.
+func (a *Authority) ServerTLS(nodeID string) *tls.Config {
+	return (&issuer{authority: a, nodeID: nodeID}).server()
+}
+
+// ClientTLS is what a node needs to dial others of its cluster: the one that
+// answers must carry the peer ID that was meant.
+func (a *Authority) ClientTLS(nodeID string) func(peerID string) *tls.Config {
+	return (&issuer{authority: a, nodeID: nodeID}).client
+}
+
+// MutualTLS is ServerTLS and ClientTLS over one and the same certificate.
 func (a *Authority) MutualTLS(nodeID string) (server *tls.Config, client func(peerID string) *tls.Config) {
 	own := &issuer{authority: a, nodeID: nodeID}
-	server = &tls.Config{
-		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: a.pool,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own.current() },
-	}
-	client = func(peerID string) *tls.Config {
-		return &tls.Config{
-			MinVersion: tls.VersionTLS13, RootCAs: a.pool, ServerName: peerID,
-			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own.current() },
-		}
-	}
-	return server, client
+	return own.server(), own.client
 }

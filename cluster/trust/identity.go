@@ -29,6 +29,25 @@ func (i Identity) PublicKey() ed25519.PublicKey {
 	return public
 }
 
+// ProveJoin signs that this node's key belongs to its ID, for one cluster and
+// one call (jti, see Call.ID).
+func (i Identity) ProveJoin(clusterID, jti string) []byte {
+	return ed25519.Sign(i.key, joinText(clusterID, i.ID, jti))
+}
+
+// CheckJoin checks what ProveJoin signed. Its error is of kind Unauthorized.
+func CheckJoin(public ed25519.PublicKey, clusterID, nodeID, jti string, sig []byte) error {
+	if len(public) != ed25519.PublicKeySize || !ed25519.Verify(public, joinText(clusterID, nodeID, jti), sig) {
+		return muster.Errorf(muster.Unauthorized, "the joining node does not hold the key that it shows")
+	}
+	return nil
+}
+
+// joinText quotes its parts, so that no two triples have the same text.
+func joinText(clusterID, nodeID, jti string) []byte {
+	return fmt.Appendf(nil, "muster join v1 %q %q %q", clusterID, nodeID, jti)
+}
+
 // LoadOrCreateIdentity reads the identity in a data directory, or makes one.
 // It lives in one file, so that there is never half of it.
 func LoadOrCreateIdentity(dir string) (Identity, error) {
@@ -69,7 +88,7 @@ func createIdentity(path string) (Identity, error) {
 		err = os.Rename(temp.Name(), path)
 	}
 	if err != nil {
-		return Identity{}, fmt.Errorf("write identity: %w", err)
+		return Identity{}, fmt.Errorf("write identity: %w", errors.Join(err, os.Remove(temp.Name())))
 	}
 	return Identity{ID: id.String(), key: key}, nil
 }

@@ -28,10 +28,15 @@ func NewKey() (id, plain string, hash [32]byte) {
 func ParseKey(plain string) (id string, hash [32]byte, ok bool) {
 	rest, found := strings.CutPrefix(plain, "mk_")
 	id, secret, split := strings.Cut(rest, "_")
-	if !found || !split || len(id) != keyIDDigits || len(secret) != keySecretDigits {
+	if !found || !split || !digits(id, keyIDDigits) || !digits(secret, keySecretDigits) {
 		return "", hash, false
 	}
 	return id, sha256.Sum256([]byte(secret)), true
+}
+
+// digits reports whether s is size lower hex digits.
+func digits(s string, size int) bool {
+	return len(s) == size && strings.Trim(s, "0123456789abcdef") == ""
 }
 
 // SameHash compares two hashes in constant time.

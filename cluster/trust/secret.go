@@ -10,7 +10,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -35,6 +37,12 @@ func (s Secret) Hex() string { return hex.EncodeToString(s[:]) }
 // String hides the secret from logs.
 func (s Secret) String() string { return "(secret)" }
 
+// GoString hides it from %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// LogValue hides it from slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
 // derive makes a key for one purpose (HKDF-SHA256, RFC 5869).
 func (s Secret) derive(purpose string, size int) []byte {
 	key, err := hkdf.Key(sha256.New, s[:], nil, "muster "+purpose+" v1", size)
@@ -47,8 +55,9 @@ func (s Secret) derive(purpose string, size int) []byte {
 // GossipKey is the key of gossip's encryption, 32 bytes.
 func (s Secret) GossipKey() []byte { return s.derive("gossip", 32) }
 
-// operatorKey signs calls of whoever holds the secret.
-func (s Secret) operatorKey() []byte { return s.derive("operator", 32) }
+// OperatorKey is the HMAC key, 32 bytes, that signs calls of whoever holds the
+// secret.
+func (s Secret) OperatorKey() []byte { return s.derive("operator", 32) }
 
 // ParseSecrets reads a secret file's text: one secret a line, the first
 // speaks, all are understood.
@@ -74,14 +83,19 @@ func ParseSecrets(text string) ([]Secret, error) {
 
 // LoadSecrets reads a secret file. One that others can read is refused.
 func LoadSecrets(path string) ([]Secret, error) {
-	info, err := os.Stat(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, muster.Errorf(muster.Invalid, "secret file: %w", err).WithHint("make one with: muster secret new > " + path)
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, muster.Errorf(muster.Invalid, "secret file: %w", err)
 	}
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
 		return nil, muster.Errorf(muster.Invalid, "secret file %s can be read by others", path).WithHint("chmod 600 " + path)
 	}
-	raw, err := os.ReadFile(path)
+	raw, err := io.ReadAll(file)
 	if err != nil {
 		return nil, muster.Errorf(muster.Invalid, "secret file: %w", err)
 	}

@@ -181,6 +181,10 @@ func TestAKeyIsTakenApartAsItWasMade(t *testing.T) {
 
 func FuzzVerify(f *testing.F) {
 	f.Add("a.b.c")
+	f.Add("eyJhbGciOiJub25lIiwia2lkIjoib3BlcmF0b3IifQ.e30.")
+	if token, err := trust.NewSecret().SignOperator(trust.Call{Method: "GET", Path: "/", Audience: "b"}); err == nil {
+		f.Add(token)
+	}
 	v := &trust.Verifier{NodeID: "b", Secrets: []trust.Secret{trust.NewSecret()}, NodeKey: func(string) (ed25519.PublicKey, bool) { return nil, false }}
 	f.Fuzz(func(t *testing.T, token string) {
 		if _, _, err := v.Verify(token, "GET", "/", nil); err == nil {
@@ -191,5 +195,11 @@ func FuzzVerify(f *testing.F) {
 
 func FuzzParseKey(f *testing.F) {
 	f.Add("mk_0_0")
-	f.Fuzz(func(_ *testing.T, s string) { trust.ParseKey(s) })
+	_, plain, _ := trust.NewKey()
+	f.Add(plain)
+	f.Fuzz(func(t *testing.T, s string) {
+		if id, _, ok := trust.ParseKey(s); ok && (len(id) != 12 || strings.Count(s, "_") != 2 || !strings.HasPrefix(s, "mk_"+id+"_")) {
+			t.Fatalf("%q is no key", s)
+		}
+	})
 }
