@@ -79,6 +79,7 @@ type Cluster struct {
 	store  *raftboltdb.BoltStore
 
 	shown   secrets
+	refused complaint     // of the one lead loop
 	termed  atomic.Uint64 // the term this node opened as leader
 	entered chan struct{} // closed once this node is in the registry
 	fatal   chan error    // at most one: why the node cannot go on

@@ -25,7 +25,7 @@ func (c *Cluster) enter(ctx context.Context, stateful bool) {
 	case stateful:
 		c.standAlone()
 	case c.cfg.Founding && c.cfg.Expect <= 1:
-		c.found([]muster.Peer{{ID: c.cfg.Self.ID, Raft: c.cfg.Self.Raft}})
+		c.found([]muster.Peer{{ID: c.cfg.Self.ID}})
 		c.standAlone()
 	case c.cfg.Expect > 1:
 		c.expect(ctx)
@@ -37,7 +37,7 @@ func (c *Cluster) enter(ctx context.Context, stateful bool) {
 func (c *Cluster) found(voters []muster.Peer) {
 	var conf raft.Configuration
 	for _, p := range voters {
-		conf.Servers = append(conf.Servers, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(p.Raft)})
+		conf.Servers = append(conf.Servers, raft.Server{ID: raft.ServerID(p.ID), Address: addressOf(p.ID)})
 	}
 	err := c.raft.BootstrapCluster(conf).Error()
 	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {

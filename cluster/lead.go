@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"muster"
@@ -146,7 +147,7 @@ func (c *Cluster) observations(now, since time.Time) []fsm.Observation {
 // view gathers what the planner looks at.
 func (c *Cluster) view() View {
 	v := View{
-		Servers: c.servers(), Agents: map[string]string{}, Heirs: c.reg.Succession(),
+		Servers: c.servers(), Agents: map[string]bool{}, Heirs: c.reg.Succession(),
 		Alive: map[string]bool{c.cfg.Self.ID: true}, Lag: map[string]uint64{}, Voters: c.reg.Voters(),
 	}
 	for _, p := range c.peers.Peers() {
@@ -159,7 +160,7 @@ func (c *Cluster) view() View {
 		if n.Kind != muster.KindAgent || n.DeletedAt != nil {
 			continue
 		}
-		v.Agents[n.ID], _ = c.reg.RaftAddress(n.ID)
+		v.Agents[n.ID] = true
 		if seen, ok := c.trans.of(n.ID); ok {
 			v.Lag[n.ID] = last - min(last, seen.lastLog)
 		}
@@ -174,7 +175,7 @@ func (c *Cluster) carryOut(change Change) {
 		return
 	}
 	prev := future.Index()
-	id, addr := raft.ServerID(change.ID), raft.ServerAddress(change.Address)
+	id, addr := raft.ServerID(change.ID), addressOf(change.ID)
 	var done raft.IndexFuture
 	switch change.Kind {
 	case AddStandby:
@@ -187,8 +188,25 @@ func (c *Cluster) carryOut(change Change) {
 		return
 	}
 	if err := done.Error(); err != nil {
-		c.log.Warn("change membership", "change", string(change.Kind), "node", change.ID, "error", err)
+		c.refused.say(c.log, change, err)
 		return
 	}
 	c.log.Info("membership changed", "change", string(change.Kind), "node", change.ID)
+}
+
+// complaint keeps a lasting fault from filling the log: the same change is
+// complained about once a minute.
+type complaint struct {
+	about Change
+	at    time.Time
+}
+
+const complainEvery = time.Minute
+
+func (p *complaint) say(log *slog.Logger, change Change, err error) {
+	if p.about == change && time.Since(p.at) < complainEvery {
+		return
+	}
+	p.about, p.at = change, time.Now()
+	log.Warn("change membership", "change", string(change.Kind), "node", change.ID, "error", err)
 }

@@ -14,7 +14,7 @@ const catchUp = 250
 // View is all that the membership planner looks at.
 type View struct {
 	Servers []raft.Server     // raft's latest configuration
-	Agents  map[string]string // living agents of the registry: ID to raft address
+	Agents  map[string]bool   // agents of the registry that were not removed
 	Heirs   map[string]string // living agent to the dead node whose name it took over
 	Alive   map[string]bool   // by gossip
 	Lag     map[string]uint64 // entries behind the leader, where known
@@ -33,9 +33,8 @@ const (
 
 // Change is one step of raft's membership.
 type Change struct {
-	Kind    ChangeKind
-	ID      string
-	Address string // not for Remove
+	Kind ChangeKind
+	ID   string
 }
 
 // Plan returns the next change of raft's membership, if any is due. Agents
@@ -58,23 +57,23 @@ func Plan(v View) (Change, bool) {
 
 	for _, id := range ids {
 		if _, known := in[id]; !known && v.Alive[id] {
-			return Change{Kind: AddStandby, ID: id, Address: v.Agents[id]}, true
+			return Change{Kind: AddStandby, ID: id}, true
 		}
 	}
 	voters := 0
 	for _, s := range servers {
-		if _, living := v.Agents[string(s.ID)]; living && s.Suffrage == raft.Voter {
+		if v.Agents[string(s.ID)] && s.Suffrage == raft.Voter {
 			voters++
 		}
 	}
 	for _, id := range ids {
 		if suffrage, known := in[id]; known && suffrage != raft.Voter && voters < v.Voters && v.Alive[id] && v.caughtUp(id) {
-			return Change{Kind: Promote, ID: id, Address: v.Agents[id]}, true
+			return Change{Kind: Promote, ID: id}, true
 		}
 	}
 	for _, s := range servers {
 		id := string(s.ID)
-		if _, living := v.Agents[id]; !living && !v.Alive[id] && v.replaced(id, in) {
+		if !v.Agents[id] && !v.Alive[id] && v.replaced(id, in) {
 			return Change{Kind: Remove, ID: id}, true
 		}
 	}

@@ -51,11 +51,8 @@ func TestThePlannerMakesOneSafeChangeAtATime(t *testing.T) {
 		{name: "what an operator removed goes", voters: "abc", agents: "ab", alive: "ab", want: "remove c"},
 	} {
 		view := cluster.View{
-			Servers: servers(c.voters, c.standbys), Agents: map[string]string{}, Alive: set(c.alive),
+			Servers: servers(c.voters, c.standbys), Agents: set(c.agents), Alive: set(c.alive),
 			Heirs: c.heirs, Lag: c.lag, Voters: 5,
-		}
-		for id := range set(c.agents) {
-			view.Agents[id] = "addr-" + id
 		}
 		got := ""
 		if change, due := cluster.Plan(view); due {

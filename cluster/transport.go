@@ -86,6 +86,11 @@ func (t targets) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 	return "", fmt.Errorf("no address known for node %s", id)
 }
 
+// addressOf is what raft's configuration records as a server's address: its ID
+// again. A real address would be wrong after a move, and raft refuses a newcomer
+// at an address that it has on record for a dead server.
+func addressOf(id string) raft.ServerAddress { return raft.ServerAddress(id) }
+
 // contacts wraps the transport to note, from the answers to heartbeats, when
 // each follower was last heard and how far its log reaches.
 type contacts struct {

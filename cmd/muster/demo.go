@@ -34,9 +34,17 @@ type demo struct {
 	dir    string
 	secret trust.Secret
 	procs  map[string]*exec.Cmd
+	args   map[string][]string
 	urls   map[string]string
 	names  []string
 	io     streams
+}
+
+func newDemo(dir string, io streams, names ...string) *demo {
+	return &demo{
+		dir: dir, secret: trust.NewSecret(), names: names, io: io,
+		procs: map[string]*exec.Cmd{}, args: map[string][]string{}, urls: map[string]string{},
+	}
 }
 
 // Run starts three agents, shows them, kills the master and shows the new one.
@@ -45,7 +53,7 @@ func (demoCmd) Run(ctx context.Context, io streams) (err error) {
 	if err != nil {
 		return fmt.Errorf("make demo directory: %w", err)
 	}
-	d := &demo{dir: dir, secret: trust.NewSecret(), procs: map[string]*exec.Cmd{}, urls: map[string]string{}, names: []string{"shop", "wiki", "help"}, io: io}
+	d := newDemo(dir, io, "shop", "wiki", "help")
 	defer func() { err = errors.Join(err, d.clean()) }()
 	if err := d.raise(ctx); err != nil {
 		return err
@@ -62,11 +70,9 @@ func (demoCmd) Run(ctx context.Context, io streams) (err error) {
 		return err
 	}
 	d.say("\nKilling the master (%s) with SIGKILL.", master)
-	if err := d.procs[master].Process.Kill(); err != nil {
-		return fmt.Errorf("kill %s: %w", master, err)
+	if err := d.kill(master); err != nil {
+		return err
 	}
-	_ = d.procs[master].Wait()
-	delete(d.procs, master)
 	started := time.Now()
 	if err := d.register(ctx, asker, "billing"); err != nil {
 		return err
@@ -98,33 +104,54 @@ func (d *demo) raise(ctx context.Context) error {
 	if err := os.WriteFile(secret, []byte(d.secret.Hex()+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write secret: %w", err)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find own program: %w", err)
-	}
 	addrs, err := freeAddrs(ctx, 3*demoNodes)
 	if err != nil {
 		return err
 	}
 	for i, name := range d.names {
 		own := addrs[3*i:]
-		log, err := os.Create(filepath.Join(d.dir, name+".log"))
-		if err != nil {
-			return fmt.Errorf("make log: %w", err)
-		}
-		cmd := exec.Command(self, "agent", "--name", name, "--data-dir", filepath.Join(d.dir, name), "--secret-file", secret,
+		d.args[name] = []string{
+			"agent", "--name", name, "--data-dir", filepath.Join(d.dir, name), "--secret-file", secret,
 			"--http", own[0], "--gossip", own[1], "--raft", own[2], "--expect", "3",
-			"--join", strings.Join([]string{addrs[1], addrs[4], addrs[7]}, ","))
-		cmd.Stdout, cmd.Stderr = log, log
-		cmd.Env = append(os.Environ(), "MUSTER_CHILD=1")
-		err = cmd.Start()
-		_ = log.Close()
-		if err != nil {
-			return fmt.Errorf("start %s: %w", name, err)
+			"--join", strings.Join([]string{addrs[1], addrs[4], addrs[7]}, ","),
 		}
-		d.procs[name], d.urls[name] = cmd, "http://"+own[0]
+		d.urls[name] = "http://" + own[0]
+		if err := d.start(name); err != nil {
+			return err
+		}
 		d.say("Started %s at %s", name, d.urls[name])
 	}
+	return nil
+}
+
+// start runs one agent with the flags it has.
+func (d *demo) start(name string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own program: %w", err)
+	}
+	log, err := os.OpenFile(filepath.Join(d.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	defer func() { _ = log.Close() }()
+	cmd := exec.Command(self, d.args[name]...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), "MUSTER_CHILD=1")
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", name, err)
+	}
+	d.procs[name] = cmd
+	return nil
+}
+
+// kill ends one agent with SIGKILL and waits until it is gone.
+func (d *demo) kill(name string) error {
+	if err := d.procs[name].Process.Kill(); err != nil {
+		return fmt.Errorf("kill %s: %w", name, err)
+	}
+	_ = d.procs[name].Wait()
+	delete(d.procs, name)
 	return nil
 }
 

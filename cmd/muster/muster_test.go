@@ -5,8 +5,8 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"muster"
-	"muster/cluster/trust"
 
 	"go.uber.org/goleak"
 )
@@ -78,11 +77,7 @@ func TestTheDemoTellsTheTruthAndLeavesNothingBehind(t *testing.T) {
 // trio is three agents as processes of their own.
 func trio(t *testing.T) (*demo, string) {
 	t.Helper()
-	d := &demo{
-		dir: t.TempDir(), secret: trust.NewSecret(), urls: map[string]string{}, names: []string{"a", "b", "c"},
-		io: streams{t.Output(), t.Output()},
-	}
-	d.procs = map[string]*exec.Cmd{}
+	d := newDemo(t.TempDir(), streams{t.Output(), t.Output()}, "a", "b", "c")
 	t.Cleanup(func() { _ = d.clean() })
 	if err := d.raise(t.Context()); err != nil {
 		t.Fatal(err)
@@ -137,11 +132,9 @@ func TestNoAcknowledgedRegistrationIsLostWhenTheMasterIsKilled(t *testing.T) {
 		}
 	}
 	reach(20)
-	if err := d.procs[master].Process.Kill(); err != nil {
+	if err := d.kill(master); err != nil {
 		t.Fatal(err)
 	}
-	_ = d.procs[master].Wait()
-	delete(d.procs, master)
 	before := count()
 	started := time.Now()
 	reach(before + 8)
@@ -159,6 +152,49 @@ func TestNoAcknowledgedRegistrationIsLostWhenTheMasterIsKilled(t *testing.T) {
 	for _, slug := range acknowledged {
 		if have[slug] != 1 {
 			t.Errorf("%s is there %d times", slug, have[slug])
+		}
+	}
+}
+
+func TestANodeThatLostItsDiskReplacesItsOldSelf(t *testing.T) {
+	d, master := trio(t)
+	lost := d.names[(slices.Index(d.names, master)+1)%3]
+	other := d.names[(slices.Index(d.names, master)+2)%3]
+	if err := d.kill(lost); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(d.dir, lost)); err != nil {
+		t.Fatal(err)
+	}
+	before, err := d.client(master).Node(t.Context(), lost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.start(lost); err != nil {
+		t.Fatal(err)
+	}
+	var s muster.ClusterStatus
+	until(t, "three voters, none of them the old one", func() bool {
+		s, err = d.client(master).Cluster(t.Context())
+		return err == nil && len(s.Peers) == 3 && !slices.ContainsFunc(s.Peers, func(p muster.PeerStatus) bool {
+			return p.ID == before.ID || p.Role != muster.RoleVoter || !p.Alive
+		})
+	})
+	if err := d.kill(other); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.register(t.Context(), master, "after"); err != nil {
+		t.Fatalf("the newcomer does not count: %v", err)
+	}
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for !ok() {
+		if !wait(ctx, demoLook) {
+			t.Fatalf("not within 30 s: %s", what)
 		}
 	}
 }
