@@ -4,6 +4,7 @@
 package httpserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -138,10 +140,14 @@ func (s *Server) Stop(ctx context.Context) error {
 	return err
 }
 
+// Routes is the table, for those who check it.
+func (s *Server) Routes() []Route { return slices.Clone(s.routes) }
+
 // serve runs one request through the table.
 func (s *Server) serve(c *fasthttp.RequestCtx) {
 	started := time.Now()
-	req := &Request{ID: requestID(c), Method: string(c.Method()), Body: c.PostBody()}
+	// The body is copied: fasthttp uses its buffer again, and raft keeps what it is given.
+	req := &Request{ID: requestID(c), Method: string(c.Method()), Body: bytes.Clone(c.PostBody())}
 	status := s.cfg.Cluster.Status()
 	c.Response.Header.Set("X-Request-Id", req.ID)
 	c.Response.Header.Set("X-Muster-Node", s.slug())
@@ -294,8 +300,11 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 	if err != nil {
 		return err
 	}
-	if route.Scope == muster.ScopeNode && req.Node {
-		return nil
+	if route.Scope == muster.ScopeNode {
+		if req.Node {
+			return nil
+		}
+		return muster.Errorf(muster.Forbidden, "only nodes of this cluster call this")
 	}
 	if !req.Rights.May(route.Scope) {
 		return muster.Errorf(muster.Forbidden, "this needs the scope %s", route.Scope).WithHint("ask an operator for a key with it")

@@ -1,0 +1,255 @@
+package httpserver_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"muster"
+	"muster/httpserver"
+	"muster/httpserver/api"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+}
+
+// house stands for a cluster of one node that never fails.
+type house struct {
+	mu       sync.Mutex
+	nodes    []muster.Node
+	commands [][]byte // as Apply got them, not copied
+	calls    []api.Call
+}
+
+func (h *house) Register(_ context.Context, _ muster.Write, g muster.Registration) (muster.Registered, error) {
+	key := "mk_once"
+	return muster.Registered{Success: true, Node: muster.Node{Name: g.Name, Slug: g.Slug}, APIKey: &key}, nil
+}
+
+func (h *house) CreateKey(_ context.Context, _ muster.Write, k muster.KeySpec) (muster.Key, error) {
+	return muster.Key{Name: k.Name}, nil
+}
+func (h *house) RevokeKey(context.Context, muster.Write, string) error  { return nil }
+func (h *house) RemovePeer(context.Context, muster.Write, string) error { return nil }
+func (h *house) Nodes() []muster.Node                                   { return h.nodes }
+func (h *house) Status() muster.ClusterStatus                           { return muster.ClusterStatus{} }
+func (h *house) WaitIndex(context.Context, uint64) error                { return nil }
+func (h *house) Linearize(context.Context) error                        { return nil }
+func (h *house) ReadIndex(context.Context) (uint64, error)              { return 7, nil }
+func (h *house) Join(context.Context, muster.Joining) (muster.Joined, error) {
+	return muster.Joined{}, nil
+}
+
+func (h *house) Apply(_ context.Context, _ muster.Rights, command []byte) ([]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.commands = append(h.commands, command)
+	return []byte("{}"), nil
+}
+
+// Key grants the scope that the key spells: mk_<scope>.
+func (h *house) Key(_ context.Context, plain string) (muster.Rights, error) {
+	scope := strings.TrimPrefix(plain, "mk_")
+	if scope == "bad" {
+		return muster.Rights{}, muster.Errorf(muster.Unauthorized, "Invalid API key")
+	}
+	return muster.Rights{Principal: "key:1", Scopes: []string{scope}}, nil
+}
+
+// Signed takes every other token for one of a node.
+func (h *house) Signed(_, _, _ string, _ []byte) (muster.Rights, bool, error) {
+	return muster.Rights{Principal: "node:1", Scopes: []string{muster.ScopeNode}}, true, nil
+}
+
+func serve(t *testing.T, h *house) (base string, s *httpserver.Server) {
+	t.Helper()
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	_ = ln.Close()
+	s = httpserver.New(httpserver.Config{
+		Addr: addr, ID: "1", Name: "a", Auth: h, Cluster: h, Log: slog.New(slog.DiscardHandler),
+		Keys: func() []muster.Key { return nil }, Waiting: func() map[string]string { return nil },
+		Record: func(c api.Call) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.calls = append(h.calls, c)
+		},
+	})
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Stop(context.Background()) })
+	return "http://" + addr, s
+}
+
+type answer struct {
+	code   int
+	body   string
+	header http.Header
+}
+
+func ask(t *testing.T, method, url, token, body string, header ...string) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader([]byte(body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	for i := 1; i < len(header); i += 2 {
+		req.Header.Set(header[i-1], header[i])
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	got, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = got.Body.Close() }()
+	raw, err := io.ReadAll(got.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{got.StatusCode, string(raw), got.Header}
+}
+
+func TestEveryRouteAsksForItsScope(t *testing.T) {
+	base, s := serve(t, &house{})
+	for _, r := range s.Routes() {
+		if r.Scope == "" {
+			t.Errorf("%s %s has no scope", r.Method, r.Path)
+		}
+		url := base + strings.NewReplacer("{slug}", "x", "{id}", "x").Replace(r.Path)
+		wrong := "mk_index"
+		right := "mk_" + r.Scope
+		if r.Scope == muster.ScopeNode {
+			right = "a.node.token"
+		}
+		none, garbage := ask(t, r.Method, url, "", ""), ask(t, r.Method, url, "mk_bad", "")
+		if r.Scope == muster.ScopePublic {
+			if none.code == 401 || none.code == 403 {
+				t.Errorf("%s %s is public but answers %d", r.Method, r.Path, none.code)
+			}
+			continue
+		}
+		if none.code != 401 || !strings.Contains(none.body, "API key required") {
+			t.Errorf("%s %s without a key: %d %s", r.Method, r.Path, none.code, none.body)
+		}
+		if garbage.code != 401 || !strings.Contains(garbage.body, "Invalid API key") {
+			t.Errorf("%s %s with a bad key: %d %s", r.Method, r.Path, garbage.code, garbage.body)
+		}
+		if got := ask(t, r.Method, url, wrong, ""); got.code != 403 && r.Scope != muster.ScopeAny {
+			t.Errorf("%s %s with another scope: %d", r.Method, r.Path, got.code)
+		}
+		if got := ask(t, r.Method, url, right, ""); got.code == 401 || got.code == 403 && r.Path != api.PathJoin {
+			t.Errorf("%s %s with its scope: %d %s", r.Method, r.Path, got.code, got.body)
+		}
+	}
+	if got := ask(t, "GET", base+api.PathReadIndex, "mk_node", ""); got.code != 403 {
+		t.Errorf("a key with the scope node: %d", got.code)
+	}
+}
+
+func TestWhatAHandlerKeepsStaysAsItWas(t *testing.T) {
+	h := &house{}
+	base, _ := serve(t, h)
+	client := &http.Client{}
+	defer client.CloseIdleConnections()
+	var want []string
+	for i := range 50 { // over one connection, whose buffer is used again
+		body := fmt.Sprintf(`{"n":%d,"pad":%q}`, i, strings.Repeat("x", 500-i))
+		want = append(want, body)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+api.PathApply, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer a.node.token")
+		got, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, got.Body)
+		_ = got.Body.Close()
+	}
+	for i, command := range h.commands {
+		if string(command) != want[i] {
+			t.Fatalf("command %d became %q", i, command)
+		}
+	}
+}
+
+func TestBadRequestsAreRefusedWithTheirReason(t *testing.T) {
+	base, _ := serve(t, &house{nodes: []muster.Node{{ID: "1", Slug: "a"}}})
+	good := `{"name":"shop","slug":"shop","url":"http://127.0.0.1:9/x"}`
+	for _, c := range []struct {
+		name, method, path, body string
+		header                   []string
+		code                     int
+		says                     string
+	}{
+		{"good", "POST", "/v1/nodes", good, nil, 201, "mk_once"},
+		{"charset", "POST", "/v1/nodes", good, []string{"Content-Type", `Application/JSON;charset="UTF-8"`}, 201, ""},
+		{"another charset", "POST", "/v1/nodes", good, []string{"Content-Type", "application/json; charset=utf-16"}, 415, "hint"},
+		{"a form", "POST", "/v1/nodes", good, []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "hint"},
+		{"plain text", "POST", "/v1/nodes", good, []string{"Content-Type", "text/plain"}, 415, "hint"},
+		{"no body", "POST", "/v1/nodes", "", nil, 400, "empty"},
+		{"too large", "POST", "/v1/nodes", `{"name":"` + strings.Repeat("x", 1<<20) + `"}`, nil, 413, "over"},
+		{"master", "POST", "/v1/nodes", `{"name":"a","url":"http://h/","type":"master"}`, nil, 422, "elects"},
+		{"metadata address", "POST", "/v1/nodes", `{"name":"a","url":"http://169.254.169.254/"}`, nil, 422, `"url"`},
+		{"no scheme", "POST", "/v1/nodes", `{"name":"a","url":"h:1"}`, nil, 422, `"url"`},
+		{"bad slug", "POST", "/v1/nodes", `{"name":"a","url":"http://h/","slug":"A_b"}`, nil, 422, `"slug"`},
+		{"no scopes", "POST", "/v1/keys", `{"name":"k","scopes":[]}`, nil, 422, `"scopes"`},
+		{"a node's scope", "POST", "/v1/keys", `{"name":"k","scopes":["node"]}`, nil, 422, `"scopes"`},
+		{"for ever", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"expires_in":"99999999h"}`, nil, 422, `"expires_in"`},
+		{"misspelt", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"expiresIn":"1h"}`, nil, 422, "expiresIn"},
+		{"limit", "GET", "/v1/nodes?limit=0", "", nil, 422, `"limit"`},
+		{"unknown filter", "GET", "/v1/nodes?helthy=true", "", nil, 422, "helthy"},
+		{"consistency", "GET", "/v1/nodes?consistency=strong", "", nil, 422, `"consistency"`},
+		{"no such node", "GET", "/v1/nodes/nobody", "", nil, 404, "nobody"},
+		{"no such path", "GET", "/v2/nodes", "", nil, 404, "/v2/nodes"},
+		{"another method", "PUT", "/v1/nodes", "", nil, 405, ""},
+	} {
+		got := ask(t, c.method, base+c.path, "mk_admin", c.body, c.header...)
+		if got.code != c.code || !strings.Contains(got.body, c.says) {
+			t.Errorf("%s: %d %s", c.name, got.code, got.body)
+		}
+		if got.code == 405 && got.header.Get("Allow") != "GET, POST" {
+			t.Errorf("Allow: %q", got.header.Get("Allow"))
+		}
+	}
+}
+
+func TestARequestKeepsItsIDAndIsRecorded(t *testing.T) {
+	h := &house{nodes: []muster.Node{{ID: "1", Slug: "a"}}}
+	base, _ := serve(t, h)
+	if got := ask(t, "GET", base+"/v1/nodes/a", "mk_read", "", "X-Request-Id", "r-1"); got.header.Get("X-Request-Id") != "r-1" || got.header.Get("X-Muster-Node") != "a" {
+		t.Fatalf("%v", got.header)
+	}
+	if got := ask(t, "GET", base+"/healthz", "", "", "X-Request-Id", strings.Repeat("x", 500)); len(got.header.Get("X-Request-Id")) != 36 {
+		t.Fatalf("%v", got.header)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.calls) != 2 || h.calls[0].RequestID != "r-1" || h.calls[0].Caller != "key:1" || h.calls[0].Status != 200 {
+		t.Fatalf("%+v", h.calls)
+	}
+}
