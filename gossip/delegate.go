@@ -80,7 +80,7 @@ func (d *delegate) judge(n *memberlist.Node) error {
 	}
 	p := d.pool
 	p.mu.Lock()
-	own, known := p.facts.ClusterID, p.peers[n.Name]
+	own, known, addr := p.facts.ClusterID, p.peers[n.Name], p.addr
 	p.mu.Unlock()
 	if own != "" && f.ClusterID != "" && own != f.ClusterID {
 		return fmt.Errorf("peer %s is of cluster %s, this is %s", n.Name, f.ClusterID, own)
@@ -88,12 +88,14 @@ func (d *delegate) judge(n *memberlist.Node) error {
 	if n.State != memberlist.StateAlive {
 		return nil
 	}
-	if n.Name == p.cfg.ID && n.Address() != p.cfg.Advertise {
+	if n.Name == p.cfg.ID && addr != "" && n.Address() != addr {
 		peer := peerOf(n.Name, n.Address(), f)
 		peer.State = muster.PeerAlive
-		select {
-		case p.conflict <- peer:
-		default:
+		if p.joining.Load() > 0 {
+			select {
+			case p.conflict <- peer:
+			default:
+			}
 		}
 		return fmt.Errorf("the ID %s of this node is in use at %s", n.Name, n.Address())
 	}

@@ -96,7 +96,7 @@ func decodeFacts(b []byte) (f Facts, err error) {
 		}
 		*s, b = string(b[1:1+b[0]]), b[1+b[0]:]
 	}
-	if len(b) > 0 {
+	if len(b) > 0 || !utf8.ValidString(f.Name) {
 		return f, errFacts
 	}
 	return f, nil

@@ -16,7 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"muster"
@@ -57,12 +57,18 @@ type Pool struct {
 
 	mu    sync.Mutex
 	facts Facts                  // guarded by mu
+	addr  string                 // guarded by mu; where others find this pool, once it is open
 	peers map[string]muster.Peer // guarded by mu; all ever seen, by ID
+	known map[string]time.Time   // guarded by mu; gossip addresses and when somebody was last seen there
+	news  []muster.Peer          // guarded by mu; changes to be logged
 
 	conflict chan muster.Peer
 	joined   chan struct{}
 	found    sync.Once
+	tried    chan struct{} // closed after the first round of joining
+	joining  atomic.Int32  // own joins under way
 	changed  chan struct{} // facts to tell
+	noted    chan struct{} // something to log and to write down
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 	stopped  sync.Once
@@ -71,35 +77,35 @@ type Pool struct {
 // New makes a pool; Start opens it.
 func New(cfg Config) *Pool {
 	return &Pool{
-		cfg: cfg, log: cfg.Log.With("part", "gossip"), facts: cfg.Facts, peers: map[string]muster.Peer{},
-		conflict: make(chan muster.Peer, 1), joined: make(chan struct{}), changed: make(chan struct{}, 1),
-		cancel: func() {},
+		cfg: cfg, log: cfg.Log.With("part", "gossip"), facts: cfg.Facts, peers: map[string]muster.Peer{}, known: map[string]time.Time{},
+		conflict: make(chan muster.Peer, 1), joined: make(chan struct{}), tried: make(chan struct{}),
+		changed: make(chan struct{}, 1), noted: make(chan struct{}, 1), cancel: func() {},
 	}
 }
 
 // Start listens and goes on joining in the background until it meets a peer,
 // and later whenever one is lost.
 func (p *Pool) Start(ctx context.Context) error {
-	conf, err := p.settings()
+	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	p.cancel = cancel
+	conf, err := p.settings(loop)
 	if err != nil {
 		return err
 	}
-	p.list, err = memberlist.Create(conf)
-	switch {
-	case err != nil && (errors.Is(err, syscall.EADDRINUSE) || strings.Contains(err.Error(), syscall.EADDRINUSE.Error())):
-		return muster.Errorf(muster.Unavailable, "gossip port %s is taken by another program", p.cfg.Bind).
-			WithHint("stop it, or choose another port with --gossip or --port")
-	case err != nil:
-		return fmt.Errorf("open gossip on %s: %w", p.cfg.Bind, err)
+	if p.list, err = memberlist.Create(conf); err != nil {
+		return errors.Join(fmt.Errorf("open gossip on %s: %w", p.cfg.Bind, err), conf.Transport.Shutdown())
 	}
-	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	p.cancel = cancel
+	p.mu.Lock()
+	p.addr = p.list.LocalNode().Address()
+	p.mu.Unlock()
+	p.recall()
 	p.wg.Go(func() { p.keepJoining(loop) })
 	p.wg.Go(func() { p.keepTelling(loop) })
+	p.wg.Go(func() { p.keepNotes(loop) })
 	return nil
 }
 
-func (p *Pool) settings() (*memberlist.Config, error) {
+func (p *Pool) settings(loop context.Context) (*memberlist.Config, error) {
 	conf := memberlist.DefaultLANConfig()
 	switch p.cfg.Profile {
 	case "quick":
@@ -108,15 +114,21 @@ func (p *Pool) settings() (*memberlist.Config, error) {
 	case "wan":
 		conf = memberlist.DefaultWANConfig()
 	}
+	if len(p.cfg.Keys) == 0 {
+		return nil, errors.New("gossip has no key")
+	}
 	var err error
 	if conf.BindAddr, conf.BindPort, err = hostPort(p.cfg.Bind); err != nil {
 		return nil, err
 	}
-	conf.AdvertiseAddr, conf.AdvertisePort = conf.BindAddr, conf.BindPort
+	conf.AdvertisePort = conf.BindPort
 	if p.cfg.Advertise != "" {
 		if conf.AdvertiseAddr, conf.AdvertisePort, err = hostPort(p.cfg.Advertise); err != nil {
 			return nil, err
 		}
+	}
+	if conf.Transport, err = p.listen(loop, conf); err != nil {
+		return nil, err
 	}
 	conf.Name, conf.DeadNodeReclaimTime = p.cfg.ID, reclaimAfter
 	d := &delegate{pool: p}
@@ -152,19 +164,31 @@ func (p *Pool) Stop(_ context.Context, restarting bool) (err error) {
 		p.mu.Lock()
 		p.facts.Restarting, p.facts.Leaving = restarting, !restarting
 		p.mu.Unlock()
-		err = p.list.UpdateNode(leaveTimeout)
-		err = errors.Join(err, p.list.Leave(leaveTimeout), p.list.Shutdown())
+		// Goodbyes are a courtesy: those who miss them notice the silence.
+		if late := errors.Join(p.list.UpdateNode(leaveTimeout), p.list.Leave(leaveTimeout)); late != nil {
+			p.log.Debug("say goodbye", "error", late)
+		}
+		err = p.list.Shutdown()
 	})
 	return err
 }
 
 // Addr is the address this pool is found at.
-func (p *Pool) Addr() string { return p.list.LocalNode().Address() }
+func (p *Pool) Addr() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.addr
+}
+
+// Tried is closed once every known address was tried, or a peer was met: until
+// then nobody can know whether this node's ID is in use elsewhere.
+func (p *Pool) Tried() <-chan struct{} { return p.tried }
 
 // Joined is closed once another living peer was seen.
 func (p *Pool) Joined() <-chan struct{} { return p.joined }
 
-// Conflict gives a living peer that has this node's ID at another address.
+// Conflict gives a living peer that has this node's ID at another address, as
+// found while joining: it was there first.
 func (p *Pool) Conflict() <-chan muster.Peer { return p.conflict }
 
 // Peers lists this node and all peers ever seen, by ID.
@@ -193,7 +217,7 @@ func (p *Pool) Peer(id string) (muster.Peer, bool) {
 }
 
 func (p *Pool) selfLocked() muster.Peer {
-	self := peerOf(p.cfg.ID, p.cfg.Advertise, p.facts)
+	self := peerOf(p.cfg.ID, p.addr, p.facts)
 	self.State, self.Since = muster.PeerAlive, time.Now()
 	return self
 }
@@ -236,14 +260,18 @@ func (p *Pool) keepTelling(ctx context.Context) {
 // keepJoining tries all known addresses until a peer is met, then whatever is
 // lost: memberlist forgets the dead and never looks for them again.
 func (p *Pool) keepJoining(ctx context.Context) {
-	wait, reported := joinPause, time.Time{}
+	wait, reported, first := joinPause, time.Time{}, true
 	for {
 		if lost := p.wanted(); len(lost) > 0 {
-			failed := p.join(lost)
+			failed := p.join(ctx, lost)
 			if alone := p.alone(); alone && len(failed) > 0 && time.Since(reported) >= reportJoining {
 				p.log.Warn("nobody found to join yet, trying on", "failed", strings.Join(failed, "; "))
 				reported = time.Now()
 			}
+		}
+		if first {
+			close(p.tried)
+			first = false
 		}
 		p.forget()
 		if p.alone() {
@@ -259,29 +287,33 @@ func (p *Pool) keepJoining(ctx context.Context) {
 
 // wanted lists addresses at which nobody alive is known.
 func (p *Pool) wanted() []string {
-	kept := p.kept()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	want := map[string]bool{}
-	for _, addr := range slices.Concat(p.cfg.Join, kept) {
+	for _, addr := range p.cfg.Join {
+		want[addr] = true
+	}
+	for addr := range p.known {
 		want[addr] = true
 	}
 	for _, peer := range p.peers {
 		want[peer.Gossip] = peer.State != muster.PeerAlive && peer.State != muster.PeerLeft
 	}
-	want[p.cfg.Bind], want[p.cfg.Advertise] = false, false
+	want[p.cfg.Bind], want[p.addr] = false, false
 	maps.DeleteFunc(want, func(_ string, yes bool) bool { return !yes })
 	return slices.Sorted(maps.Keys(want))
 }
 
 // join tries each address on its own and in parallel, so that a dead name
 // holds up no other. It returns what failed.
-func (p *Pool) join(addrs []string) (failed []string) {
+func (p *Pool) join(ctx context.Context, addrs []string) (failed []string) {
+	p.joining.Add(1)
+	defer p.joining.Add(-1)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, addr := range addrs {
 		wg.Go(func() {
-			if err := p.joinOne(addr); err != nil {
+			if err := p.joinOne(ctx, addr); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				failed = append(failed, addr+": "+firstLine(err))
@@ -293,12 +325,12 @@ func (p *Pool) join(addrs []string) (failed []string) {
 	return failed
 }
 
-func (p *Pool) joinOne(addr string) error {
+func (p *Pool) joinOne(ctx context.Context, addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), joinCall)
+	ctx, cancel := context.WithTimeout(ctx, joinCall)
 	defer cancel()
 	ips, err := net.DefaultResolver.LookupHost(ctx, host)
 	if err != nil {
@@ -334,14 +366,17 @@ func (p *Pool) forget() {
 	maps.DeleteFunc(p.peers, func(_ string, peer muster.Peer) bool {
 		return peer.State != muster.PeerAlive && time.Since(peer.Since) > forgetFailed
 	})
+	maps.DeleteFunc(p.known, func(_ string, seen time.Time) bool { return time.Since(seen) > forgetFailed })
 }
 
-// saw notes what was seen of a peer, says so once, and keeps the addresses.
+// saw notes what was seen of a peer. It runs under memberlist's locks: logging
+// and writing are left to keepNotes.
 func (p *Pool) saw(peer muster.Peer) {
 	if peer.ID == p.cfg.ID {
 		return
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	before, known := p.peers[peer.ID]
 	peer.RTT = before.RTT
 	peer.Since = before.Since
@@ -349,16 +384,45 @@ func (p *Pool) saw(peer muster.Peer) {
 		peer.Since = time.Now()
 	}
 	p.peers[peer.ID] = peer
+	p.known[peer.Gossip] = time.Now()
 	p.replaceLocked(peer)
-	p.mu.Unlock()
 	if peer.State == muster.PeerAlive {
 		p.found.Do(func() { close(p.joined) })
 	}
 	if known && before.State == peer.State && before.Gossip == peer.Gossip {
 		return
 	}
-	p.log.Info("peer changed", "peer", peer.Name, "id", peer.ID, "state", string(peer.State), "at", peer.Gossip)
-	p.keep()
+	if before.Gossip != "" && before.Gossip != peer.Gossip {
+		delete(p.known, before.Gossip)
+	}
+	p.noteLocked(peer)
+}
+
+func (p *Pool) noteLocked(peer muster.Peer) {
+	p.news = append(p.news, peer)
+	select {
+	case p.noted <- struct{}{}:
+	default:
+	}
+}
+
+// keepNotes logs each change once and keeps the known addresses on disk.
+func (p *Pool) keepNotes(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.noted:
+		}
+		p.mu.Lock()
+		news, addrs := p.news, maps.Clone(p.known)
+		p.news = nil
+		p.mu.Unlock()
+		for _, peer := range news {
+			p.log.Info("peer changed", "peer", peer.Name, "id", peer.ID, "state", string(peer.State), "at", peer.Gossip)
+		}
+		p.keep(addrs)
+	}
 }
 
 // replaceLocked notes the death of whoever was at a living peer's address
@@ -369,23 +433,17 @@ func (p *Pool) replaceLocked(peer muster.Peer) {
 		if peer.State == muster.PeerAlive && id != peer.ID && old.Gossip == peer.Gossip && old.State == muster.PeerAlive {
 			old.State, old.Since = muster.PeerFailed, time.Now()
 			p.peers[id] = old
-			p.log.Info("peer was replaced", "peer", old.Name, "id", id, "by", peer.ID, "at", peer.Gossip)
+			p.noteLocked(old)
 		}
 	}
 }
 
-// keep writes the known addresses down for the next start.
-func (p *Pool) keep() {
+// keep writes the known addresses down for the next start. The list is a help
+// for joining, no more: losing it costs nothing that --join does not give.
+func (p *Pool) keep(addrs map[string]time.Time) {
 	if p.cfg.PeersFile == "" {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var addrs []string
-	for _, peer := range p.peers {
-		addrs = append(addrs, peer.Gossip)
-	}
-	slices.Sort(addrs)
 	raw, err := json.Marshal(addrs)
 	if err == nil {
 		err = os.WriteFile(p.cfg.PeersFile+".new", raw, 0o600)
@@ -398,12 +456,20 @@ func (p *Pool) keep() {
 	}
 }
 
-func (p *Pool) kept() (addrs []string) {
+// recall reads the addresses that an earlier run knew.
+func (p *Pool) recall() {
 	raw, err := os.ReadFile(p.cfg.PeersFile)
-	if err != nil || json.Unmarshal(raw, &addrs) != nil {
-		return nil // a missing or damaged list only means that --join has to do
+	if err != nil {
+		return
 	}
-	return addrs
+	var addrs map[string]time.Time
+	if err := json.Unmarshal(raw, &addrs); err != nil {
+		p.log.Warn("known peers cannot be read, going by --join alone", "error", err)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.Copy(p.known, addrs)
 }
 
 func pause(ctx context.Context, d time.Duration) bool {

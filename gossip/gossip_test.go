@@ -130,7 +130,13 @@ func TestACopyOfALivingNodeIsRefusedAndToldSo(t *testing.T) {
 	if peer, _ := a.Peer(cb.ID); peer.Gossip != cb.Bind || peer.State != muster.PeerAlive {
 		t.Fatalf("the original was disturbed: %+v", peer)
 	}
-	_ = b
+	direct := config(t, 2, cb.Bind)
+	<-start(t, direct).Conflict()
+	select {
+	case holder := <-b.Conflict():
+		t.Fatalf("the original takes itself for the copy: %+v", holder)
+	default:
+	}
 }
 
 func TestANodeFindsItsPeersAgainWithoutAJoinAddress(t *testing.T) {
@@ -169,6 +175,33 @@ func TestANodeThatComesBackUnderAnotherIDEndsTheOldOneAtOnce(t *testing.T) {
 	until(t, "the newcomer is in", func() bool { return state(a, again.ID) == muster.PeerAlive })
 	if got := state(a, cb.ID); got != muster.PeerFailed {
 		t.Fatalf("the old one is %s", got)
+	}
+}
+
+func TestASilentAddressDoesNotHoldUpStopping(t *testing.T) {
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	p := gossip.New(config(t, 1, ln.Addr().String()))
+	if err := p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := ln.Accept() // it is being joined, and gets no answer
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	stopped := make(chan error, 1)
+	go func() { stopped <- p.Stop(context.Background(), false) }()
+	select {
+	case err := <-stopped:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(3 * time.Second):
+		t.Fatal("still stopping")
 	}
 }
 

@@ -178,7 +178,34 @@ func (d *Daemon) startGossip(ctx context.Context, clusterID string) error {
 		return err
 	}
 	d.onStop("gossip", func(ctx context.Context) error { return d.pool.Stop(ctx, true) })
-	return nil
+	if clusterID == "" {
+		return nil
+	}
+	// A copy of a machine must find out before its raft speaks for the original.
+	select {
+	case <-d.pool.Tried():
+	case holder := <-d.pool.Conflict():
+		return d.judge(ctx, holder)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case holder := <-d.pool.Conflict():
+		return d.judge(ctx, holder)
+	default:
+		return nil
+	}
+}
+
+// judge asks the holder of this node's ID whether it lives. If it does not
+// answer, it is this node's own past: gossip will have it dead soon.
+func (d *Daemon) judge(ctx context.Context, holder muster.Peer) error {
+	client := &api.Client{HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	if !client.Holds(ctx, holder.HTTP, d.id.ID) {
+		return nil
+	}
+	return muster.Errorf(muster.Conflict, "the identity of this node (%s) is in use by a living node, %s at %s: was %s copied from it?",
+		d.id.ID, holder.Name, holder.Gossip, d.cfg.DataDir).WithHint("start with an empty --data-dir to join as a new node")
 }
 
 // raise starts raft and, before it has found anybody, HTTP: a node answers at
@@ -237,12 +264,19 @@ func (d *Daemon) record(c api.Call) {
 		"caller", c.Caller, "request_id", c.RequestID, "duration_ms", c.Duration.Milliseconds(), "error", c.Err)
 }
 
-// waiting says what the node still waits for before it is ready.
-func (d *Daemon) waiting() map[string]string {
+func (d *Daemon) entered() bool {
 	select {
 	case <-d.member.Entered():
-		return nil
+		return true
 	default:
+		return false
+	}
+}
+
+// waiting says what the node still waits for before it is ready.
+func (d *Daemon) waiting() map[string]string {
+	if d.entered() {
+		return nil
 	}
 	why := "waiting for a cluster to join through " + fmt.Sprint(d.cfg.Join)
 	if d.member.HasMaster() {
@@ -266,18 +300,15 @@ func (d *Daemon) watch(ctx context.Context) {
 			d.fatal <- d.reg.Err()
 			return
 		case holder := <-d.pool.Conflict():
-			if d.holds(ctx, holder) {
-				d.fatal <- muster.Errorf(muster.Conflict, "the identity of this node (%s) is in use by a living node, %s at %s: was %s copied from it?",
-					d.id.ID, holder.Name, holder.Gossip, d.cfg.DataDir).WithHint("start with an empty --data-dir to join as a new node")
+			if d.entered() {
+				continue // this node was there first: the other one is the copy
+			}
+			if err := d.judge(ctx, holder); err != nil {
+				d.fatal <- err
 				return
 			}
 		}
 	}
-}
-
-func (d *Daemon) holds(ctx context.Context, holder muster.Peer) bool {
-	client := &api.Client{HTTP: http.DefaultClient}
-	return client.Holds(ctx, holder.HTTP, d.id.ID)
 }
 
 // announce tells the cluster's ID to the data directory and to gossip, once it
