@@ -169,23 +169,28 @@ func (s *Server) listNodes(ctx context.Context, r *Request) (any, error) {
 		return nil, err
 	}
 	page := api.Nodes{Nodes: []muster.Node{}}
-	for _, n := range s.cfg.Cluster.Nodes() {
+	nodes := s.cfg.Cluster.Nodes()
+	slices.SortFunc(nodes, func(a, b muster.Node) int { return strings.Compare(place(a), place(b)) })
+	for _, n := range nodes {
 		if !keep(n) {
 			continue
 		}
 		page.Total++
-		if n.Slug+"/"+n.ID <= q.Get("cursor") {
+		if place(n) <= q.Get("cursor") {
 			continue
 		}
 		if len(page.Nodes) == limit {
-			last := page.Nodes[limit-1]
-			page.Cursor = last.Slug + "/" + last.ID
+			page.Cursor = place(page.Nodes[limit-1])
 			continue
 		}
 		page.Nodes = append(page.Nodes, n)
 	}
 	return page, nil
 }
+
+// place orders the nodes in lists: by slug, then by ID. The separator is below
+// all that a slug holds, the dash too.
+func place(n muster.Node) string { return n.Slug + " " + n.ID }
 
 func filter(q url.Values) (func(muster.Node) bool, error) {
 	flags := map[string]bool{}

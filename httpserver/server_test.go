@@ -3,11 +3,14 @@ package httpserver_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -251,5 +254,36 @@ func TestARequestKeepsItsIDAndIsRecorded(t *testing.T) {
 	defer h.mu.Unlock()
 	if len(h.calls) != 2 || h.calls[0].RequestID != "r-1" || h.calls[0].Caller != "key:1" || h.calls[0].Status != 200 {
 		t.Fatalf("%+v", h.calls)
+	}
+}
+
+func TestPagesShowEveryNodeOnce(t *testing.T) {
+	h := &house{}
+	var want []string
+	for _, slug := range []string{"a", "a-b", "a-b-c", "a0", "ab", "b"} {
+		for _, id := range []string{"1", "2"} { // a slug may be used again after a node is gone
+			h.nodes = append(h.nodes, muster.Node{ID: slug + id, Slug: slug})
+			want = append(want, slug+id)
+		}
+	}
+	base, _ := serve(t, h)
+	for limit := 1; limit <= len(want)+1; limit++ {
+		var got []string
+		for cursor := ""; ; {
+			var page api.Nodes
+			a := ask(t, "GET", fmt.Sprintf("%s/v1/nodes?limit=%d&cursor=%s", base, limit, url.QueryEscape(cursor)), "mk_read", "")
+			if err := json.Unmarshal([]byte(a.body), &page); err != nil || page.Total != len(want) {
+				t.Fatalf("%v %s", err, a.body)
+			}
+			for _, n := range page.Nodes {
+				got = append(got, n.ID)
+			}
+			if cursor = page.Cursor; cursor == "" {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("limit %d: %v", limit, got)
+		}
 	}
 }
