@@ -35,8 +35,8 @@ type Rights struct {
 func (r Rights) Operator() bool { return r.Principal == "operator" }
 
 // May reports whether a scope is granted. ScopeAdmin grants all but ScopeNode;
-// a granted run:<glob> covers what the glob matches (path.Match over the
-// action's name, in which there is no slash).
+// a granted run:<glob> covers the actions whose names it matches (path.Match; there
+// is no slash in a name), run:* all of them and every other glob, too.
 func (r Rights) May(scope string) bool {
 	if scope == ScopePublic {
 		return true
@@ -48,13 +48,13 @@ func (r Rights) May(scope string) bool {
 		return r.Principal != ""
 	}
 	return slices.ContainsFunc(r.Scopes, func(have string) bool {
-		if have == scope || have == ScopeAdmin {
+		if have == scope || have == ScopeAdmin || have == scopeRun+"*" && strings.HasPrefix(scope, scopeRun) {
 			return true
 		}
 		glob, isRun := strings.CutPrefix(have, scopeRun)
 		action, wantsRun := strings.CutPrefix(scope, scopeRun)
-		if !isRun || !wantsRun {
-			return false
+		if !isRun || !wantsRun || strings.ContainsAny(action, `*?[\`) {
+			return false // a glob is granted by itself or by admin only: it is no action's name
 		}
 		ok, err := path.Match(glob, action)
 		return ok && err == nil

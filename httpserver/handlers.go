@@ -228,9 +228,10 @@ func (s *Server) showNode(ctx context.Context, r *Request) (any, error) {
 	return nil, muster.Errorf(muster.NotFound, "no node %s", r.Params["slug"])
 }
 
-// write names a change for the registry's table of keys.
+// write names a change for the registry's table of keys. The path is part of
+// what the key stands for: it says which thing is changed.
 func (r *Request) write() muster.Write {
-	sum := sha256.Sum256(r.Body)
+	sum := sha256.Sum256(append([]byte(r.Path+"\n"), r.Body...))
 	return muster.Write{By: r.Rights, Route: r.Route, Key: r.Key, Digest: hex.EncodeToString(sum[:])}
 }
 

@@ -16,6 +16,7 @@ type Route struct {
 	Path   string // segments in braces are parameters, percent-decoded once
 	Scope  string
 	Write  bool // changes something: shorter default deadline
+	Body   int  // most bytes of body; 0 is 1 MiB
 	Status int  // of success; 0 is 200
 	Handle func(context.Context, *Request) (any, error)
 }
@@ -37,6 +38,7 @@ type Request struct {
 const (
 	writeDeadline = 10 * time.Second
 	readDeadline  = 30 * time.Second
+	maxDeadline   = time.Hour
 )
 
 // match compares a raw path with a route's and fills params. Decoding after

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"mime"
 	"net"
@@ -23,6 +24,7 @@ import (
 	"muster/httpserver/api"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 	"github.com/valyala/fasthttp"
 )
@@ -78,6 +80,8 @@ type Config struct {
 
 const (
 	maxBody      = 1 << 20
+	prefetch     = 64 << 10 // of a body, before its handler runs
+	maxDrain     = 64 << 20 // of a body that is refused, so that the sender gets to read why
 	maxHeader    = 16 << 10
 	stopTimeout  = 2 * time.Second
 	readTimeout  = 30 * time.Second
@@ -98,7 +102,7 @@ func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, done: make(chan error, 1)}
 	s.routes = s.table()
 	s.http = &fasthttp.Server{
-		Handler: s.serve, Name: "muster", MaxRequestBodySize: maxBody, ReadBufferSize: maxHeader,
+		Handler: s.serve, Name: "muster", StreamRequestBody: true, MaxRequestBodySize: prefetch, ReadBufferSize: maxHeader,
 		ReadTimeout: readTimeout, IdleTimeout: time.Minute, NoDefaultServerHeader: true, CloseOnShutdown: true,
 		DisablePreParseMultipartForm: true, ErrorHandler: s.refuse, Logger: silent{},
 	}
@@ -146,8 +150,7 @@ func (s *Server) Routes() []Route { return slices.Clone(s.routes) }
 // serve runs one request through the table.
 func (s *Server) serve(c *fasthttp.RequestCtx) {
 	started := time.Now()
-	// The body is copied: fasthttp uses its buffer again, and raft keeps what it is given.
-	req := &Request{ID: requestID(c), Method: string(c.Method()), Body: bytes.Clone(c.PostBody())}
+	req := &Request{ID: requestID(c), Method: string(c.Method())}
 	status := s.cfg.Cluster.Status()
 	c.Response.Header.Set("X-Request-Id", req.ID)
 	c.Response.Header.Set("X-Muster-Node", s.slug())
@@ -156,6 +159,7 @@ func (s *Server) serve(c *fasthttp.RequestCtx) {
 		c.Response.Header.Set("X-Muster-Master", status.Master.Slug)
 	}
 	answer, code, err := s.answer(c, req)
+	drain(c)
 	if err != nil {
 		answer, code = api.ErrorBody(err, req.ID), api.Status(err)
 		if code == http.StatusInternalServerError {
@@ -186,7 +190,7 @@ func writeJSON(c *fasthttp.RequestCtx, code int, answer any) {
 	raw, ok := answer.([]byte)
 	if !ok {
 		var err error
-		if raw, err = json.Marshal(answer, json.Deterministic(true)); err != nil {
+		if raw, err = json.Marshal(answer, json.Deterministic(true), jsontext.AllowInvalidUTF8(true)); err != nil {
 			raw, code = []byte(`{"error":"Internal Server Error","message":"internal error","code":"internal"}`), http.StatusInternalServerError
 		}
 	}
@@ -198,10 +202,6 @@ func writeJSON(c *fasthttp.RequestCtx, code int, answer any) {
 // refuse answers what fasthttp could not read.
 func (s *Server) refuse(c *fasthttp.RequestCtx, err error) {
 	kind, code := error(muster.Errorf(muster.Malformed, "the request cannot be read")), http.StatusBadRequest
-	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
-		kind = muster.Errorf(muster.TooLarge, "the body is over %d bytes", maxBody)
-		code = http.StatusRequestEntityTooLarge
-	}
 	if _, small := errors.AsType[*fasthttp.ErrSmallBuffer](err); small {
 		code = http.StatusRequestHeaderFieldsTooLarge
 	}
@@ -230,10 +230,19 @@ func (s *Server) answer(c *fasthttp.RequestCtx, req *Request) (answer any, code 
 	if err != nil {
 		return nil, 0, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), deadline(c, route))
+	limit, err := deadline(c, route)
+	if err != nil {
+		return nil, 0, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	if err := s.authorize(ctx, c, route, req); err != nil {
 		return nil, 0, err
+	}
+	if req.Body == nil {
+		if req.Body, err = readBody(c, route); err != nil {
+			return nil, 0, err
+		}
 	}
 	if len(req.Body) > 0 {
 		if err := checkMedia(string(c.Request.Header.ContentType())); err != nil {
@@ -244,6 +253,9 @@ func (s *Server) answer(c *fasthttp.RequestCtx, req *Request) (answer any, code 
 		return nil, 0, muster.Errorf(muster.Malformed, "query string: %w", err)
 	}
 	answer, err = route.Handle(ctx, req)
+	if _, kind := errors.AsType[*muster.Error](err); !kind && errors.Is(err, context.DeadlineExceeded) {
+		err = muster.Errorf(muster.OutcomeUnknown, "the deadline of %v passed: %w", limit, err)
+	}
 	if h, not := answer.(unready); not {
 		return h.Health, http.StatusServiceUnavailable, err
 	}
@@ -270,16 +282,20 @@ func (s *Server) find(c *fasthttp.RequestCtx, req *Request) (Route, error) {
 	return Route{}, muster.Errorf(muster.NotFound, "no route %s", req.Path)
 }
 
-func deadline(c *fasthttp.RequestCtx, route Route) time.Duration {
-	limit := readDeadline
-	if route.Write {
-		limit = writeDeadline
+// deadline is how long a request may take: what the caller says, in
+// milliseconds, or the route's default.
+func deadline(c *fasthttp.RequestCtx, route Route) (time.Duration, error) {
+	text := string(c.Request.Header.Peek(api.HeaderTimeout))
+	switch ms, err := strconv.Atoi(text); {
+	case text == "" && route.Write:
+		return writeDeadline, nil
+	case text == "":
+		return readDeadline, nil
+	case err != nil || ms < 1:
+		return 0, muster.FieldError(api.HeaderTimeout, "must be a number of milliseconds, at least 1")
+	default:
+		return time.Duration(min(ms, int(maxDeadline.Milliseconds()))) * time.Millisecond, nil
 	}
-	ms, err := strconv.Atoi(string(c.Request.Header.Peek(api.HeaderTimeout)))
-	if err == nil && ms > 0 {
-		limit = min(time.Duration(ms)*time.Millisecond, 10*time.Minute)
-	}
-	return limit
 }
 
 // authorize finds out who calls and whether the route is for them.
@@ -295,6 +311,9 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 	if strings.HasPrefix(token, "mk_") {
 		req.Rights, err = s.cfg.Auth.Key(ctx, token)
 	} else {
+		if req.Body, err = readBody(c, route); err != nil { // it is signed, too
+			return err
+		}
 		req.Rights, req.Node, err = s.cfg.Auth.Signed(token, req.Method, string(c.Request.Header.RequestURI()), req.Body)
 	}
 	if err != nil {
@@ -310,6 +329,44 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 		return muster.Errorf(muster.Forbidden, "this needs the scope %s", route.Scope).WithHint("ask an operator for a key with it")
 	}
 	return nil
+}
+
+// readBody reads a body up to the route's limit. The bytes are the caller's to
+// keep: fasthttp's own buffer is used again for the next request.
+func readBody(c *fasthttp.RequestCtx, route Route) ([]byte, error) {
+	limit := maxBody
+	if route.Body > 0 {
+		limit = route.Body
+	}
+	tooLarge := muster.Errorf(muster.TooLarge, "the body is over %d bytes", limit).WithHint("send it in parts")
+	if c.Request.Header.ContentLength() > limit {
+		return nil, tooLarge
+	}
+	stream := c.RequestBodyStream()
+	if stream == nil {
+		return bytes.Clone(c.PostBody()), nil
+	}
+	body, err := io.ReadAll(io.LimitReader(stream, int64(limit)+1))
+	if err != nil {
+		return nil, muster.Errorf(muster.Malformed, "read body: %w", err)
+	}
+	if len(body) > limit {
+		return nil, tooLarge
+	}
+	return body, nil
+}
+
+// drain takes in what was not read of a body: a sender that is still sending
+// when the connection closes would never see the answer.
+func drain(c *fasthttp.RequestCtx) {
+	stream := c.RequestBodyStream()
+	if stream == nil {
+		return
+	}
+	n, err := io.Copy(io.Discard, io.LimitReader(stream, maxDrain))
+	if err != nil || n == maxDrain {
+		c.SetConnectionClose()
+	}
 }
 
 func checkMedia(header string) error {

@@ -176,7 +176,7 @@ func TestWhatAHandlerKeepsStaysAsItWas(t *testing.T) {
 	base, _ := serve(t, h)
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
-	var want []string
+	want := make([]string, 0, 50)
 	for i := range 50 { // over one connection, whose buffer is used again
 		body := fmt.Sprintf(`{"n":%d,"pad":%q}`, i, strings.Repeat("x", 500-i))
 		want = append(want, body)
@@ -216,6 +216,7 @@ func TestBadRequestsAreRefusedWithTheirReason(t *testing.T) {
 		{"plain text", "POST", "/v1/nodes", good, []string{"Content-Type", "text/plain"}, 415, "hint"},
 		{"no body", "POST", "/v1/nodes", "", nil, 400, "empty"},
 		{"too large", "POST", "/v1/nodes", `{"name":"` + strings.Repeat("x", 1<<20) + `"}`, nil, 413, "over"},
+		{"far too large", "POST", "/v1/nodes", strings.Repeat("x", 20<<20), nil, 413, "over"},
 		{"master", "POST", "/v1/nodes", `{"name":"a","url":"http://h/","type":"master"}`, nil, 422, "elects"},
 		{"metadata address", "POST", "/v1/nodes", `{"name":"a","url":"http://169.254.169.254/"}`, nil, 422, `"url"`},
 		{"no scheme", "POST", "/v1/nodes", `{"name":"a","url":"h:1"}`, nil, 422, `"url"`},
@@ -259,7 +260,7 @@ func TestARequestKeepsItsIDAndIsRecorded(t *testing.T) {
 
 func TestPagesShowEveryNodeOnce(t *testing.T) {
 	h := &house{}
-	var want []string
+	want := make([]string, 0, 12)
 	for _, slug := range []string{"a", "a-b", "a-b-c", "a0", "ab", "b"} {
 		for _, id := range []string{"1", "2"} { // a slug may be used again after a node is gone
 			h.nodes = append(h.nodes, muster.Node{ID: slug + id, Slug: slug})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"muster"
 	"muster/cmd/daemon"
 )
 
@@ -22,7 +23,7 @@ func (c *agentCmd) Run(ctx context.Context, io streams) error {
 		return err
 	}
 	if err := d.Start(ctx); err != nil {
-		return err
+		return here(err)
 	}
 	_, _ = fmt.Fprintf(io.out, "muster agent at %s (gossip %s)\nnext, on another port:  muster agent --name NAME --port PORT --join %s\n", d.Addr(), d.Gossip(), d.Gossip())
 	select {
@@ -31,5 +32,15 @@ func (c *agentCmd) Run(ctx context.Context, io streams) error {
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
-	return errors.Join(err, d.Stop(stop))
+	return here(errors.Join(err, d.Stop(stop)))
+}
+
+// here marks an error as this machine's: a port taken or a disk that cannot be
+// written is no node that cannot be reached.
+func here(err error) error {
+	e, ok := errors.AsType[*muster.Error](err)
+	if !ok || e.Kind != muster.Unavailable {
+		return err
+	}
+	return &muster.Error{Kind: muster.Internal, Code: e.Code, Message: err.Error(), Hint: e.Hint, Err: err}
 }

@@ -137,7 +137,7 @@ func settled(t *testing.T, d *demo) (master string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for wait(ctx, demoLook) {
+	for look(ctx) {
 		agree, first := 0, ""
 		for _, name := range d.names {
 			s, err := d.client(name).Cluster(ctx)

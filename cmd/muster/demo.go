@@ -174,7 +174,7 @@ func (d *demo) showVoters(ctx context.Context) (master string, err error) {
 			}
 			return s.Master.Slug, nil
 		}
-		if !wait(limit, demoLook) {
+		if !look(limit) {
 			return "", errors.Join(muster.Errorf(muster.Timeout, "the agents did not become one cluster"), err)
 		}
 	}
@@ -226,8 +226,9 @@ func freeAddrs(ctx context.Context, n int) ([]string, error) {
 	return addrs, nil
 }
 
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
+// look waits a moment for the next look, and reports whether ctx still goes on.
+func look(ctx context.Context) bool {
+	t := time.NewTimer(demoLook)
 	defer t.Stop()
 	select {
 	case <-t.C:

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"muster"
+	"muster/httpserver/api"
 
 	"github.com/alecthomas/kong"
 )
@@ -69,21 +70,7 @@ func complain(io streams, err error) int {
 	if e, ok := errors.AsType[*muster.Error](err); ok && e.Hint != "" {
 		_, _ = fmt.Fprintln(io.err, "hint: ", e.Hint)
 	}
-	switch muster.KindOf(err) {
-	case muster.Invalid, muster.Malformed:
-		return 2
-	case muster.Partial:
-		return 3
-	case muster.NoMaster, muster.Timeout, muster.OutcomeUnknown:
-		return 4
-	case muster.Unauthorized, muster.Forbidden:
-		return 5
-	default:
-	}
-	if muster.CodeOf(err) == "no_connection" {
-		return 4
-	}
-	return 1
+	return api.ExitCode(err)
 }
 
 type versionCmd struct{}

@@ -128,7 +128,7 @@ func TestNoAcknowledgedRegistrationIsLostWhenTheMasterIsKilled(t *testing.T) {
 	}
 	count := func() int { mu.Lock(); defer mu.Unlock(); return len(acknowledged) }
 	reach := func(n int) {
-		for count() < n && !t.Failed() && wait(t.Context(), demoLook) {
+		for count() < n && !t.Failed() && look(t.Context()) {
 		}
 	}
 	reach(20)
@@ -193,7 +193,7 @@ func until(t *testing.T, what string, ok func() bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for !ok() {
-		if !wait(ctx, demoLook) {
+		if !look(ctx) {
 			t.Fatalf("not within 30 s: %s", what)
 		}
 	}

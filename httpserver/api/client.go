@@ -2,15 +2,19 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"muster"
@@ -18,10 +22,11 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// Header names of the protocol.
+// Header names and media types of the protocol.
 const (
 	HeaderTimeout     = "X-Muster-Timeout-Ms"
 	HeaderIdempotency = "Idempotency-Key"
+	MediaNDJSON       = "application/x-ndjson"
 	maxAnswer         = 64 << 20
 )
 
@@ -76,6 +81,23 @@ type Keys struct {
 	Keys []muster.Key `json:"keys"`
 }
 
+// NodeStatus is a node's answer about the caller's node, or about itself if
+// the caller has none.
+type NodeStatus struct {
+	Node    muster.Node          `json:"node"`
+	Caller  string               `json:"caller,omitempty"` // principal, when its key is bound to no node
+	Health  NodeHealth           `json:"health"`
+	Cluster muster.ClusterStatus `json:"cluster"`
+}
+
+// NodeHealth is what pings of a node have shown.
+type NodeHealth struct {
+	Healthy         bool       `json:"is_healthy"`
+	AvgResponseTime *float64   `json:"avg_response_time"` // milliseconds
+	PingFailures    int        `json:"ping_failures"`
+	LastPingAt      *time.Time `json:"last_ping_at"`
+}
+
 // Index is a registry index.
 type Index struct {
 	Index uint64 `json:"index"`
@@ -98,97 +120,160 @@ type Client struct {
 	mu sync.Mutex
 }
 
-// Do sends one request and decodes its answer into out, if that is not nil. It
-// returns Unavailable when nothing was sent, and OutcomeUnknown when the
-// request went out but no answer came.
+// Request is one call, as bytes: signatures cover the body.
+type Request struct {
+	Method string
+	Path   string // with the query, percent-encoded
+	Media  string // of Body; empty is application/json
+	Body   []byte
+	Header http.Header
+}
+
+// Response is an answer below 400.
+type Response struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// To is a client for one node whose ID is known: calls are made out to that
+// node and no other. Connections are shared.
+func (c *Client) To(url, nodeID string) *Client {
+	url = strings.TrimRight(url, "/")
+	return &Client{Addrs: []string{url}, Key: c.Key, Sign: c.Sign, Record: c.Record, HTTP: c.HTTP, IDs: map[string]string{url: nodeID}}
+}
+
+// Do sends one request as JSON and decodes its answer into out, if that is not
+// nil. header is names and values in turn. Errors are as from Send.
 func (c *Client) Do(ctx context.Context, method, path string, in, out any, header ...string) error {
-	var body []byte
+	req := Request{Method: method, Path: path, Header: http.Header{}}
+	for i := 1; i < len(header); i += 2 {
+		req.Header.Set(header[i-1], header[i])
+	}
 	if in != nil {
 		var err error
-		if body, err = json.Marshal(in); err != nil {
+		if req.Body, err = json.Marshal(in); err != nil {
 			return muster.Errorf(muster.Internal, "encode request: %w", err)
 		}
 	}
-	var err error
-	for _, addr := range c.Addrs {
-		var raw []byte
-		raw, err = c.send(ctx, strings.TrimRight(addr, "/"), method, path, body, header)
-		if muster.KindOf(err) == muster.Unavailable && muster.CodeOf(err) == codeNoConnection {
-			continue
-		}
-		if err != nil || out == nil {
-			return err
-		}
-		if err := json.Unmarshal(raw, out); err != nil {
-			return muster.Errorf(muster.OutcomeUnknown, "answer of %s %s: %w", method, path, err)
-		}
-		return nil
+	answer, err := c.Send(ctx, req)
+	if err != nil || out == nil {
+		return err
 	}
-	return err
+	if err := json.Unmarshal(answer.Body, out); err != nil {
+		return muster.Errorf(muster.OutcomeUnknown, "answer of %s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+// Send sends one request to the first address that can be reached. It returns
+// Unavailable when nothing was sent, OutcomeUnknown when the request went out
+// but no answer came, and the node's own error when it answered with one.
+func (c *Client) Send(ctx context.Context, req Request) (answer Response, err error) {
+	err = muster.Errorf(muster.Invalid, "no address of a node is given").WithHint("set --addr or MUSTER_ADDR")
+	for _, addr := range c.Addrs {
+		answer, err = c.send(ctx, strings.TrimRight(addr, "/"), req)
+		if muster.CodeOf(err) != codeNoConnection {
+			return answer, err
+		}
+	}
+	return answer, err
 }
 
 const codeNoConnection = "no_connection"
 
-func (c *Client) send(ctx context.Context, addr, method, path string, body []byte, header []string) (raw []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, addr+path, bytes.NewReader(body))
+func (c *Client) send(ctx context.Context, addr string, req Request) (Response, error) {
+	authorization, err := c.authorize(ctx, addr, req)
 	if err != nil {
-		return nil, muster.Errorf(muster.Invalid, "address %q: %w", addr, err)
+		return Response{}, err
 	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+	answer, err := c.exchange(ctx, addr, req, authorization)
+	if err == nil && answer.Status >= http.StatusBadRequest {
+		err = FromResponse(answer.Status, answer.Body)
 	}
-	for i := 1; i < len(header); i += 2 {
-		req.Header.Set(header[i-1], header[i])
+	if err != nil {
+		return Response{}, err
+	}
+	return answer, nil
+}
+
+// exchange is the one place where a request leaves, and where it is recorded.
+func (c *Client) exchange(ctx context.Context, addr string, r Request, authorization string) (answer Response, err error) {
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteHeaders: func() { sent.Store(true) },
+		WroteRequest: func(httptrace.WroteRequestInfo) { sent.Store(true) },
+	})
+	req, err := http.NewRequestWithContext(ctx, r.Method, addr+r.Path, bytes.NewReader(r.Body))
+	if err != nil {
+		return answer, muster.Errorf(muster.Invalid, "address %q: %w", addr, err)
+	}
+	maps.Copy(req.Header, r.Header)
+	if len(r.Body) > 0 {
+		req.Header.Set("Content-Type", cmp.Or(r.Media, "application/json"))
 	}
 	if end, ok := ctx.Deadline(); ok {
 		req.Header.Set(HeaderTimeout, strconv.FormatInt(max(1, time.Until(end).Milliseconds()), 10))
 	}
-	if err := c.authorize(ctx, req, addr, method, path, body); err != nil {
-		return nil, err
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
 	}
-	started, status := time.Now(), 0
-	defer func() {
-		if c.Record != nil {
-			call := Call{Direction: "out", Method: method, Path: path, Node: addr, Status: status, At: started, Duration: time.Since(started)}
-			if err != nil {
-				call.Err = err.Error()
-			}
-			c.Record(call)
-		}
-	}()
-	answer, err := c.HTTP.Do(req)
+	started := time.Now()
+	defer func() { c.record(started, addr, req, answer, err) }()
+	raw, err := c.client().Do(req)
 	if err != nil {
-		return nil, transportError(err, addr)
+		return answer, transportError(err, addr, sent.Load())
 	}
-	defer func() { _ = answer.Body.Close() }()
-	status = answer.StatusCode
-	raw, err = io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
-	if err != nil {
-		return nil, muster.Errorf(muster.OutcomeUnknown, "answer of %s: %w", addr, err)
+	defer func() { _ = raw.Body.Close() }()
+	answer.Status, answer.Header = raw.StatusCode, raw.Header
+	if answer.Body, err = io.ReadAll(io.LimitReader(raw.Body, maxAnswer)); err != nil {
+		return answer, muster.Errorf(muster.OutcomeUnknown, "answer of %s: %w", addr, err)
 	}
-	if status >= http.StatusBadRequest {
-		return nil, errorOf(status, raw)
-	}
-	return raw, nil
+	return answer, nil
 }
 
-func (c *Client) authorize(ctx context.Context, req *http.Request, addr, method, path string, body []byte) error {
+func (c *Client) client() *http.Client {
+	if c.HTTP == nil {
+		return http.DefaultClient
+	}
+	return c.HTTP
+}
+
+func (c *Client) record(started time.Time, addr string, req *http.Request, answer Response, err error) {
+	if c.Record == nil {
+		return
+	}
+	call := Call{
+		Direction: "out", Method: req.Method, Path: req.URL.EscapedPath(), Node: addr, Status: answer.Status,
+		RequestID: answer.Header.Get("X-Request-Id"), At: started, Duration: time.Since(started),
+	}
+	if err == nil && answer.Status >= http.StatusBadRequest {
+		err = FromResponse(answer.Status, answer.Body)
+	}
+	if err != nil {
+		call.Err = err.Error()
+	}
+	c.Record(call)
+}
+
+// authorize makes the Authorization header of a call to addr.
+func (c *Client) authorize(ctx context.Context, addr string, req Request) (string, error) {
 	switch {
-	case path == PathHealth:
 	case c.Sign != nil:
 		id, err := c.idOf(ctx, addr)
 		if err != nil {
-			return err
+			return "", err
 		}
-		token, err := c.Sign(method, path, body, id)
+		token, err := c.Sign(req.Method, req.Path, req.Body, id)
 		if err != nil {
-			return muster.Errorf(muster.Internal, "sign call: %w", err)
+			return "", muster.Errorf(muster.Internal, "sign call: %w", err)
 		}
-		req.Header.Set("Authorization", "Bearer "+token)
+		return "Bearer " + token, nil
 	case c.Key != "":
-		req.Header.Set("Authorization", "Bearer "+c.Key)
+		return "Bearer " + c.Key, nil
+	default:
+		return "", nil
 	}
-	return nil
 }
 
 // idOf asks an address once who it is: signed calls are made out to a node.
@@ -212,23 +297,27 @@ func (c *Client) idOf(ctx context.Context, addr string) (string, error) {
 	return h.ID, nil
 }
 
-// health reads a node's health, also one of a node that is not ready.
+// Health returns the health of the first address that answers, also of a node
+// that is not ready.
+func (c *Client) Health(ctx context.Context) (h Health, err error) {
+	err = muster.Errorf(muster.Invalid, "no address of a node is given").WithHint("set --addr or MUSTER_ADDR")
+	for _, addr := range c.Addrs {
+		if h, err = c.health(ctx, strings.TrimRight(addr, "/")); err == nil {
+			return h, nil
+		}
+	}
+	return h, err
+}
+
+// health asks one address. Its errors are all Unavailable: nothing was done,
+// and the next address may be asked.
 func (c *Client) health(ctx context.Context, addr string) (h Health, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, addr+PathHealth, nil)
+	answer, err := c.exchange(ctx, addr, Request{Method: http.MethodGet, Path: PathHealth}, "")
 	if err != nil {
-		return h, muster.Errorf(muster.Invalid, "address %q: %w", addr, err)
+		return h, muster.Errorf(muster.Unavailable, "%w", err).WithCode(codeNoConnection).WithHint(hintUnreached)
 	}
-	answer, err := c.HTTP.Do(req)
-	if err != nil {
-		return h, transportError(err, addr)
-	}
-	defer func() { _ = answer.Body.Close() }()
-	raw, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
-	if err == nil {
-		err = json.Unmarshal(raw, &h)
-	}
-	if err != nil || h.ID == "" {
-		return h, muster.Errorf(muster.Unavailable, "%s does not answer as a muster node", addr)
+	if json.Unmarshal(answer.Body, &h) != nil || h.ID == "" {
+		return h, muster.Errorf(muster.Unavailable, "%s does not answer as a muster node", addr).WithCode(codeNoConnection)
 	}
 	return h, nil
 }
@@ -241,21 +330,23 @@ func (c *Client) Holds(ctx context.Context, httpAddr, id string) bool {
 	return err == nil && h.ID == id
 }
 
+const hintUnreached = "is an agent running there? Set --addr or MUSTER_ADDR"
+
 // transportError tells what was never sent from what may have been done.
-func transportError(err error, addr string) error {
-	op, dialing := errors.AsType[interface {
+func transportError(err error, addr string, sent bool) error {
+	timeout, ok := errors.AsType[interface {
 		error
 		Timeout() bool
 	}](err)
-	text := err.Error()
-	if strings.Contains(text, "dial ") || strings.Contains(text, "connection refused") {
+	switch {
+	case !sent:
 		return muster.Errorf(muster.Unavailable, "%s cannot be reached: %w", addr, unwrapURL(err)).
-			WithCode(codeNoConnection).WithHint("is an agent running there? Set --addr or MUSTER_ADDR")
-	}
-	if dialing && op.Timeout() {
+			WithCode(codeNoConnection).WithHint(hintUnreached)
+	case ok && timeout.Timeout():
 		return muster.Errorf(muster.OutcomeUnknown, "no answer of %s in time", addr)
+	default:
+		return muster.Errorf(muster.OutcomeUnknown, "no answer of %s: %w", addr, unwrapURL(err))
 	}
-	return muster.Errorf(muster.OutcomeUnknown, "no answer of %s: %w", addr, unwrapURL(err))
 }
 
 func unwrapURL(err error) error {
@@ -298,6 +389,33 @@ func (c *Client) Register(ctx context.Context, g muster.Registration, key string
 // CreateKey makes a key.
 func (c *Client) CreateKey(ctx context.Context, spec muster.KeySpec) (k muster.Key, err error) {
 	return k, c.Do(ctx, http.MethodPost, "/v1/keys", spec, &k)
+}
+
+// Status returns the node that the key belongs to, or the one asked.
+func (c *Client) Status(ctx context.Context) (s NodeStatus, err error) {
+	return s, c.Do(ctx, http.MethodGet, "/api/ai-engine/status", nil, &s)
+}
+
+// Search asks all nodes a question.
+func (c *Client) Search(ctx context.Context, q muster.Query) (a muster.Answer, err error) {
+	return a, c.Do(ctx, http.MethodPost, "/v1/search", q, &a)
+}
+
+// AddDocuments puts documents, one JSON object a line, into the index of a
+// node; an empty slug is the node asked.
+func (c *Client) AddDocuments(ctx context.Context, node string, ndjson []byte) (done muster.Indexed, err error) {
+	path := "/v1/documents"
+	if node != "" {
+		path += "?node=" + url.QueryEscape(node)
+	}
+	answer, err := c.Send(ctx, Request{Method: http.MethodPost, Path: path, Media: MediaNDJSON, Body: ndjson})
+	if err != nil {
+		return done, err
+	}
+	if err := json.Unmarshal(answer.Body, &done); err != nil {
+		return done, muster.Errorf(muster.OutcomeUnknown, "answer of POST %s: %w", path, err)
+	}
+	return done, nil
 }
 
 // Keys lists the keys.

@@ -3,15 +3,15 @@
 package api
 
 import (
-	"bytes"
 	"errors"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 
 	"muster"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Error is the body of every answer that is not 2xx.
@@ -22,6 +22,9 @@ type Error struct {
 	Hint      string              `json:"hint,omitempty"`
 	Errors    map[string][]string `json:"errors,omitempty"`
 	RequestID string              `json:"request_id,omitempty"`
+
+	// NodeStatus is why a key does not work whose node is not active.
+	NodeStatus muster.Status `json:"node_status,omitempty"`
 }
 
 // Status is the HTTP status of an error.
@@ -66,62 +69,84 @@ func ErrorBody(err error, requestID string) Error {
 	}
 	if e, ok := errors.AsType[*muster.Error](err); ok {
 		body.Message, body.Hint, body.Errors = e.Message, e.Hint, e.Fields
+		if status, ok := strings.CutPrefix(e.Code, "node_"); ok && e.Kind == muster.Forbidden {
+			body.NodeStatus = muster.Status(status)
+		}
 	}
 	return body
 }
 
-// errorOf reads an error answer back.
-func errorOf(status int, raw []byte) error {
+// FromResponse reads an error answer back: the code gives the kind where it is
+// one of that status, else the status does.
+func FromResponse(status int, raw []byte) error {
 	var body Error
 	if json.Unmarshal(raw, &body) != nil || body.Message == "" {
-		body.Message = "answer " + http.StatusText(status)
+		body.Message = strings.TrimSpace("answer " + strconv.Itoa(status) + " " + http.StatusText(status))
 	}
 	e := &muster.Error{Kind: muster.Kind(body.Code), Code: body.Code, Message: body.Message, Hint: body.Hint, Fields: body.Errors}
-	if Status(e) == status && body.Code != "" && (status != http.StatusInternalServerError || e.Kind == muster.Internal) {
-		return e
+	if !slices.Contains(kinds(), e.Kind) || Status(e) != status {
+		e.Kind = kindOf(status)
 	}
-	for _, kind := range []muster.Kind{
-		muster.Malformed, muster.Invalid, muster.Unauthorized, muster.Forbidden, muster.NotFound, muster.Gone, muster.Conflict,
-		muster.TooLarge, muster.Unsupported, muster.Limited, muster.Unavailable, muster.OutcomeUnknown, muster.Internal,
-	} {
-		e.Kind = kind
-		if Status(e) == status {
-			return e
-		}
+	if e.Code == string(e.Kind) {
+		e.Code = ""
 	}
 	return e
 }
 
-// Decode reads a JSON body strictly: unknown, doubled and differently cased
-// fields and wrong types are Invalid and named; what is no JSON, or has more
-// behind it, is Malformed.
-func Decode(raw []byte, into any) error {
-	if len(bytes.TrimSpace(raw)) == 0 {
-		return muster.Errorf(muster.Malformed, "the body is empty").WithHint("send a JSON object")
+// kinds are all of them; of those that share a status the first stands for it.
+func kinds() []muster.Kind {
+	return []muster.Kind{
+		muster.Malformed, muster.Invalid, muster.Unauthorized, muster.Forbidden, muster.NotFound, muster.Gone, muster.Conflict,
+		muster.TooLarge, muster.Unsupported, muster.Limited, muster.Unavailable, muster.NotMaster, muster.NoMaster, muster.Partial,
+		muster.OutcomeUnknown, muster.Timeout, muster.Internal,
 	}
-	err := json.Unmarshal(raw, into, json.RejectUnknownMembers(true))
-	if err == nil {
-		return nil
-	}
-	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		if errors.Is(err, jsontext.ErrDuplicateName) {
-			return muster.FieldError(fieldOf(syntax.JSONPointer), "is there twice")
-		}
-		return muster.Errorf(muster.Malformed, "not JSON at byte %d", syntax.ByteOffset)
-	}
-	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
-		reason := "does not fit: " + semantic.JSONKind.String() + " is not expected here"
-		if errors.Is(err, json.ErrUnknownName) {
-			reason = "no such field"
-		}
-		return muster.FieldError(fieldOf(semantic.JSONPointer), reason)
-	}
-	return muster.Errorf(muster.Malformed, "body: %w", err)
 }
 
-func fieldOf(at jsontext.Pointer) string {
-	if field := strings.ReplaceAll(strings.TrimPrefix(string(at), "/"), "/", "."); field != "" {
-		return field
+func kindOf(status int) muster.Kind {
+	for _, kind := range kinds() {
+		if Status(&muster.Error{Kind: kind}) == status {
+			return kind
+		}
 	}
-	return "body"
+	switch {
+	case status == http.StatusBadGateway:
+		return muster.OutcomeUnknown // a proxy cannot tell
+	case status < http.StatusInternalServerError:
+		return muster.Malformed
+	default:
+		return muster.Internal
+	}
+}
+
+// Codes that say how a transaction ended; they have exit codes of their own.
+const (
+	CodeRolledBack = "tx_rolled_back"
+	CodeParked     = "tx_parked"
+)
+
+// ExitCode is a program's exit code for an error.
+func ExitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	switch muster.CodeOf(err) {
+	case CodeRolledBack:
+		return 6
+	case CodeParked:
+		return 7
+	}
+	switch muster.KindOf(err) {
+	case muster.Malformed, muster.Invalid, muster.TooLarge, muster.Unsupported:
+		return 2
+	case muster.Partial:
+		return 3
+	case muster.NotMaster, muster.NoMaster, muster.Unavailable, muster.Timeout, muster.OutcomeUnknown:
+		return 4
+	case muster.Unauthorized, muster.Forbidden:
+		return 5
+	case muster.NotFound, muster.Gone, muster.Conflict, muster.Limited, muster.Internal:
+		return 1
+	default:
+		return 1
+	}
 }

@@ -1,0 +1,149 @@
+package api_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/httpserver/api"
+)
+
+// calls collects what a client records.
+type calls struct {
+	mu  sync.Mutex
+	all []api.Call
+}
+
+func (c *calls) record(call api.Call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, call)
+}
+
+func serve(t *testing.T, handle http.HandlerFunc) (*api.Client, *calls) {
+	t.Helper()
+	server := httptest.NewServer(handle)
+	t.Cleanup(server.Close)
+	seen := &calls{}
+	return &api.Client{Addrs: []string{server.URL}, HTTP: server.Client(), Record: seen.record}, seen
+}
+
+func TestWhatWasNeverSentIsUnavailable(t *testing.T) {
+	server := httptest.NewServer(nil)
+	server.Close()
+	c := &api.Client{Addrs: []string{server.URL}, HTTP: server.Client()}
+	if err := c.Do(t.Context(), http.MethodPost, "/v1/keys", muster.KeySpec{}, nil); muster.KindOf(err) != muster.Unavailable {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatWasSentButNotAnsweredIsUnknown(t *testing.T) {
+	c, seen := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		panic(http.ErrAbortHandler) // the connection breaks
+	})
+	err := c.Do(t.Context(), http.MethodPost, "/v1/keys", muster.KeySpec{Name: "a"}, nil)
+	if muster.KindOf(err) != muster.OutcomeUnknown {
+		t.Fatalf("%s: %v", muster.KindOf(err), err)
+	}
+	if len(seen.all) != 1 || seen.all[0].Status != 0 || seen.all[0].Err == "" {
+		t.Errorf("recorded %+v", seen.all)
+	}
+}
+
+func TestTheDeadlineTravelsAndItsEndIsUnknown(t *testing.T) {
+	heard := make(chan string, 1)
+	c, _ := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		heard <- r.Header.Get(api.HeaderTimeout)
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := c.Do(ctx, http.MethodPost, "/v1/keys", muster.KeySpec{}, nil); muster.KindOf(err) != muster.OutcomeUnknown {
+		t.Error(err)
+	}
+	if told := <-heard; told == "" || len(told) > 3 {
+		t.Errorf("told %q ms", told)
+	}
+}
+
+func TestTheNextAddressIsTriedWhenOneIsDown(t *testing.T) {
+	down := httptest.NewServer(nil)
+	down.Close()
+	var audience string
+	c, seen := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body := `{"cluster_id":"c1"}`
+		if r.URL.Path == api.PathHealth {
+			w.WriteHeader(http.StatusServiceUnavailable) // not ready, but it says who it is
+			body = `{"id":"n1","status":"unhealthy"}`
+		}
+		_, _ = io.WriteString(w, body)
+	})
+	c.Addrs = append([]string{down.URL}, c.Addrs...)
+	c.Sign = func(_, _ string, _ []byte, to string) (string, error) {
+		audience = to
+		return "token", nil
+	}
+	for range 2 {
+		status, err := c.Cluster(t.Context())
+		if err != nil || status.ClusterID != "c1" || audience != "n1" {
+			t.Fatal(status, audience, err)
+		}
+	}
+	asked := 0
+	for _, call := range seen.all {
+		if call.Path == api.PathHealth && call.Status != 0 {
+			asked++
+		}
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times who it is", asked)
+	}
+}
+
+func TestAnAnsweredErrorIsNotTriedElsewhere(t *testing.T) {
+	asked := 0
+	c, seen := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, `{"message":"there is no master now","code":"no_master","hint":"wait"}`)
+	})
+	c.Addrs = append(c.Addrs, c.Addrs[0])
+	_, err := c.Cluster(t.Context())
+	if muster.KindOf(err) != muster.NoMaster || asked != 1 || seen.all[0].Err != "there is no master now" {
+		t.Errorf("%v, asked %d, recorded %+v", err, asked, seen.all)
+	}
+}
+
+func TestACallToANodeIsMadeOutToItAlone(t *testing.T) {
+	c, seen := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{}`) })
+	var audience string
+	c.Sign = func(_, _ string, _ []byte, to string) (string, error) {
+		audience = to
+		return "token", nil
+	}
+	if _, err := c.To(c.Addrs[0]+"/", "n7").Keys(t.Context()); err != nil || audience != "n7" || len(seen.all) != 1 {
+		t.Error(audience, seen.all, err)
+	}
+}
+
+func TestDocumentsGoAsLines(t *testing.T) {
+	c, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.Header.Get("Content-Type") != api.MediaNDJSON || r.URL.Query().Get("node") != "a b" || !strings.Contains(string(body), "\n") {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+		_, _ = io.WriteString(w, `{"indexed":2}`)
+	})
+	done, err := c.AddDocuments(t.Context(), "a b", []byte("{\"id\":\"1\"}\n{\"id\":\"2\"}\n"))
+	if err != nil || done.Indexed != 2 {
+		t.Error(done, err)
+	}
+}
