@@ -24,6 +24,7 @@ type Peer struct {
 	HTTP       string // host:port of its HTTP server, for other agents
 	Stateless  bool   // has no raft state yet
 	Expect     int    // its --expect, 0 without
+	Promise    string // while stateless: the ID of the one it lets found the cluster
 	Generation uint64 // generation of its index
 	Documents  uint64 // living documents in its index
 	State      PeerState

@@ -71,6 +71,7 @@ type ClusterStatus struct {
 	CanLose      int          `json:"can_lose"` // living voters that may still fail
 	Peers        []PeerStatus `json:"peers"`
 	Version      string       `json:"version"`
+	StaleMs      int64        `json:"stale_ms"` // since this node last heard from the master
 }
 
 // MasterRef names the master.
@@ -103,6 +104,9 @@ type Joining struct {
 	Version      string       `json:"version"`
 	PublicKey    []byte       `json:"public_key"` // Ed25519
 	ClusterID    string       `json:"cluster_id"` // as gossip told it
+
+	CallID string `json:"call_id,omitempty"` // of the signed call that carries this
+	Proof  []byte `json:"proof,omitempty"`   // signature by the key over cluster, node and call ID
 }
 
 // Joined is the master's answer: the registry index at which the node is in.

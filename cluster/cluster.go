@@ -59,6 +59,8 @@ type Config struct {
 	ClientTLS func(peerID string) *tls.Config
 	NewKey    func() (id, plain string, hash [32]byte)
 	NewID     func() string
+	CheckJoin func(muster.Joining) error // the joiner's proof that it has its key
+	Promise   func(nodeID string)        // tells all others whom this node lets found the cluster
 
 	Log     *slog.Logger
 	RaftLog hclog.Logger
@@ -79,7 +81,8 @@ type Cluster struct {
 	store  *raftboltdb.BoltStore
 
 	shown   secrets
-	refused complaint     // of the one lead loop
+	refused complaint // of the one lead loop
+	started time.Time
 	termed  atomic.Uint64 // the term this node opened as leader
 	entered chan struct{} // closed once this node is in the registry
 	fatal   chan error    // at most one: why the node cannot go on
@@ -149,6 +152,7 @@ func (c *Cluster) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	c.started = time.Now()
 	loop, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	c.cancel = cancel
 	c.wg.Go(func() { c.watchLead(loop) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"muster"
@@ -62,10 +63,14 @@ func (c *Cluster) standAlone() {
 	}
 }
 
-// expect waits until there is a cluster, or until as many candidates as
-// expected see each other; the lowest ID of them then founds with all.
+// expect waits until there is a cluster, or until enough candidates let the
+// same one found it. Each candidate promises itself to the lowest ID it sees
+// once it sees as many as expected, tells so by gossip, and takes its word back
+// only when that one is long dead. The founder takes only those in that
+// promised themselves to it, so no candidate becomes part of two clusters.
 func (c *Cluster) expect(ctx context.Context) {
 	var last []string
+	var promised string
 	since := time.Now()
 	for pause(ctx, enterPause) {
 		candidates, there := c.candidates()
@@ -79,15 +84,38 @@ func (c *Cluster) expect(ctx context.Context) {
 		if !slices.Equal(ids, last) {
 			last, since = ids, time.Now()
 		}
-		if len(ids) >= c.cfg.Expect && time.Since(since) >= settle && ids[0] == c.cfg.Self.ID {
-			c.found(candidates[:c.cfg.Expect])
+		if len(ids) < c.cfg.Expect || time.Since(since) < settle {
+			continue
+		}
+		if promised == "" || c.longDead(promised) {
+			promised = ids[0]
+			c.cfg.Promise(promised)
+		}
+		if promised != c.cfg.Self.ID || ids[0] != promised {
+			continue
+		}
+		mine := slices.DeleteFunc(candidates, func(p muster.Peer) bool {
+			return p.ID != promised && p.Promise != promised
+		})
+		if len(mine) >= c.cfg.Expect {
+			c.found(mine[:c.cfg.Expect])
 			return
 		}
 	}
 }
 
+// promiseHolds is how long a candidate's death must be known before a promise
+// to it ends: by then the dead one, if it only seems so, has lost sight of this
+// node, too, and cannot count on the promise.
+const promiseHolds = 15 * time.Second
+
+func (c *Cluster) longDead(id string) bool {
+	p, known := c.peers.Peer(id)
+	return !known || p.State != muster.PeerAlive && time.Since(p.Since) > promiseHolds
+}
+
 // candidates lists the living peers, this one included, that wait for the same
-// number of others; there says that a cluster exists already.
+// number of others, by ID; there says that a cluster exists already.
 func (c *Cluster) candidates() (candidates []muster.Peer, there bool) {
 	for _, p := range c.peers.Peers() {
 		if p.State != muster.PeerAlive {
@@ -100,7 +128,7 @@ func (c *Cluster) candidates() (candidates []muster.Peer, there bool) {
 			candidates = append(candidates, p)
 		}
 	}
-	slices.SortFunc(candidates, func(a, b muster.Peer) int { return cmpText(a.ID, b.ID) })
+	slices.SortFunc(candidates, func(a, b muster.Peer) int { return strings.Compare(a.ID, b.ID) })
 	return candidates, false
 }
 
@@ -143,7 +171,7 @@ func (c *Cluster) tryRegister(ctx context.Context) (muster.Joined, error) {
 	ctx, cancel := context.WithTimeout(ctx, enterCall)
 	defer cancel()
 	if c.raft.State() == raft.Leader {
-		return c.Join(ctx, c.cfg.Self)
+		return c.admit(ctx, c.cfg.Self)
 	}
 	err := error(muster.Errorf(muster.NoMaster, "no member of a cluster answers yet"))
 	for _, p := range c.members() {
@@ -172,16 +200,6 @@ func (c *Cluster) members() []muster.Peer {
 		out = append(out, p)
 	}
 	return out
-}
-
-func cmpText(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // pause waits, and reports whether ctx is still going.

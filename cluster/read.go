@@ -67,7 +67,7 @@ func (c *Cluster) overlay(n *muster.Node, lead string, roles map[string]muster.R
 func (c *Cluster) Status() muster.ClusterStatus {
 	s := muster.ClusterStatus{
 		ClusterID: c.reg.ClusterID(), Term: c.raft.CurrentTerm(), CommitIndex: c.raft.CommitIndex(),
-		AppliedIndex: c.reg.Index(), Peers: []muster.PeerStatus{}, Version: muster.Version,
+		AppliedIndex: c.reg.Index(), Peers: []muster.PeerStatus{}, Version: muster.Version, StaleMs: c.stale().Milliseconds(),
 	}
 	if id := c.leaderID(); id != "" {
 		if n, ok := c.reg.Node(id); ok {
@@ -91,6 +91,19 @@ func (c *Cluster) Status() muster.ClusterStatus {
 		s.CanLose = max(0, alive-s.Quorum)
 	}
 	return s
+}
+
+// stale is how long ago this node last heard from the master; since its start,
+// if it never did.
+func (c *Cluster) stale() time.Duration {
+	if c.raft.State() == raft.Leader {
+		return 0
+	}
+	heard := c.raft.LastContact()
+	if heard.Before(c.started) {
+		heard = c.started
+	}
+	return time.Since(heard)
 }
 
 func (c *Cluster) peerStatus(server raft.Server) muster.PeerStatus {

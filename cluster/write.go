@@ -266,9 +266,19 @@ func (c *Cluster) RemovePeer(ctx context.Context, w muster.Write, slug string) e
 // yet known to be dead.
 const codeHolderSilent = "holder_silent"
 
-// Join enters an agent into the registry. Only the master does; it decides
-// whether another holder of the name still lives.
+// Join enters another agent into the registry, once it has proved that it holds
+// its key. Only the master does.
 func (c *Cluster) Join(ctx context.Context, j muster.Joining) (muster.Joined, error) {
+	if err := c.cfg.CheckJoin(j); err != nil {
+		return muster.Joined{}, err
+	}
+	return c.admit(ctx, j)
+}
+
+// admit decides whether another holder of the name still lives, and enters the
+// agent.
+func (c *Cluster) admit(ctx context.Context, j muster.Joining) (muster.Joined, error) {
+	j.CallID, j.Proof = "", nil
 	if c.raft.State() != raft.Leader {
 		return muster.Joined{}, muster.Errorf(muster.NotMaster, "this node is not the master")
 	}

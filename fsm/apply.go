@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -144,6 +145,10 @@ func (a applier) nodeJoin(b NodeJoin) (string, error) {
 	if old != nil && !old.Live {
 		return "", muster.Errorf(muster.Forbidden, "node %s (%s) was removed from the cluster", old.Name, b.ID).
 			WithCode("removed").WithHint("move its data directory away and start it again: it joins as a new node")
+	}
+	if old != nil && !bytes.Equal(old.PublicKey, b.PublicKey) {
+		return "", muster.Errorf(muster.Conflict, "node %s is registered with another key", b.ID).
+			WithCode("identity_in_use").WithHint("restore its data directory, or start with an empty one to join as a new node")
 	}
 	holder := a.holder(b.Slug, b.Name, b.ID)
 	if holder != nil && holder.ID != b.TakeOver {

@@ -121,6 +121,21 @@ func TestADeadHoldersNameIsTakenOverAndItsKeysEnd(t *testing.T) {
 	}
 }
 
+func TestANodesKeyCannotBeReplaced(t *testing.T) {
+	l := newLog(t)
+	first := agent("1", "a")
+	first.PublicKey = []byte("one")
+	l.do(fsm.OpNodeJoin, "", "", first)
+	if res := l.do(fsm.OpNodeJoin, "", "", first); res.Err() != nil {
+		t.Fatalf("with its own key: %v", res.Err())
+	}
+	other := first
+	other.PublicKey = []byte("two")
+	if res := l.do(fsm.OpNodeJoin, "", "", other); muster.CodeOf(res.Err()) != "identity_in_use" {
+		t.Fatalf("with another key: %v", res.Err())
+	}
+}
+
 func TestWhatIsObservedNeverChangesWhatAnOperatorSaid(t *testing.T) {
 	for _, c := range []struct {
 		desired  muster.Status

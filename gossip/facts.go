@@ -1,8 +1,12 @@
 package gossip
 
 import (
+	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/hashicorp/memberlist"
@@ -19,18 +23,20 @@ type Facts struct {
 	Restarting bool // set while stopping: the node will be back
 	Leaving    bool // set while stopping: the node leaves for good
 	Expect     int
+	Promise    string // UUID, or empty
 	Generation uint64
 	Documents  uint64
 }
 
 // The encoding: a version byte, a flag byte, Expect as a byte, Generation and
-// Documents as uvarints, then Name, ClusterID, Raft and HTTP, each with a
-// length byte.
+// Documents as uvarints, the two UUIDs as 16 bytes each, then Name, Raft and
+// HTTP, each with a length byte.
 const (
 	factsVersion = 1
 	maxName      = 63
 	maxAddr      = 60
-	maxFacts     = 3 + 2*binary.MaxVarintLen64 + 4 + maxName + 36 + 2*maxAddr
+	uuidBytes    = 16
+	maxFacts     = 3 + 2*binary.MaxVarintLen64 + 2*uuidBytes + 3 + maxName + 2*maxAddr
 
 	flagStateless  = 1
 	flagRestarting = 2
@@ -57,11 +63,13 @@ func (f Facts) encode() []byte {
 	b := []byte{factsVersion, flags, byte(min(max(f.Expect, 0), 255))}
 	b = binary.AppendUvarint(b, f.Generation)
 	b = binary.AppendUvarint(b, f.Documents)
+	b = append(b, packUUID(f.ClusterID)...)
+	b = append(b, packUUID(f.Promise)...)
 	name := f.Name
 	for len(name) > maxName || !utf8.ValidString(name) {
 		name = name[:len(name)-1]
 	}
-	for _, s := range []string{name, cut(f.ClusterID, 36), cut(f.Raft, maxAddr), cut(f.HTTP, maxAddr)} {
+	for _, s := range []string{name, cut(f.Raft, maxAddr), cut(f.HTTP, maxAddr)} {
 		b = append(b, byte(len(s))) //nolint:gosec // at most 63
 		b = append(b, s...)
 	}
@@ -90,7 +98,11 @@ func decodeFacts(b []byte) (f Facts, err error) {
 		}
 		*n, b = v, b[size:]
 	}
-	for _, s := range []*string{&f.Name, &f.ClusterID, &f.Raft, &f.HTTP} {
+	if len(b) < 2*uuidBytes {
+		return f, errFacts
+	}
+	f.ClusterID, f.Promise, b = unpackUUID(b[:uuidBytes]), unpackUUID(b[uuidBytes:2*uuidBytes]), b[2*uuidBytes:]
+	for _, s := range []*string{&f.Name, &f.Raft, &f.HTTP} {
 		if len(b) == 0 || len(b) < 1+int(b[0]) {
 			return f, errFacts
 		}
@@ -100,4 +112,20 @@ func decodeFacts(b []byte) (f Facts, err error) {
 		return f, errFacts
 	}
 	return f, nil
+}
+
+// packUUID gives a UUID's 16 bytes; what is none becomes zeros, as empty does.
+func packUUID(text string) []byte {
+	raw, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
+	if err != nil || len(raw) != uuidBytes {
+		return make([]byte, uuidBytes)
+	}
+	return raw
+}
+
+func unpackUUID(raw []byte) string {
+	if bytes.Equal(raw, make([]byte, uuidBytes)) {
+		return ""
+	}
+	return fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:])
 }

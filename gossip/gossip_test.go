@@ -98,11 +98,11 @@ func TestPeersFindEachOtherAndTellARestartFromAGoodbye(t *testing.T) {
 
 func TestAnotherKeyAndAnotherClusterStayOut(t *testing.T) {
 	ca := config(t, 1)
-	ca.Facts.ClusterID = "c1"
+	ca.Facts.ClusterID = "01a211a1-5664-729f-9c97-7a65fe614b9f"
 	a := start(t, ca)
 	cb, cc := config(t, 2, ca.Bind), config(t, 3, ca.Bind)
 	cb.Keys = [][]byte{[]byte("another-key-another-key-another!")}
-	cc.Facts.ClusterID = "c2"
+	cc.Facts.ClusterID = "01a211a1-5664-729f-9c97-7a65fe614ba0"
 	start(t, cb)
 	start(t, cc)
 	select {

@@ -341,7 +341,7 @@ func (s *Server) join(ctx context.Context, r *Request) (any, error) {
 	if err := api.Decode(r.Body, &j); err != nil {
 		return nil, err
 	}
-	if r.Rights.Principal != "node:"+j.ID {
+	if r.Rights.Principal != "node:"+j.ID || r.CallID != j.CallID {
 		return nil, muster.Errorf(muster.Forbidden, "%s cannot join as node %s", r.Rights.Principal, j.ID)
 	}
 	return s.cfg.Cluster.Join(ctx, j)

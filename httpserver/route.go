@@ -25,7 +25,8 @@ type Route struct {
 type Request struct {
 	ID     string
 	Rights muster.Rights
-	Node   bool // a node of this cluster signed it
+	Node   bool   // a node of this cluster signed it
+	CallID string // of a signed call
 	Method string
 	Path   string // as sent, without the query
 	Params map[string]string

@@ -32,7 +32,14 @@ import (
 // Auth tells who a caller is. Its errors are of kind Unauthorized.
 type Auth interface {
 	Key(ctx context.Context, plain string) (muster.Rights, error)
-	Signed(token, method, path string, body []byte) (rights muster.Rights, fromNode bool, err error)
+	Signed(token, method, path string, body []byte) (Caller, error)
+}
+
+// Caller is who signed a call.
+type Caller struct {
+	Rights muster.Rights
+	Node   bool   // a node of this cluster, or one that joins
+	CallID string // no other call has it
 }
 
 // Cluster is the registry and the raft member, as far as routes need them.
@@ -155,6 +162,7 @@ func (s *Server) serve(c *fasthttp.RequestCtx) {
 	c.Response.Header.Set("X-Request-Id", req.ID)
 	c.Response.Header.Set("X-Muster-Node", s.slug())
 	c.Response.Header.Set("X-Muster-Index", strconv.FormatUint(status.AppliedIndex, 10))
+	c.Response.Header.Set("X-Muster-Stale-Ms", strconv.FormatInt(status.StaleMs, 10))
 	if status.Master != nil {
 		c.Response.Header.Set("X-Muster-Master", status.Master.Slug)
 	}
@@ -314,7 +322,9 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 		if req.Body, err = readBody(c, route); err != nil { // it is signed, too
 			return err
 		}
-		req.Rights, req.Node, err = s.cfg.Auth.Signed(token, req.Method, string(c.Request.Header.RequestURI()), req.Body)
+		var by Caller
+		by, err = s.cfg.Auth.Signed(token, req.Method, string(c.Request.Header.RequestURI()), req.Body)
+		req.Rights, req.Node, req.CallID = by.Rights, by.Node, by.CallID
 	}
 	if err != nil {
 		return err

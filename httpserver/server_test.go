@@ -72,8 +72,8 @@ func (h *house) Key(_ context.Context, plain string) (muster.Rights, error) {
 }
 
 // Signed takes every other token for one of a node.
-func (h *house) Signed(_, _, _ string, _ []byte) (muster.Rights, bool, error) {
-	return muster.Rights{Principal: "node:1", Scopes: []string{muster.ScopeNode}}, true, nil
+func (h *house) Signed(_, _, _ string, _ []byte) (httpserver.Caller, error) {
+	return httpserver.Caller{Rights: muster.Rights{Principal: "node:1", Scopes: []string{muster.ScopeNode}}, Node: true}, nil
 }
 
 func serve(t *testing.T, h *house) (base string, s *httpserver.Server) {

@@ -31,6 +31,7 @@ import (
 // Daemon is one running node.
 type Daemon struct {
 	cfg     Config
+	named   bool // the name or the data directory was given, so it stands
 	log     *slog.Logger
 	secrets []trust.Secret
 	id      trust.Identity
@@ -52,6 +53,7 @@ type step struct {
 
 // New checks the settings. Its errors are of kind Invalid.
 func New(cfg Config, logs io.Writer) (*Daemon, error) {
+	named := cfg.Name != "" || cfg.DataDir != ""
 	cfg, err := cfg.complete()
 	if err != nil {
 		return nil, err
@@ -69,7 +71,7 @@ func New(cfg Config, logs io.Writer) (*Daemon, error) {
 	default:
 		return nil, flagError("log-format", "must be text or json")
 	}
-	return &Daemon{cfg: cfg, log: slog.New(handler).With("node", cfg.Name), fatal: make(chan error, 4), cancel: func() {}}, nil
+	return &Daemon{cfg: cfg, named: named, log: slog.New(handler).With("node", cfg.Name), fatal: make(chan error, 4), cancel: func() {}}, nil
 }
 
 // Addr is where the node serves HTTP, as a base URL.
@@ -104,7 +106,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 			err = errors.Join(err, d.Stop(ctx))
 		}
 	}()
-	unlock, err := openDir(d.cfg.DataDir)
+	unlock, err := d.openDir()
 	if err != nil {
 		return err
 	}
@@ -135,6 +137,22 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	d.wg.Go(func() { d.watch(loop) })
 	d.wg.Go(func() { d.announce(loop, clusterID) })
 	return nil
+}
+
+// maxSuffix bounds how many agents of one host go by its name.
+const maxSuffix = 99
+
+// openDir opens the data directory. Agents that were not named go by the
+// host's name: the second one gets -2, and so on.
+func (d *Daemon) openDir() (func() error, error) {
+	host, dir := d.cfg.Name, d.cfg.DataDir
+	for n := 2; ; n++ {
+		unlock, err := openDir(d.cfg.DataDir)
+		if err == nil || d.named || muster.CodeOf(err) != codeLocked || n > maxSuffix {
+			return unlock, err
+		}
+		d.cfg.Name, d.cfg.DataDir = fmt.Sprintf("%s-%d", host, n), fmt.Sprintf("%s-%d", dir, n)
+	}
 }
 
 // trust reads the secret and this node's own key.
@@ -235,7 +253,9 @@ func (d *Daemon) raise(ctx context.Context) error {
 	d.member = cluster.New(cluster.Config{
 		Dir: d.cfg.DataDir, Bind: d.cfg.Raft, Voters: d.cfg.Voters, Expect: d.cfg.Expect,
 		Founding: len(d.cfg.Join) == 0 && d.cfg.Expect <= 1, ServerTLS: server, ClientTLS: client,
-		NewKey: trust.NewKey, NewID: newID, Log: d.log, RaftLog: newRaftLog(d.log),
+		NewKey: trust.NewKey, NewID: newID, CheckJoin: checkJoin,
+		Promise: func(id string) { d.pool.SetFacts(func(f *gossip.Facts) { f.Promise = id }) },
+		Log:     d.log, RaftLog: newRaftLog(d.log),
 		Self: muster.Joining{
 			ID: d.id.ID, Name: d.cfg.Name, URL: d.cfg.URL, Raft: d.cfg.AdvertiseRaft, Capabilities: caps,
 			Metadata: meta, Version: muster.Version, PublicKey: d.id.PublicKey(),
@@ -254,6 +274,10 @@ func (d *Daemon) raise(ctx context.Context) error {
 	}
 	d.onStop("http", web.Stop)
 	return nil
+}
+
+func checkJoin(j muster.Joining) error {
+	return trust.CheckJoin(j.PublicKey, j.ClusterID, j.ID, j.CallID, j.Proof)
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
@@ -339,7 +363,7 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
-	return &gate{reg: d.reg, verifier: &trust.Verifier{
+	return &gate{reg: d.reg, member: d.member, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
 		NodeID: d.id.ID, Secrets: d.secrets,
 		NodeKey: func(id string) (ed25519.PublicKey, bool) {
 			n, ok := d.reg.Node(id)
@@ -350,17 +374,45 @@ func (d *Daemon) gate() *gate {
 
 type gate struct {
 	reg      *fsm.Registry
+	member   *cluster.Cluster
 	verifier *trust.Verifier
+	looking  chan struct{} // bounds how many look again at once
+}
+
+const (
+	lookLimit = 8
+	lookTime  = 500 * time.Millisecond
+)
+
+// lookAgain finds a key that was made a moment ago at another node, when this
+// copy has caught up. Callers with made-up keys must not keep the master busy:
+// beyond a few at a time nobody waits.
+func (g *gate) lookAgain(ctx context.Context, id string) (muster.Key, bool) {
+	select {
+	case g.looking <- struct{}{}:
+		defer func() { <-g.looking }()
+	default:
+		return muster.Key{}, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	if g.member.Linearize(ctx) != nil {
+		return muster.Key{}, false
+	}
+	return g.reg.Key(id)
 }
 
 // Key returns the rights of a bearer key.
-func (g *gate) Key(_ context.Context, plain string) (muster.Rights, error) {
+func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
 	bad := muster.Errorf(muster.Unauthorized, "Invalid API key")
 	id, hash, ok := trust.ParseKey(plain)
 	if !ok {
 		return muster.Rights{}, bad
 	}
 	key, known := g.reg.Key(id)
+	if !known {
+		key, known = g.lookAgain(ctx, id)
+	}
 	if !trust.SameHash(key.Hash, hash) || !known || key.RevokedAt != nil {
 		return muster.Rights{}, bad
 	}
@@ -375,7 +427,8 @@ func (g *gate) Key(_ context.Context, plain string) (muster.Rights, error) {
 	return muster.Rights{Principal: "key:" + id, Scopes: key.Scopes, NodeID: key.NodeID, MaxRisk: key.MaxRisk}, nil
 }
 
-// Signed returns the rights in a signed call.
-func (g *gate) Signed(token, method, path string, body []byte) (muster.Rights, bool, error) {
-	return g.verifier.Verify(token, method, path, body)
+// Signed returns who signed a call, and for whom.
+func (g *gate) Signed(token, method, path string, body []byte) (httpserver.Caller, error) {
+	v, err := g.verifier.VerifyCall(token, method, path, body)
+	return httpserver.Caller{Rights: v.Rights, Node: v.FromNode, CallID: v.ID}, err
 }

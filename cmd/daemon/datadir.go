@@ -14,6 +14,8 @@ import (
 // format names the layout of a data directory.
 const format = "muster-data 1"
 
+const codeLocked = "locked"
+
 // errLocked says that another process holds the directory.
 var errLocked = errors.New("locked")
 
@@ -33,7 +35,7 @@ func openDir(dir string) (unlock func() error, err error) {
 		_ = lock.Close()
 		if errors.Is(err, errLocked) {
 			return nil, muster.Errorf(muster.Unavailable, "data directory %s is held by another running agent", dir).
-				WithCode("locked").WithHint("stop that agent, or choose another --data-dir")
+				WithCode(codeLocked).WithHint("stop that agent, or choose another --data-dir")
 		}
 		return nil, fmt.Errorf("lock %s: %w", dir, err)
 	}

@@ -27,12 +27,12 @@ type wire struct {
 	record func(api.Call)
 }
 
-// to is a client for one peer, on behalf of a caller.
-func (w *wire) to(peer muster.Peer, by muster.Rights, sign func(trust.Call) (string, error)) *api.Client {
+// to is a client for one peer, on behalf of a caller. An empty call ID is drawn.
+func (w *wire) to(peer muster.Peer, by muster.Rights, sign func(trust.Call) (string, error), callID string) *api.Client {
 	return &api.Client{
 		Addrs: []string{"http://" + peer.HTTP}, HTTP: w.http, Record: w.record,
 		Sign: func(method, path string, body []byte, _ string) (string, error) {
-			return sign(trust.Call{Method: method, Path: path, Body: body, Audience: peer.ID, Rights: by})
+			return sign(trust.Call{Method: method, Path: path, Body: body, Audience: peer.ID, Rights: by, ID: callID})
 		},
 		IDs: map[string]string{"http://" + peer.HTTP: peer.ID},
 	}
@@ -45,19 +45,21 @@ func (w *wire) self() muster.Rights {
 // Apply forwards a command to the master with its caller's rights.
 func (w *wire) Apply(ctx context.Context, to muster.Peer, by muster.Rights, command []byte) ([]byte, error) {
 	var answer json.RawMessage
-	err := w.to(to, by, w.id.Sign).Do(ctx, http.MethodPost, api.PathApply, json.RawMessage(command), &answer)
+	err := w.to(to, by, w.id.Sign, "").Do(ctx, http.MethodPost, api.PathApply, json.RawMessage(command), &answer)
 	return answer, err
 }
 
 // Join asks a member to enter this node.
 func (w *wire) Join(ctx context.Context, to muster.Peer, j muster.Joining) (joined muster.Joined, err error) {
-	return joined, w.to(to, w.self(), w.secret.SignJoin).Do(ctx, http.MethodPost, api.PathJoin, j, &joined)
+	j.CallID = newID()
+	j.Proof = w.id.ProveJoin(j.ClusterID, j.CallID)
+	return joined, w.to(to, w.self(), w.secret.SignJoin, j.CallID).Do(ctx, http.MethodPost, api.PathJoin, j, &joined)
 }
 
 // ReadIndex asks the master how far acknowledged writes reach.
 func (w *wire) ReadIndex(ctx context.Context, to muster.Peer) (uint64, error) {
 	var index api.Index
-	err := w.to(to, w.self(), w.id.Sign).Do(ctx, http.MethodGet, api.PathReadIndex, nil, &index)
+	err := w.to(to, w.self(), w.id.Sign, "").Do(ctx, http.MethodGet, api.PathReadIndex, nil, &index)
 	return index.Index, err
 }
 

@@ -6,19 +6,23 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"muster"
 	"muster/cmd/daemon"
 )
 
 type agentCmd struct {
-	daemon.Config `embed:""`
+	Config kong.ConfigFlag `help:"YAML file of these settings; flags and the environment come before it." placeholder:"FILE"`
+
+	Agent daemon.Config `embed:""`
 }
 
 const stopLimit = 5 * time.Second
 
 // Run raises the node and keeps it up until the context or the node ends.
 func (c *agentCmd) Run(ctx context.Context, io streams) error {
-	d, err := daemon.New(c.Config, io.err)
+	d, err := daemon.New(c.Agent, io.err)
 	if err != nil {
 		return err
 	}

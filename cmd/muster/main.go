@@ -11,10 +11,10 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/alecthomas/kong"
+
 	"muster"
 	"muster/httpserver/api"
-
-	"github.com/alecthomas/kong"
 )
 
 // cli is the whole command line.
@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string, io streams) int {
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("muster"), kong.UsageOnError(), kong.Writers(io.out, io.err),
 		kong.Description("Applications find each other, search each other and run actions on each other."),
-		kong.Exit(func(code int) { exited = code }))
+		kong.Exit(func(code int) { exited = code }), kong.Configuration(loadConfig))
 	if err != nil {
 		return complain(io, err)
 	}

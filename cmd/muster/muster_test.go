@@ -40,6 +40,13 @@ func words(t *testing.T, args ...string) (code int, out string) {
 
 func TestAWrongWordIsNamedAndEndsWithTheRightCode(t *testing.T) {
 	t.Setenv("MUSTER_HOME", t.TempDir())
+	file := func(text string) string {
+		path := filepath.Join(t.TempDir(), "agent.yaml")
+		if err := os.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
 	for _, c := range []struct {
 		args []string
 		code int
@@ -53,6 +60,12 @@ func TestAWrongWordIsNamedAndEndsWithTheRightCode(t *testing.T) {
 		{[]string{"agent", "--nosuch"}, 2, "nosuch"},
 		{[]string{"status", "--addr", "http://127.0.0.1:1", "--key", "mk_x"}, 4, "reached"},
 		{[]string{"version"}, 0, muster.Version},
+		{[]string{"agent", "--config", file("voters: 4")}, 2, "--voters"},
+		{[]string{"agent", "--config", file("voters: 4"), "--voters", "2"}, 2, "--voters"},
+		{[]string{"agent", "--config", file("votters: 5")}, 2, "votters"},
+		{[]string{"agent", "--config", file("voters: [")}, 2, "configuration"},
+		{[]string{"agent", "--config", file("meta: {city: Berlin}\nmeta: {city: Bonn}")}, 2, "configuration"},
+		{[]string{"agent", "--config", file("profile:")}, 2, "profile"},
 	} {
 		code, out := words(t, c.args...)
 		if code != c.code || !strings.Contains(out, c.says) {
@@ -195,6 +208,32 @@ func until(t *testing.T, what string, ok func() bool) {
 	for !ok() {
 		if !look(ctx) {
 			t.Fatalf("not within 30 s: %s", what)
+		}
+	}
+}
+
+func TestAFlagComesBeforeTheEnvironmentAndThatBeforeTheFile(t *testing.T) {
+	t.Setenv("MUSTER_HOME", t.TempDir())
+	path := filepath.Join(t.TempDir(), "agent.yaml")
+	text := "profile: file\nvoters: 4\nhttp: file\nmeta: {city: Berlin, n: 3}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("MUSTER_CONFIG", "")
+	t.Setenv("MUSTER_JOIN", "") // empty counts as not set
+	t.Setenv("MUSTER_HTTP", "environment")
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{nil, `"environment" is not HOST:PORT`},
+		{[]string{"--http", "flag"}, `"flag" is not HOST:PORT`},
+		{[]string{"--http", "127.0.0.1:1"}, "--voters"},
+		{[]string{"--http", "127.0.0.1:1", "--voters", "3"}, "--profile"},
+	} {
+		code, out := words(t, append([]string{"agent", "--config", path}, c.args...)...)
+		if code != 2 || !strings.Contains(out, c.says) {
+			t.Errorf("%v: exit %d, %s", c.args, code, out)
 		}
 	}
 }
