@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -154,10 +153,6 @@ func settled(t *testing.T, d *demo) (master string) {
 		if agree == 3 {
 			return first
 		}
-	}
-	for _, name := range d.names {
-		raw, _ := os.ReadFile(filepath.Join(d.dir, name+".log"))
-		t.Logf("%s:\n%s", name, raw)
 	}
 	return ""
 }

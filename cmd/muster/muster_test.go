@@ -91,7 +91,14 @@ func TestTheDemoTellsTheTruthAndLeavesNothingBehind(t *testing.T) {
 func trio(t *testing.T) (*demo, string) {
 	t.Helper()
 	d := newDemo(t.TempDir(), streams{t.Output(), t.Output()}, "a", "b", "c")
-	t.Cleanup(func() { _ = d.clean() })
+	t.Cleanup(func() {
+		for _, name := range d.names {
+			if raw, err := os.ReadFile(filepath.Join(d.dir, name+".log")); err == nil && t.Failed() {
+				t.Logf("%s:\n%s", name, raw)
+			}
+		}
+		_ = d.clean()
+	})
 	if err := d.raise(t.Context()); err != nil {
 		t.Fatal(err)
 	}
