@@ -1,6 +1,7 @@
 package muster
 
 import (
+	"context"
 	"path"
 	"slices"
 	"strings"
@@ -59,6 +60,19 @@ func (r Rights) May(scope string) bool {
 		ok, err := path.Match(glob, action)
 		return ok && err == nil
 	})
+}
+
+type rightsKey struct{}
+
+// WithRights makes a context carry the caller on whose behalf the work is done.
+func WithRights(ctx context.Context, r Rights) context.Context {
+	return context.WithValue(ctx, rightsKey{}, r)
+}
+
+// RightsOf returns the caller that WithRights put in; nobody, if none.
+func RightsOf(ctx context.Context) Rights {
+	r, _ := ctx.Value(rightsKey{}).(Rights)
+	return r
 }
 
 // ValidScope reports whether a scope can be granted to a key.

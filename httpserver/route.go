@@ -15,9 +15,11 @@ type Route struct {
 	Method string
 	Path   string // segments in braces are parameters, percent-decoded once
 	Scope  string
-	Write  bool // changes something: shorter default deadline
-	Body   int  // most bytes of body; 0 is 1 MiB
-	Status int  // of success; 0 is 200
+	Write  bool   // changes something: shorter default deadline
+	Body   int    // most bytes of body; 0 is 1 MiB
+	Media  string // of the body; empty is application/json
+	AtNode bool   // done by the node that the query parameter node names, if it does
+	Status int    // of success; 0 is 200
 	Handle func(context.Context, *Request) (any, error)
 }
 
@@ -32,6 +34,7 @@ type Request struct {
 	Params map[string]string
 	Query  url.Values
 	Body   []byte
+	Media  string // Content-Type, as sent
 	Key    string // Idempotency-Key
 	Route  string
 }

@@ -72,6 +72,37 @@ type Members interface {
 	ReadIndex(ctx context.Context) (uint64, error)
 }
 
+// Documents is this node's index, for those who put things in.
+type Documents interface {
+	Add(ctx context.Context, ndjson []byte) (muster.Indexed, error)
+	Get(ctx context.Context, collection, id string) (muster.Document, error)
+	Delete(ctx context.Context, collection string, ids []string) (int, error)
+}
+
+// Engine is this node's index as a whole.
+type Engine interface {
+	Stats(ctx context.Context) (muster.IndexStats, error)
+	Rebuild(ctx context.Context) error
+	DeleteCollection(ctx context.Context, collection string) (int, error)
+}
+
+// Shard is this node's part of a federated search.
+type Shard interface {
+	Pin(ctx context.Context, q muster.ShardQuery) (muster.ShardStats, error)
+	Search(ctx context.Context, s muster.ShardSearch) (muster.ShardHits, error)
+}
+
+// Searcher asks all nodes. It may return an answer and an error: what was
+// found, and that it is less than was demanded.
+type Searcher interface {
+	Search(ctx context.Context, q muster.Query) (muster.Answer, error)
+}
+
+// Forwarder sends a request on to the node that is to do it, once.
+type Forwarder interface {
+	Forward(ctx context.Context, to muster.Node, by muster.Rights, r api.Request) (api.Response, error)
+}
+
 // Config says what to serve and to whom.
 type Config struct {
 	Addr    string
@@ -79,6 +110,11 @@ type Config struct {
 	Name    string
 	Auth    Auth
 	Cluster Cluster
+	Search  Searcher
+	Docs    Documents
+	Engine  Engine
+	Shard   Shard
+	Forward Forwarder
 	Keys    func() []muster.Key
 	Waiting func() map[string]string // what the node still waits for; empty when it is ready
 	Record  func(api.Call)
@@ -169,7 +205,11 @@ func (s *Server) serve(c *fasthttp.RequestCtx) {
 	answer, code, err := s.answer(c, req)
 	drain(c)
 	if err != nil {
+		short, less := answer.(muster.Answer)
 		answer, code = api.ErrorBody(err, req.ID), api.Status(err)
+		if less { // what was found goes with the reason why it is not enough
+			answer = api.Short{Error: api.ErrorBody(err, req.ID), Answer: short}
+		}
 		if code == http.StatusInternalServerError {
 			s.cfg.Log.Error("request failed", "path", req.Path, "request_id", req.ID, "error", err)
 		}
@@ -253,12 +293,16 @@ func (s *Server) answer(c *fasthttp.RequestCtx, req *Request) (answer any, code 
 		}
 	}
 	if len(req.Body) > 0 {
-		if err := checkMedia(string(c.Request.Header.ContentType())); err != nil {
+		if err := checkMedia(string(c.Request.Header.ContentType()), route.Media); err != nil {
 			return nil, 0, err
 		}
 	}
 	if req.Query, err = url.ParseQuery(string(c.URI().QueryString())); err != nil {
 		return nil, 0, muster.Errorf(muster.Malformed, "query string: %w", err)
+	}
+	ctx = muster.WithRights(ctx, req.Rights)
+	if to := req.Query.Get("node"); route.AtNode && to != "" {
+		return s.forward(ctx, c, req, to)
 	}
 	answer, err = route.Handle(ctx, req)
 	if _, kind := errors.AsType[*muster.Error](err); !kind && errors.Is(err, context.DeadlineExceeded) {
@@ -379,14 +423,43 @@ func drain(c *fasthttp.RequestCtx) {
 	}
 }
 
-func checkMedia(header string) error {
+func checkMedia(header, want string) error {
+	if want == "" {
+		want = "application/json"
+	}
 	media, params, err := mime.ParseMediaType(header)
 	charset := params["charset"]
-	if err == nil && media == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8")) {
+	if err == nil && media == want && (charset == "" || strings.EqualFold(charset, "utf-8")) {
 		return nil
 	}
 	return muster.Errorf(muster.Unsupported, "the content type %q is not read here", header).
-		WithHint("send Content-Type: application/json, in UTF-8")
+		WithHint("send Content-Type: " + want + ", in UTF-8")
+}
+
+// forward has a request done by the node it names: here, or one hop away. The
+// node that gets it sees itself named, so it goes no further.
+func (s *Server) forward(ctx context.Context, c *fasthttp.RequestCtx, req *Request, name string) (any, int, error) {
+	for _, n := range s.cfg.Cluster.Nodes() {
+		if n.Slug != name && n.ID != name || n.DeletedAt != nil {
+			continue
+		}
+		if n.ID == s.cfg.ID {
+			route, err := s.find(c, req)
+			if err != nil {
+				return nil, 0, err
+			}
+			answer, err := route.Handle(ctx, req)
+			return answer, max(route.Status, http.StatusOK), err
+		}
+		if n.Kind != muster.KindAgent {
+			return nil, 0, muster.FieldError("node", n.Slug+" is an external node: it has no index of ours")
+		}
+		got, err := s.cfg.Forward.Forward(ctx, n, req.Rights, api.Request{
+			Method: req.Method, Path: string(c.Request.Header.RequestURI()), Media: string(c.Request.Header.ContentType()), Body: req.Body,
+		})
+		return got.Body, got.Status, err
+	}
+	return nil, 0, muster.FieldError("node", "no node "+strconv.Quote(name))
 }
 
 func requestID(c *fasthttp.RequestCtx) string {

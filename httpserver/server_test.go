@@ -62,6 +62,34 @@ func (h *house) Apply(_ context.Context, _ muster.Rights, command []byte) ([]byt
 	return []byte("{}"), nil
 }
 
+func (h *house) Search(context.Context, muster.Query) (muster.Answer, error) {
+	return muster.Answer{}, nil
+}
+
+func (h *house) Add(_ context.Context, ndjson []byte) (muster.Indexed, error) {
+	return muster.Indexed{Indexed: bytes.Count(ndjson, []byte("\n"))}, nil
+}
+
+func (h *house) Get(_ context.Context, collection, id string) (muster.Document, error) {
+	return muster.Document{Collection: collection, ID: id}, nil
+}
+
+func (h *house) Delete(_ context.Context, _ string, ids []string) (int, error) { return len(ids), nil }
+
+func (h *house) Stats(context.Context) (muster.IndexStats, error)      { return muster.IndexStats{}, nil }
+func (h *house) Rebuild(context.Context) error                         { return nil }
+func (h *house) DeleteCollection(context.Context, string) (int, error) { return 0, nil }
+
+type shard struct{}
+
+func (shard) Pin(context.Context, muster.ShardQuery) (muster.ShardStats, error) {
+	return muster.ShardStats{}, nil
+}
+
+func (shard) Search(context.Context, muster.ShardSearch) (muster.ShardHits, error) {
+	return muster.ShardHits{}, nil
+}
+
 // Key grants the scope that the key spells: mk_<scope>.
 func (h *house) Key(_ context.Context, plain string) (muster.Rights, error) {
 	scope := strings.TrimPrefix(plain, "mk_")
@@ -73,7 +101,7 @@ func (h *house) Key(_ context.Context, plain string) (muster.Rights, error) {
 
 // Signed takes every other token for one of a node.
 func (h *house) Signed(_, _, _ string, _ []byte) (httpserver.Caller, error) {
-	return httpserver.Caller{Rights: muster.Rights{Principal: "node:1", Scopes: []string{muster.ScopeNode}}, Node: true}, nil
+	return httpserver.Caller{Rights: muster.Rights{Principal: "node:1", Scopes: []string{muster.ScopeNode, muster.ScopeSearch}}, Node: true}, nil
 }
 
 func serve(t *testing.T, h *house) (base string, s *httpserver.Server) {
@@ -86,7 +114,7 @@ func serve(t *testing.T, h *house) (base string, s *httpserver.Server) {
 	_ = ln.Close()
 	s = httpserver.New(httpserver.Config{
 		Addr: addr, ID: "1", Name: "a", Auth: h, Cluster: h, Log: slog.New(slog.DiscardHandler),
-		Keys: func() []muster.Key { return nil }, Waiting: func() map[string]string { return nil },
+		Search: h, Docs: h, Engine: h, Shard: shard{}, Keys: func() []muster.Key { return nil }, Waiting: func() map[string]string { return nil },
 		Record: func(c api.Call) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -141,7 +169,7 @@ func TestEveryRouteAsksForItsScope(t *testing.T) {
 			t.Errorf("%s %s has no scope", r.Method, r.Path)
 		}
 		url := base + strings.NewReplacer("{slug}", "x", "{id}", "x").Replace(r.Path)
-		wrong := "mk_index"
+		wrong := "mk_tx"
 		right := "mk_" + r.Scope
 		if r.Scope == muster.ScopeNode {
 			right = "a.node.token"
@@ -239,6 +267,25 @@ func TestBadRequestsAreRefusedWithTheirReason(t *testing.T) {
 		if got.code == 405 && got.header.Get("Allow") != "GET, POST" {
 			t.Errorf("Allow: %q", got.header.Get("Allow"))
 		}
+	}
+}
+
+func TestAnIDInAPathArrivesByteForByte(t *testing.T) {
+	base, _ := serve(t, &house{})
+	for _, id := range []string{"a/b", "%2F", "..", ".", "a//b", "a+b", "x ", "\\", `"q"`, "日本", "https://e.org/p?q=1#f"} {
+		path := strings.ReplaceAll(url.PathEscape(id), ".", "%2E")
+		got := ask(t, "GET", base+"/v1/documents/"+path+"?collection=c", "mk_index", "")
+		var d muster.Document
+		if err := json.Unmarshal([]byte(got.body), &d); err != nil || d.ID != id || d.Collection != "c" {
+			t.Errorf("%q: %d %s", id, got.code, got.body)
+		}
+	}
+	body := strings.Repeat("{\"id\":\"1\"}\n", 200_000) // over the limit of other routes
+	if got := ask(t, "POST", base+"/v1/documents", "mk_index", body, "Content-Type", api.MediaNDJSON); !strings.Contains(got.body, "200000") {
+		t.Errorf("%d %s", got.code, got.body)
+	}
+	if got := ask(t, "POST", base+"/v1/documents", "mk_index", "{}"); got.code != 415 {
+		t.Errorf("as JSON: %d", got.code)
 	}
 }
 

@@ -30,11 +30,12 @@ type Config struct {
 	URL             string   `name:"url" help:"Base URL that others use for this node." env:"MUSTER_URL"`
 	Join            []string `help:"Gossip address of a member; repeat it, or separate by commas." env:"MUSTER_JOIN" placeholder:"HOST:PORT"`
 	Expect          int      `help:"Found the cluster once this many agents with the same --expect see each other." env:"MUSTER_EXPECT"`
-	SecretFile      string   `help:"File with the cluster secret." env:"MUSTER_SECRET_FILE" placeholder:"FILE"`
+	SecretFile      string   `kong:"-"` // --secret-file, which clients have, too
 	Capabilities    []string `help:"What this node can do." default:"search,actions" env:"MUSTER_CAPABILITIES"`
 	Meta            []string `help:"A key=value pair of metadata; repeatable." sep:"none" env:"MUSTER_META" placeholder:"K=V"`
 	TLS             string   `name:"tls" help:"HTTPS between nodes: auto or off. Only off exists yet; beyond loopback it must be written out." env:"MUSTER_TLS" placeholder:"off"`
 	Voters          int      `help:"Wanted number of raft voters: 1, 3, 5 or 7." default:"5" env:"MUSTER_VOTERS"`
+	MaxParallel     int      `help:"Calls of one fan-out under way at once." default:"10" env:"MUSTER_MAX_PARALLEL"`
 	Profile         string   `help:"Gossip timing: lan, quick or wan." default:"lan" env:"MUSTER_PROFILE"`
 	LogLevel        string   `help:"debug, info, warn or error." default:"info" env:"MUSTER_LOG_LEVEL"`
 	LogFormat       string   `help:"text or json." default:"text" env:"MUSTER_LOG_FORMAT"`
@@ -98,6 +99,9 @@ func (c Config) check() error {
 	}
 	if c.Expect < 0 || c.Expect > 7 {
 		return flagError("expect", "must be from 1 to 7")
+	}
+	if c.MaxParallel < 1 || c.MaxParallel > 1000 {
+		return flagError("max-parallel", "must be from 1 to 1000")
 	}
 	if !slices.Contains([]string{"lan", "quick", "wan"}, c.Profile) {
 		return flagError("profile", "must be lan, quick or wan")

@@ -24,6 +24,8 @@ import (
 	"muster/gossip"
 	"muster/httpserver"
 	"muster/httpserver/api"
+	"muster/search"
+	"muster/search/index"
 
 	"github.com/google/uuid"
 )
@@ -265,8 +267,19 @@ func (d *Daemon) raise(ctx context.Context) error {
 		return err
 	}
 	d.onStop("cluster", d.member.Stop)
+	docs, err := index.Open(filepath.Join(d.cfg.DataDir, "index"), index.Options{OnChange: d.changed})
+	if err != nil {
+		return err
+	}
+	d.onStop("index", func(context.Context) error { return docs.Close() })
+	if stats, err := docs.Stats(ctx); err == nil {
+		d.changed(stats.Generation, stats.Docs)
+	}
+	federation := search.New(search.Config{Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, here{docs}, out)
+	d.onStop("search", federation.Stop)
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
+		Search: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Waiting: d.waiting, Record: d.record, Log: d.log,
 	})
 	if err := web.Start(ctx); err != nil {
@@ -274,6 +287,11 @@ func (d *Daemon) raise(ctx context.Context) error {
 	}
 	d.onStop("http", web.Stop)
 	return nil
+}
+
+// changed tells the others how far this node's index is.
+func (d *Daemon) changed(generation, docs uint64) {
+	d.pool.SetFacts(func(f *gossip.Facts) { f.Generation, f.Documents = generation, docs })
 }
 
 func checkJoin(j muster.Joining) error {

@@ -1,15 +1,19 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 
 	"muster"
 	"muster/cluster"
 	"muster/cluster/trust"
 	"muster/httpserver"
 	"muster/httpserver/api"
+	"muster/search"
+	"muster/search/index"
 )
 
 var (
@@ -17,6 +21,14 @@ var (
 	_ cluster.Prober     = (*wire)(nil)
 	_ httpserver.Cluster = (*cluster.Cluster)(nil)
 	_ httpserver.Auth    = (*gate)(nil)
+
+	_ httpserver.Forwarder = (*wire)(nil)
+	_ httpserver.Searcher  = (*search.Federation)(nil)
+	_ httpserver.Documents = documents{}
+	_ httpserver.Engine    = (*index.Index)(nil)
+	_ httpserver.Shard     = (*index.Index)(nil)
+	_ search.Asker         = (*wire)(nil)
+	_ search.Asker         = here{}
 )
 
 // wire carries calls to other agents, each signed by this node.
@@ -66,4 +78,62 @@ func (w *wire) ReadIndex(ctx context.Context, to muster.Peer) (uint64, error) {
 // Holds asks an address whether it is the node with an ID.
 func (w *wire) Holds(ctx context.Context, httpAddr, id string) bool {
 	return (&api.Client{HTTP: w.http}).Holds(ctx, httpAddr, id)
+}
+
+// Forward has another agent do a request, with its caller's rights.
+func (w *wire) Forward(ctx context.Context, to muster.Node, by muster.Rights, r api.Request) (api.Response, error) {
+	return w.at(to, by).Send(ctx, r)
+}
+
+// at is a client for a node of the registry, by the URL it has there.
+func (w *wire) at(n muster.Node, by muster.Rights) *api.Client {
+	signer := &api.Client{HTTP: w.http, Record: w.record, Sign: func(method, path string, body []byte, to string) (string, error) {
+		return w.id.Sign(trust.Call{Method: method, Path: path, Body: body, Audience: to, Rights: by})
+	}}
+	return signer.To(n.URL, n.ID)
+}
+
+// Pin is phase one of a search at another node.
+func (w *wire) Pin(ctx context.Context, n muster.Node, q muster.ShardQuery) (s muster.ShardStats, err error) {
+	return s, w.at(n, muster.RightsOf(ctx)).Do(ctx, http.MethodPost, api.PathPin, q, &s)
+}
+
+// Search is phase two of a search at another node.
+func (w *wire) Search(ctx context.Context, n muster.Node, s muster.ShardSearch) (hits muster.ShardHits, err error) {
+	return hits, w.at(n, muster.RightsOf(ctx)).Do(ctx, http.MethodPost, api.PathShard, s, &hits)
+}
+
+// here asks this node's own index.
+type here struct{ index *index.Index }
+
+// Pin is phase one of a search here.
+func (h here) Pin(ctx context.Context, _ muster.Node, q muster.ShardQuery) (muster.ShardStats, error) {
+	return h.index.Pin(ctx, q)
+}
+
+// Search is phase two of a search here.
+func (h here) Search(ctx context.Context, _ muster.Node, s muster.ShardSearch) (muster.ShardHits, error) {
+	return h.index.Search(ctx, s)
+}
+
+// documents takes bodies of documents apart for the index.
+type documents struct{ *index.Index }
+
+// Add puts in the good lines of a body and reports the bad ones.
+func (d documents) Add(ctx context.Context, ndjson []byte) (muster.Indexed, error) {
+	lines, bad := index.ParseNDJSON(ndjson)
+	docs := make([]muster.Document, len(lines))
+	for i, line := range lines {
+		docs[i] = line.Document
+	}
+	done, err := d.Put(ctx, docs)
+	if err != nil {
+		return done, err
+	}
+	for _, e := range done.Errors { // Put counts documents, the caller lines
+		bad = append(bad, muster.LineError{Line: lines[e.Line-1].Number, Message: e.Message})
+	}
+	slices.SortFunc(bad, func(a, b muster.LineError) int { return cmp.Compare(a.Line, b.Line) })
+	done.Errors, done.Failed = bad, len(bad)
+	return done, nil
 }

@@ -21,7 +21,8 @@ type agentCmd struct {
 const stopLimit = 5 * time.Second
 
 // Run raises the node and keeps it up until the context or the node ends.
-func (c *agentCmd) Run(ctx context.Context, io streams) error {
+func (c *agentCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
+	c.Agent.SecretFile = f.SecretFile // the flag is the same one for agents and clients
 	d, err := daemon.New(c.Agent, io.err)
 	if err != nil {
 		return err

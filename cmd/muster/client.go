@@ -25,13 +25,13 @@ import (
 type clientFlags struct {
 	Addr       []string      `help:"Base URL of a node; several are tried in turn." default:"http://127.0.0.1:7600" env:"MUSTER_ADDR"`
 	Key        string        `help:"Bearer key. Without one, whoever can read the cluster secret acts as operator." env:"MUSTER_KEY"`
-	SecretFile string        `help:"File with the cluster secret." env:"MUSTER_SECRET_FILE"`
+	SecretFile string        `help:"File with the cluster secret." env:"MUSTER_SECRET_FILE" placeholder:"FILE"`
 	Output     string        `short:"o" help:"table or json." default:"table" enum:"table,json"`
 	Timeout    time.Duration `help:"How long to wait for an answer." default:"30s"`
 	Insecure   bool          `help:"Allow operator calls over plain HTTP to another host."`
 }
 
-func (f clientFlags) client() (*api.Client, error) {
+func (f *clientFlags) client() (*api.Client, error) {
 	c := &api.Client{Addrs: f.Addr, Key: f.Key, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 	if f.Key != "" {
 		return c, nil
@@ -57,7 +57,7 @@ func (f clientFlags) client() (*api.Client, error) {
 }
 
 // private refuses to act as operator where others could read along.
-func (f clientFlags) private() error {
+func (f *clientFlags) private() error {
 	for _, addr := range f.Addr {
 		u, err := url.Parse(addr)
 		if err != nil || u.Host == "" {
@@ -76,7 +76,7 @@ func (f clientFlags) private() error {
 }
 
 // show prints the same data as a table or as JSON.
-func (f clientFlags) show(io streams, data any, table func(*tabwriter.Writer)) error {
+func (f *clientFlags) show(io streams, data any, table func(*tabwriter.Writer)) error {
 	if f.Output == "json" {
 		enc := json.NewEncoder(io.out)
 		enc.SetIndent("", "  ")
@@ -97,23 +97,21 @@ func line(w *tabwriter.Writer, cells ...any) {
 	_, _ = fmt.Fprintln(w)
 }
 
-type statusCmd struct {
-	clientFlags `embed:""`
-}
+type statusCmd struct{}
 
 // Run prints the cluster at a glance.
-func (c *statusCmd) Run(ctx context.Context, io streams) error {
-	client, err := c.client()
+func (c *statusCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
+	client, err := f.client()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
 	s, err := client.Cluster(ctx)
 	if err != nil {
 		return err
 	}
-	return c.show(io, s, func(w *tabwriter.Writer) {
+	return f.show(io, s, func(w *tabwriter.Writer) {
 		master := "none"
 		if s.Master != nil {
 			master = s.Master.Slug
@@ -137,23 +135,21 @@ type nodeCmd struct {
 	Register nodeRegisterCmd `cmd:"" help:"Register an application by its URL."`
 }
 
-type nodeListCmd struct {
-	clientFlags `embed:""`
-}
+type nodeListCmd struct{}
 
 // Run lists the registry.
-func (c *nodeListCmd) Run(ctx context.Context, io streams) error {
-	client, err := c.client()
+func (c *nodeListCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
+	client, err := f.client()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
 	page, err := client.Nodes(ctx)
 	if err != nil {
 		return err
 	}
-	return c.show(io, page, func(w *tabwriter.Writer) {
+	return f.show(io, page, func(w *tabwriter.Writer) {
 		line(w, "NODE", "TYPE", "KIND", "STATUS", "HEALTHY", "URL")
 		for _, n := range page.Nodes {
 			line(w, n.Slug, n.Type, n.Kind, n.Status, n.Healthy, n.URL)
@@ -162,24 +158,22 @@ func (c *nodeListCmd) Run(ctx context.Context, io streams) error {
 }
 
 type nodeShowCmd struct {
-	clientFlags `embed:""`
-
 	Slug string `arg:"" help:"The node's slug."`
 }
 
 // Run shows one node.
-func (c *nodeShowCmd) Run(ctx context.Context, io streams) error {
-	client, err := c.client()
+func (c *nodeShowCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
+	client, err := f.client()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
 	n, err := client.Node(ctx, c.Slug)
 	if err != nil {
 		return err
 	}
-	return c.show(io, n, func(w *tabwriter.Writer) {
+	return f.show(io, n, func(w *tabwriter.Writer) {
 		line(w, "ID", n.ID)
 		line(w, "Name", n.Name)
 		line(w, "Slug", n.Slug)
@@ -194,8 +188,6 @@ func (c *nodeShowCmd) Run(ctx context.Context, io streams) error {
 }
 
 type nodeRegisterCmd struct {
-	clientFlags `embed:""`
-
 	Name         string   `arg:"" help:"The node's name."`
 	URL          string   `arg:"" help:"The application's base URL."`
 	Slug         string   `help:"Default: made from the name."`
@@ -205,8 +197,8 @@ type nodeRegisterCmd struct {
 }
 
 // Run registers an external node and prints its key, this once.
-func (c *nodeRegisterCmd) Run(ctx context.Context, io streams) error {
-	client, err := c.client()
+func (c *nodeRegisterCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
+	client, err := f.client()
 	if err != nil {
 		return err
 	}
@@ -223,14 +215,14 @@ func (c *nodeRegisterCmd) Run(ctx context.Context, io streams) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
 	r, err := client.Register(ctx, g, uuid.NewString())
 	if err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintln(io.err, "The key is not shown again.")
-	return c.show(io, r, func(w *tabwriter.Writer) {
+	return f.show(io, r, func(w *tabwriter.Writer) {
 		key := "(shown by another node)"
 		if r.APIKey != nil {
 			key = *r.APIKey
@@ -247,8 +239,6 @@ type keyCmd struct {
 }
 
 type keyCreateCmd struct {
-	clientFlags `embed:""`
-
 	Name    string   `help:"What the key is for." required:""`
 	Scope   []string `help:"read, search, index, run:<glob>, tx, registry or admin; repeatable." required:""`
 	MaxRisk string   `help:"The riskiest action it may run."`
@@ -256,18 +246,18 @@ type keyCreateCmd struct {
 }
 
 // Run makes a key.
-func (c *keyCreateCmd) Run(ctx context.Context, io streams) error {
-	client, err := c.client()
+func (c *keyCreateCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
+	client, err := f.client()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
 	k, err := client.CreateKey(ctx, muster.KeySpec{Name: c.Name, Scopes: c.Scope, MaxRisk: muster.Risk(c.MaxRisk), ExpiresIn: c.Expires})
 	if err != nil {
 		return err
 	}
-	return c.show(io, k, func(w *tabwriter.Writer) {
+	return f.show(io, k, func(w *tabwriter.Writer) {
 		line(w, "ID", k.ID)
 		line(w, "Name", k.Name)
 		line(w, "Scopes", strings.Join(k.Scopes, " "))
@@ -277,23 +267,21 @@ func (c *keyCreateCmd) Run(ctx context.Context, io streams) error {
 	})
 }
 
-type keyListCmd struct {
-	clientFlags `embed:""`
-}
+type keyListCmd struct{}
 
 // Run lists the keys.
-func (c *keyListCmd) Run(ctx context.Context, io streams) error {
-	client, err := c.client()
+func (c *keyListCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
+	client, err := f.client()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
 	keys, err := client.Keys(ctx)
 	if err != nil {
 		return err
 	}
-	return c.show(io, keys, func(w *tabwriter.Writer) {
+	return f.show(io, keys, func(w *tabwriter.Writer) {
 		line(w, "ID", "NAME", "SCOPES", "CREATED")
 		for _, k := range keys.Keys {
 			line(w, k.ID, k.Name, strings.Join(k.Scopes, " "), k.CreatedAt.Format(time.RFC3339))
@@ -302,18 +290,16 @@ func (c *keyListCmd) Run(ctx context.Context, io streams) error {
 }
 
 type keyRevokeCmd struct {
-	clientFlags `embed:""`
-
 	ID string `arg:"" help:"The key's ID."`
 }
 
 // Run ends a key.
-func (c *keyRevokeCmd) Run(ctx context.Context) error {
-	client, err := c.client()
+func (c *keyRevokeCmd) Run(ctx context.Context, f *clientFlags) error {
+	client, err := f.client()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
 	return client.RevokeKey(ctx, c.ID)
 }
@@ -323,18 +309,16 @@ type clusterCmd struct {
 }
 
 type clusterRemoveCmd struct {
-	clientFlags `embed:""`
-
 	Slug string `arg:"" help:"The dead node's slug."`
 }
 
 // Run removes a dead agent.
-func (c *clusterRemoveCmd) Run(ctx context.Context) error {
-	client, err := c.client()
+func (c *clusterRemoveCmd) Run(ctx context.Context, f *clientFlags) error {
+	client, err := f.client()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
 	return client.RemovePeer(ctx, c.Slug)
 }

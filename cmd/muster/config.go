@@ -34,7 +34,7 @@ func loadConfig(in io.Reader) (kong.Resolver, error) {
 
 // Validate refuses keys that are no flag of the command.
 func (f fileValues) Validate(app *kong.Application) error {
-	known := map[string]bool{}
+	known := map[string]bool{"secret-file": true}
 	for _, cmd := range app.Children {
 		for _, flag := range cmd.Flags {
 			known[flag.Name] = true

@@ -19,11 +19,15 @@ import (
 
 // cli is the whole command line.
 type cli struct {
+	Client clientFlags `embed:"" group:"Talking to a node:"`
+
 	Agent   agentCmd   `cmd:"" help:"Run a node until SIGTERM or Ctrl-C."`
 	Demo    demoCmd    `cmd:"" help:"Three agents on this machine: watch a master die."`
 	Status  statusCmd  `cmd:"" help:"Show the cluster at a glance."`
 	Node    nodeCmd    `cmd:"" help:"The registry."`
 	Key     keyCmd     `cmd:"" help:"Bearer keys for HTTP callers."`
+	Search  searchCmd  `cmd:"" help:"Search all nodes at once."`
+	Index   indexCmd   `cmd:"" help:"Put documents into a node's index."`
 	Cluster clusterCmd `cmd:"" help:"Membership."`
 	Secret  secretCmd  `cmd:"" help:"The cluster secret."`
 	Version versionCmd `cmd:"" help:"Print the version."`
@@ -57,7 +61,7 @@ func run(ctx context.Context, args []string, io streams) int {
 		return complain(io, &muster.Error{Kind: muster.Invalid, Message: err.Error(), Hint: "see muster --help"})
 	}
 	words.BindTo(ctx, (*context.Context)(nil))
-	words.Bind(io)
+	words.Bind(io, &c.Client)
 	if err := words.Run(); err != nil {
 		return complain(io, err)
 	}

@@ -36,6 +36,8 @@ const (
 	PathApply     = "/internal/v1/apply"
 	PathJoin      = "/internal/v1/join"
 	PathReadIndex = "/internal/v1/read-index"
+	PathPin       = "/internal/v1/search/stats"
+	PathShard     = "/internal/v1/search/query"
 )
 
 // Call is one request as the wire saw it, incoming or outgoing.
@@ -404,10 +406,7 @@ func (c *Client) Search(ctx context.Context, q muster.Query) (a muster.Answer, e
 // AddDocuments puts documents, one JSON object a line, into the index of a
 // node; an empty slug is the node asked.
 func (c *Client) AddDocuments(ctx context.Context, node string, ndjson []byte) (done muster.Indexed, err error) {
-	path := "/v1/documents"
-	if node != "" {
-		path += "?node=" + url.QueryEscape(node)
-	}
+	path := "/v1/documents" + query("node", node)
 	answer, err := c.Send(ctx, Request{Method: http.MethodPost, Path: path, Media: MediaNDJSON, Body: ndjson})
 	if err != nil {
 		return done, err
@@ -416,6 +415,44 @@ func (c *Client) AddDocuments(ctx context.Context, node string, ndjson []byte) (
 		return done, muster.Errorf(muster.OutcomeUnknown, "answer of POST %s: %w", path, err)
 	}
 	return done, nil
+}
+
+// DeleteDocument removes one document. It is NotFound when there is none.
+func (c *Client) DeleteDocument(ctx context.Context, node, collection, id string) error {
+	return c.Do(ctx, http.MethodDelete, "/v1/documents/"+pathID(id)+query("node", node, "collection", collection), nil, nil)
+}
+
+// IndexStats describes a node's index; an empty node is the one asked.
+func (c *Client) IndexStats(ctx context.Context, node string) (s muster.IndexStats, err error) {
+	return s, c.Do(ctx, http.MethodGet, "/v1/index"+query("node", node), nil, &s)
+}
+
+// RebuildIndex makes a node's index anew from the documents it holds.
+func (c *Client) RebuildIndex(ctx context.Context, node string) (s muster.IndexStats, err error) {
+	return s, c.Do(ctx, http.MethodPost, "/v1/index/rebuild"+query("node", node), nil, &s)
+}
+
+// pathID encodes an ID as one path segment. Dots alone are encoded, too: on the
+// way they would be taken for "here" and "above".
+func pathID(id string) string {
+	if strings.Trim(id, ".") == "" {
+		return strings.ReplaceAll(id, ".", "%2E")
+	}
+	return url.PathEscape(id)
+}
+
+// query makes a query string of the pairs whose value is not empty.
+func query(pairs ...string) string {
+	values := url.Values{}
+	for i := 1; i < len(pairs); i += 2 {
+		if pairs[i] != "" {
+			values.Set(pairs[i-1], pairs[i])
+		}
+	}
+	if len(values) == 0 {
+		return ""
+	}
+	return "?" + values.Encode()
 }
 
 // Keys lists the keys.

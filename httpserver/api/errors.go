@@ -27,6 +27,13 @@ type Error struct {
 	NodeStatus muster.Status `json:"node_status,omitempty"`
 }
 
+// Short is an answer that is less than the caller demanded: the error, and all
+// that was found.
+type Short struct {
+	Error
+	muster.Answer
+}
+
 // Status is the HTTP status of an error.
 func Status(err error) int {
 	switch muster.KindOf(err) {

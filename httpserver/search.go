@@ -1,0 +1,163 @@
+package httpserver
+
+import (
+	"context"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"muster"
+	"muster/httpserver/api"
+)
+
+// maxDocuments is the largest body of documents.
+const maxDocuments = 32 << 20
+
+func (s *Server) search(ctx context.Context, r *Request) (any, error) {
+	var q muster.Query
+	if err := api.Decode(r.Body, &q); err != nil {
+		return nil, err
+	}
+	return s.answerQuery(ctx, q)
+}
+
+// answerQuery keeps an answer beside its error: what was found although it is
+// not what was demanded.
+func (s *Server) answerQuery(ctx context.Context, q muster.Query) (any, error) {
+	a, err := s.cfg.Search.Search(ctx, q)
+	if err != nil && len(a.Nodes) == 0 {
+		return nil, err
+	}
+	return a, err
+}
+
+// searchByURL is the search for a browser's address line.
+func (s *Server) searchByURL(ctx context.Context, r *Request) (any, error) {
+	v := r.Query
+	if err := known(v, "q", "limit", "nodes", "collections", "timeout_ms", "operator", "local", "dedupe", "content_length"); err != nil {
+		return nil, err
+	}
+	q := muster.Query{Text: v.Get("q"), Options: muster.QueryOptions{Operator: v.Get("operator"), Collections: list(v, "collections")}}
+	if v.Has("nodes") {
+		nodes := list(v, "nodes")
+		q.Options.Nodes = &nodes
+	}
+	length, dedupe := 0, true
+	for name, n := range map[string]*int{"limit": &q.Limit, "timeout_ms": &q.Options.TimeoutMs, "content_length": &length} {
+		var err error
+		if *n, err = strconv.Atoi(v.Get(name)); v.Has(name) && err != nil {
+			return nil, muster.FieldError(name, "must be a whole number")
+		}
+	}
+	for name, b := range map[string]*bool{"local": &q.Options.Local, "dedupe": &dedupe} {
+		var err error
+		if *b, err = strconv.ParseBool(v.Get(name)); v.Has(name) && err != nil {
+			return nil, muster.FieldError(name, "must be true or false")
+		}
+	}
+	if v.Has("content_length") {
+		q.Options.ContentLength = &length
+	}
+	if v.Has("dedupe") {
+		q.Options.Dedupe = &dedupe
+	}
+	return s.answerQuery(ctx, q)
+}
+
+func list(v url.Values, name string) []string {
+	out := []string{}
+	for word := range strings.SplitSeq(v.Get(name), ",") {
+		if word != "" {
+			out = append(out, word)
+		}
+	}
+	return out
+}
+
+func (s *Server) addDocuments(ctx context.Context, r *Request) (any, error) {
+	if err := known(r.Query, "node"); err != nil {
+		return nil, err
+	}
+	return s.cfg.Docs.Add(ctx, r.Body)
+}
+
+// collection is the one a request names, or the default.
+func collection(r *Request) string {
+	if name := r.Query.Get("collection"); name != "" {
+		return name
+	}
+	return muster.DefaultCollection
+}
+
+func (s *Server) getDocument(ctx context.Context, r *Request) (any, error) {
+	if err := known(r.Query, "node", "collection"); err != nil {
+		return nil, err
+	}
+	return s.cfg.Docs.Get(ctx, collection(r), r.Params["id"])
+}
+
+func (s *Server) deleteDocument(ctx context.Context, r *Request) (any, error) {
+	if err := known(r.Query, "node", "collection"); err != nil {
+		return nil, err
+	}
+	n, err := s.cfg.Docs.Delete(ctx, collection(r), []string{r.Params["id"]})
+	if err == nil && n == 0 {
+		return nil, muster.Errorf(muster.NotFound, "no document %q in collection %s", r.Params["id"], collection(r))
+	}
+	return map[string]int{"deleted": n}, err
+}
+
+func (s *Server) deleteCollection(ctx context.Context, r *Request) (any, error) {
+	if err := known(r.Query, "node", "collection"); err != nil {
+		return nil, err
+	}
+	if r.Query.Get("collection") == "" {
+		return nil, muster.FieldError("collection", "must be said")
+	}
+	n, err := s.cfg.Engine.DeleteCollection(ctx, r.Query.Get("collection"))
+	return map[string]int{"deleted": n}, err
+}
+
+func (s *Server) indexStats(ctx context.Context, r *Request) (any, error) {
+	if err := known(r.Query, "node"); err != nil {
+		return nil, err
+	}
+	stats, err := s.cfg.Engine.Stats(ctx)
+	stats.Node = s.slug()
+	return stats, err
+}
+
+func (s *Server) rebuildIndex(ctx context.Context, r *Request) (any, error) {
+	if err := known(r.Query, "node"); err != nil {
+		return nil, err
+	}
+	if err := s.cfg.Engine.Rebuild(ctx); err != nil {
+		return nil, err
+	}
+	return s.indexStats(ctx, r)
+}
+
+// pin and shard are the two phases of a search that another node leads. The
+// rights of the one who asked it are checked here again.
+func (s *Server) pin(ctx context.Context, r *Request) (any, error) {
+	var q muster.ShardQuery
+	if err := decodeFor(r, &q); err != nil {
+		return nil, err
+	}
+	return s.cfg.Shard.Pin(ctx, q)
+}
+
+func (s *Server) shard(ctx context.Context, r *Request) (any, error) {
+	var q muster.ShardSearch
+	if err := decodeFor(r, &q); err != nil {
+		return nil, err
+	}
+	return s.cfg.Shard.Search(ctx, q)
+}
+
+func decodeFor(r *Request, q any) error {
+	if !r.Rights.May(muster.ScopeSearch) {
+		return muster.Errorf(muster.Forbidden, "this needs the scope %s", muster.ScopeSearch)
+	}
+	return api.Decode(r.Body, q)
+}
