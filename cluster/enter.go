@@ -28,7 +28,7 @@ func (c *Cluster) enter(ctx context.Context, stateful bool) {
 	case c.cfg.Founding && c.cfg.Expect <= 1:
 		c.found([]muster.Peer{{ID: c.cfg.Self.ID}})
 		c.standAlone()
-	case c.cfg.Expect > 1:
+	case c.cfg.Expect > 0:
 		c.expect(ctx)
 	}
 	c.register(ctx)

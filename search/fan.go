@@ -21,6 +21,7 @@ const (
 	errNoAnswer = reason("no answer in time")
 	errDown     = reason("down")
 	errScoring  = reason("another scoring version")
+	errNoIndex  = reason("not the answer of an index")
 )
 
 func timedOut(err error) bool {

@@ -171,7 +171,10 @@ func (s *run) pin(ctx context.Context) {
 	}
 	for _, r := range fan(ctx, s.f, jobs) {
 		r.m.took, r.m.err = r.took, r.err
-		if r.err == nil {
+		if r.err == nil && (r.value.IndexID == "" || r.value.ScoringID == "") {
+			r.m.err = errNoIndex // it must not pass for an empty index
+		}
+		if r.m.err == nil {
 			r.m.pinned, r.m.stats, r.m.docs = true, r.value, r.value.Docs
 		}
 	}

@@ -600,3 +600,21 @@ func TestStopEndsSearchesAndWaitsForStragglers(t *testing.T) {
 		}
 	})
 }
+
+// hollow answers at once, and says nothing.
+type hollow struct{ search.Asker }
+
+func (hollow) Pin(context.Context, muster.Node, muster.ShardQuery) (muster.ShardStats, error) {
+	return muster.ShardStats{}, nil
+}
+
+func TestAnAnswerThatSaysNothingIsNoEmptyIndex(t *testing.T) {
+	n := newNet(some("a", 5), some("b", 3))
+	n.nodes[1].Documents = 15
+	f := search.New(search.Config{Self: n.nodes[0].ID}, n, n, hollow{})
+	defer func() { _ = f.Stop(t.Context()) }()
+	a := ask(t, f, muster.Query{Text: "fox"})
+	if r := report(t, a, "b"); r.Status != "failed" || r.Docs != 15 || !a.Partial || a.Coverage != 0.25 {
+		t.Fatalf("%+v", a)
+	}
+}

@@ -137,21 +137,8 @@ func settled(t *testing.T, d *demo) (master string) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for look(ctx) {
-		agree, first := 0, ""
-		for _, name := range d.names {
-			s, err := d.client(name).Cluster(ctx)
-			if err != nil || s.Master == nil || s.CanLose != 1 {
-				break
-			}
-			if first == "" {
-				first = s.Master.Slug
-			}
-			if s.Master.Slug == first {
-				agree++
-			}
-		}
-		if agree == 3 {
-			return first
+		if s, whole := d.whole(ctx); whole {
+			return s.Master.Slug
 		}
 	}
 	return ""

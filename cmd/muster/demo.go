@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +25,6 @@ import (
 type demoCmd struct{}
 
 const (
-	demoNodes = 3
 	demoReady = 30 * time.Second
 	demoLook  = 20 * time.Millisecond
 	demoStop  = 5 * time.Second
@@ -104,16 +105,20 @@ func (d *demo) raise(ctx context.Context) error {
 	if err := os.WriteFile(secret, []byte(d.secret.Hex()+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write secret: %w", err)
 	}
-	addrs, err := freeAddrs(ctx, 3*demoNodes)
+	addrs, err := freeAddrs(ctx, 3*len(d.names))
 	if err != nil {
 		return err
+	}
+	var join []string
+	for i := range d.names {
+		join = append(join, addrs[3*i+1])
 	}
 	for i, name := range d.names {
 		own := addrs[3*i:]
 		d.args[name] = []string{
 			"agent", "--name", name, "--data-dir", filepath.Join(d.dir, name), "--secret-file", secret,
-			"--http", own[0], "--gossip", own[1], "--raft", own[2], "--expect", "3",
-			"--join", strings.Join([]string{addrs[1], addrs[4], addrs[7]}, ","),
+			"--http", own[0], "--gossip", own[1], "--raft", own[2],
+			"--expect", strconv.Itoa(len(d.names)), "--join", strings.Join(join, ","),
 		}
 		d.urls[name] = "http://" + own[0]
 		if err := d.start(name); err != nil {
@@ -161,23 +166,43 @@ func (d *demo) showVoters(ctx context.Context) (master string, err error) {
 	limit, cancel := context.WithTimeout(ctx, demoReady)
 	defer cancel()
 	for {
-		s, err := d.client(d.names[0]).Cluster(limit)
-		entered := !slices.ContainsFunc(s.Peers, func(p muster.PeerStatus) bool { return p.Slug == "" })
-		if err == nil && s.Master != nil && s.CanLose == 1 && len(s.Peers) == demoNodes && entered {
-			d.say("\nOne cluster of three voters after %d ms; it can lose one.", time.Since(started).Milliseconds())
+		s, whole := d.whole(limit)
+		if whole {
+			d.say("\nOne cluster of %d voters after %d ms; it can lose %d.", len(s.Peers), time.Since(started).Milliseconds(), s.CanLose)
 			for _, p := range s.Peers {
 				mark := ""
 				if p.ID == s.Master.ID {
 					mark = "  <- master"
 				}
-				d.say("  %-6s %s%s", p.Slug, p.Role, mark)
+				d.say("  %-8s %s%s", p.Slug, p.Role, mark)
 			}
 			return s.Master.Slug, nil
 		}
 		if !look(limit) {
-			return "", errors.Join(muster.Errorf(muster.Timeout, "the agents did not become one cluster"), err)
+			return "", muster.Errorf(muster.Timeout, "the agents did not become one cluster within %v", demoReady)
 		}
 	}
+}
+
+// whole reports whether every agent sees all of them registered and voting
+// under one master.
+func (d *demo) whole(ctx context.Context) (first muster.ClusterStatus, whole bool) {
+	for i, name := range d.names {
+		s, err := d.client(name).Cluster(ctx)
+		if err != nil || s.Master == nil || s.Master.Slug == "" || len(s.Peers) != len(d.names) || s.CanLose != (len(d.names)-1)/2 {
+			return s, false
+		}
+		if slices.ContainsFunc(s.Peers, func(p muster.PeerStatus) bool { return p.Slug == "" || p.Role != muster.RoleVoter }) {
+			return s, false
+		}
+		if i == 0 {
+			first = s
+		}
+		if s.Master.ID != first.Master.ID {
+			return s, false
+		}
+	}
+	return first, true
 }
 
 func (d *demo) register(ctx context.Context, at, name string) error {
@@ -212,18 +237,29 @@ func (d *demo) clean() error {
 	return os.RemoveAll(d.dir)
 }
 
-// freeAddrs finds loopback addresses that nobody listens on.
-func freeAddrs(ctx context.Context, n int) ([]string, error) {
-	var addrs []string
-	for range n {
-		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
+// freeAddrs finds loopback addresses that are free for TCP and UDP. They lie
+// below the ports that systems hand out to outgoing connections, so that none of
+// those takes one before its agent does.
+func freeAddrs(ctx context.Context, n int) (addrs []string, err error) {
+	const lowest, highest, tries = 20000, 32000, 1000
+	for range tries {
+		if len(addrs) == n {
+			return addrs, nil
 		}
-		defer func() { _ = ln.Close() }()
-		addrs = append(addrs, ln.Addr().String())
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(lowest+rand.N(highest-lowest)))
+		var tcp net.Listener
+		if tcp, err = (&net.ListenConfig{}).Listen(ctx, "tcp", addr); err != nil {
+			continue
+		}
+		defer func() { _ = tcp.Close() }()
+		var udp net.PacketConn
+		if udp, err = (&net.ListenConfig{}).ListenPacket(ctx, "udp", addr); err != nil {
+			continue
+		}
+		defer func() { _ = udp.Close() }()
+		addrs = append(addrs, addr)
 	}
-	return addrs, nil
+	return nil, fmt.Errorf("find free ports: %w", err)
 }
 
 // look waits a moment for the next look, and reports whether ctx still goes on.

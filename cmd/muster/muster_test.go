@@ -90,7 +90,13 @@ func TestTheDemoTellsTheTruthAndLeavesNothingBehind(t *testing.T) {
 // trio is three agents as processes of their own.
 func trio(t *testing.T) (*demo, string) {
 	t.Helper()
-	d := newDemo(t.TempDir(), streams{t.Output(), t.Output()}, "a", "b", "c")
+	return agents(t, "a", "b", "c")
+}
+
+// agents is a cluster of processes; the master's name is returned beside it.
+func agents(t *testing.T, names ...string) (*demo, string) {
+	t.Helper()
+	d := newDemo(t.TempDir(), streams{t.Output(), t.Output()}, names...)
 	t.Cleanup(func() {
 		for _, name := range d.names {
 			if raw, err := os.ReadFile(filepath.Join(d.dir, name+".log")); err == nil && t.Failed() {

@@ -1,0 +1,118 @@
+package muster
+
+import "encoding/json"
+
+// Params are an action's parameters by name.
+type Params map[string]json.RawMessage
+
+// Run asks for an action on one, several or all nodes.
+type Run struct {
+	Action    string   `json:"action"`
+	Params    Params   `json:"params,omitempty"`
+	On        Selector `json:"on,omitzero"`
+	How       Strategy `json:"how,omitzero"`
+	TimeoutMs int      `json:"timeout_ms,omitempty"` // ends the wait, not the work
+	Key       string   `json:"key,omitempty"`        // the same thing as the header Idempotency-Key
+	Check     bool     `json:"check,omitempty"`
+	Wait      *bool    `json:"wait,omitempty"` // default true
+}
+
+// Selector says where an action runs. Nodes and All stand alone; Where,
+// Capability and Type are ANDed; then Exclude, then Sample or Percent.
+type Selector struct {
+	Nodes      *[]string  `json:"nodes,omitempty"` // slugs or IDs
+	All        bool       `json:"all,omitempty"`
+	Where      string     `json:"where,omitempty"` // over metadata: k=v, k!=v, k in (a,b), joined by &&
+	Capability Capability `json:"capability,omitempty"`
+	Type       NodeType   `json:"type,omitempty"`
+	Sample     int        `json:"sample,omitempty"`
+	Percent    float64    `json:"percent,omitempty"`
+	Seed       *int64     `json:"seed,omitempty"`
+	Exclude    []string   `json:"exclude,omitempty"`
+}
+
+// Strategy says in which order an action runs on many nodes.
+type Strategy struct {
+	Mode        string            `json:"mode,omitempty"`        // parallel (default) | serial | rolling
+	Concurrency int               `json:"concurrency,omitempty"` // default 10
+	Batches     []json.RawMessage `json:"batches,omitempty"`     // counts or "25%"
+	Pause       string            `json:"pause,omitempty"`
+	MaxFail     json.RawMessage   `json:"max_fail,omitempty"` // count or "10%"; reached is enough
+	OnFail      string            `json:"on_fail,omitempty"`  // stop (default) | continue
+}
+
+// State is what became of an action on one node.
+type State string
+
+// The states. Only StateOK and StateNoop are successes.
+const (
+	StateOK          State = "ok"
+	StateNoop        State = "noop"        // nothing had to be done
+	StateFailed      State = "failed"      // it ran, and said so
+	StateTimeout     State = "timeout"     // it was killed at its limit
+	StateUnreachable State = "unreachable" // the node could not be asked
+	StateDenied      State = "denied"      // the caller may not
+	StateInvalid     State = "invalid"     // unknown action or bad parameters there
+	StateSkipped     State = "skipped"     // not started; Result.Error says why
+	StateCancelled   State = "cancelled"
+	StateInterrupted State = "interrupted" // the node went down meanwhile
+	StateUnknown     State = "unknown"     // it was asked, but no answer came
+)
+
+// Done reports whether the state is a success.
+func (s State) Done() bool { return s == StateOK || s == StateNoop }
+
+// Result is an action's outcome on one node.
+type Result struct {
+	Node       string          `json:"node"`      // slug
+	NodeName   string          `json:"node_name"` // name
+	Success    bool            `json:"success"`
+	State      State           `json:"state"`
+	Result     json.RawMessage `json:"result,omitempty"`
+	Error      *ActionError    `json:"error,omitempty"`
+	DurationMs int64           `json:"duration_ms"`
+}
+
+// ActionError says why an action did not succeed.
+type ActionError struct {
+	Code     string `json:"code"` // e.g. exit, timeout, unknown_action, maintenance
+	Message  string `json:"message"`
+	ExitCode *int   `json:"exit_code,omitempty"`
+	Signal   string `json:"signal,omitempty"`
+	Output   string `json:"output,omitempty"` // the last of what it printed
+	Leaked   int    `json:"leaked_children,omitempty"`
+}
+
+// RunAnswer is what came of a run on all its nodes. Success is true only if
+// every selected node ran it and succeeded.
+type RunAnswer struct {
+	Job           string            `json:"job"` // j_<node ID>_<UUIDv7>
+	Success       bool              `json:"success"`
+	Action        string            `json:"action"`
+	NodesExecuted int               `json:"nodes_executed"`
+	SuccessCount  int               `json:"success_count"`
+	FailureCount  int               `json:"failure_count"`
+	SkippedCount  int               `json:"skipped_count"`
+	Results       map[string]Result `json:"results"` // by slug
+}
+
+// ActionInfo describes an action to callers: all but how it is done.
+type ActionInfo struct {
+	Action  string          `json:"action"`
+	Version string          `json:"version"`
+	Digest  string          `json:"digest"` // SHA-256 of the canonical definition, hex
+	Title   string          `json:"title"`
+	Risk    Risk            `json:"risk"`
+	Params  json.RawMessage `json:"params"` // name to type, as in the definition
+	Result  json.RawMessage `json:"result"`
+	Nodes   []string        `json:"nodes"` // slugs that have this version
+}
+
+// Execution asks one node to run an action now. Rights are the original
+// caller's.
+type Execution struct {
+	Action string `json:"action"`
+	Params Params `json:"params,omitempty"`
+	Job    string `json:"job"`
+	Check  bool   `json:"check,omitempty"`
+}
