@@ -51,9 +51,9 @@ cover: ## Measure coverage, child processes included; fail under COVERMIN percen
 	@awk -v min=$(COVERMIN) '/^total:/ {have = $$NF + 0; seen = 1} \
 	  END {if (!seen) exit 1; printf "coverage %.1f %%, at least %s %%\n", have, min; exit have < min}' coverage.txt
 
-bench: ## Run the benchmarks and compare with the last run
+bench: build ## Run the benchmarks and compare with the last run
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem -count 6 -timeout 60m ./... > bin/bench.new || { cat bin/bench.new; exit 1; }
+	MUSTER_BIN=$(CURDIR)/bin/muster CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem -count 6 -timeout 60m ./... > bin/bench.new || { cat bin/bench.new; exit 1; }
 	@if [ -e bin/bench.txt ]; then $(TOOL) benchstat bin/bench.txt bin/bench.new; else cat bin/bench.new; fi
 	@mv bin/bench.new bin/bench.txt
 

@@ -29,7 +29,7 @@ var house = map[string][]string{
 		".", "fsm", "gossip", "search", "search/query", "search/index", "actions", "cluster", "cluster/trust",
 		"httpserver", "httpserver/api",
 	},
-	"cmd/muster": {".", "cmd/daemon", "httpserver/api", "cluster/trust"},
+	"cmd/muster": {".", "cmd/daemon", "httpserver/api", "cluster/trust", "testdata/corpora"},
 }
 
 // fences says which rooms may use a library.

@@ -100,7 +100,7 @@ func (c *Cluster) commit(op fsm.Op, body any) error {
 	if err != nil {
 		return err
 	}
-	res, err := c.applyHere(raw)
+	res, _, err := c.applyHere(raw)
 	if err != nil {
 		return err
 	}

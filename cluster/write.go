@@ -59,7 +59,8 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 // if it does not. The master never sends it on.
 func (c *Cluster) atMaster(ctx context.Context, by muster.Rights, raw []byte) (fsm.Result, error) {
 	if c.raft.State() == raft.Leader {
-		return c.applyHere(raw)
+		res, _, err := c.applyHere(raw)
+		return res, err
 	}
 	master, err := c.masterPeer()
 	if err != nil {
@@ -78,9 +79,10 @@ func (c *Cluster) atMaster(ctx context.Context, by muster.Rights, raw []byte) (f
 	return res, nil
 }
 
-// Apply runs a command that another node forwarded. It returns NotMaster
-// unless this node leads, and Forbidden if the original caller lacks the right.
-func (c *Cluster) Apply(_ context.Context, by muster.Rights, command []byte) ([]byte, error) {
+// Apply runs a command that the node with ID from forwarded. It returns
+// NotMaster unless this node leads, and Forbidden if the original caller lacks
+// the right.
+func (c *Cluster) Apply(_ context.Context, from string, by muster.Rights, command []byte) ([]byte, error) {
 	var cmd fsm.Command
 	if err := json.Unmarshal(command, &cmd); err != nil {
 		return nil, muster.Errorf(muster.Malformed, "command: %w", err)
@@ -88,24 +90,46 @@ func (c *Cluster) Apply(_ context.Context, by muster.Rights, command []byte) ([]
 	if !by.May(cmd.Op.Scope()) || cmd.By != by.Principal {
 		return nil, muster.Errorf(muster.Forbidden, "%s needs the scope %s", cmd.Op, cmd.Op.Scope())
 	}
-	res, err := c.applyHere(command)
+	term := c.raft.CurrentTerm()
+	res, index, err := c.applyHere(command)
 	if err != nil {
 		return nil, err
+	}
+	if c.raft.CurrentTerm() == term { // so it is the term of the entry, too
+		c.wg.Go(func() { c.tellCommitted(from, index, term) })
 	}
 	return json.Marshal(res)
 }
 
-// applyHere commits an encoded command, if this node leads.
-func (c *Cluster) applyHere(raw []byte) (fsm.Result, error) {
+// tellCommitted lets a follower know at once that an entry is committed: it
+// waits for that to answer its caller, and raft itself would tell it with its
+// next message, up to 100 ms later. This is such a message, an AppendEntries
+// without entries: it holds only if the follower has the entry in its log
+// (Ongaro's thesis, figure 3.1), and changes nothing otherwise.
+func (c *Cluster) tellCommitted(id string, index, term uint64) {
+	self := raft.ServerID(c.cfg.Self.ID)
+	addr := c.trans.EncodePeer(self, c.trans.LocalAddr())
+	req := &raft.AppendEntriesRequest{
+		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(self), Addr: addr},
+		Term:      term, PrevLogEntry: index, PrevLogTerm: term, LeaderCommitIndex: index,
+	}
+	if err := c.trans.AppendEntries(raft.ServerID(id), addressOf(id), req, &raft.AppendEntriesResponse{}); err != nil {
+		c.log.Debug("tell commit index", "node", id, "error", err)
+	}
+}
+
+// applyHere commits an encoded command, if this node leads. It returns the
+// entry's own index beside the result, which may repeat an earlier one.
+func (c *Cluster) applyHere(raw []byte) (res fsm.Result, index uint64, err error) {
 	future := c.raft.Apply(raw, applyTimeout)
 	if err := future.Error(); err != nil {
-		return fsm.Result{}, raftError(err)
+		return res, 0, raftError(err)
 	}
 	res, ok := future.Response().(fsm.Result)
 	if !ok {
-		return fsm.Result{}, muster.Errorf(muster.Internal, "registry gave no result")
+		return res, 0, muster.Errorf(muster.Internal, "registry gave no result")
 	}
-	return res, nil
+	return res, future.Index(), nil
 }
 
 // raftError gives raft's errors a kind. A leader deposed while committing does
@@ -302,7 +326,7 @@ func (c *Cluster) admit(ctx context.Context, j muster.Joining) (muster.Joined, e
 	if err != nil {
 		return muster.Joined{}, err
 	}
-	res, err := c.applyHere(raw)
+	res, _, err := c.applyHere(raw)
 	if err == nil {
 		err = res.Err()
 	}

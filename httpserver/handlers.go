@@ -347,7 +347,7 @@ func (s *Server) removePeer(ctx context.Context, r *Request) (any, error) {
 }
 
 func (s *Server) apply(ctx context.Context, r *Request) (any, error) {
-	return s.cfg.Cluster.Apply(ctx, r.Rights, r.Body)
+	return s.cfg.Cluster.Apply(ctx, r.Node, r.Rights, r.Body)
 }
 
 func (s *Server) join(ctx context.Context, r *Request) (any, error) {

@@ -27,7 +27,7 @@ type Route struct {
 type Request struct {
 	ID     string
 	Rights muster.Rights
-	Node   bool   // a node of this cluster signed it
+	Node   string // ID of the node of this cluster that signed it; empty: none did
 	CallID string // of a signed call
 	Method string
 	Path   string // as sent, without the query

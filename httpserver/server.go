@@ -38,7 +38,7 @@ type Auth interface {
 // Caller is who signed a call.
 type Caller struct {
 	Rights muster.Rights
-	Node   bool   // a node of this cluster, or one that joins
+	Node   string // ID of the node that signed: one of this cluster, or one that joins; empty: none
 	CallID string // no other call has it
 }
 
@@ -68,7 +68,7 @@ type Reader interface {
 // Members serves the calls of other nodes.
 type Members interface {
 	Join(ctx context.Context, j muster.Joining) (muster.Joined, error)
-	Apply(ctx context.Context, by muster.Rights, command []byte) ([]byte, error)
+	Apply(ctx context.Context, from string, by muster.Rights, command []byte) ([]byte, error)
 	ReadIndex(ctx context.Context) (uint64, error)
 }
 
@@ -374,7 +374,7 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 		return err
 	}
 	if route.Scope == muster.ScopeNode {
-		if req.Node {
+		if req.Node != "" {
 			return nil
 		}
 		return muster.Errorf(muster.Forbidden, "only nodes of this cluster call this")

@@ -55,7 +55,7 @@ func (h *house) Join(context.Context, muster.Joining) (muster.Joined, error) {
 	return muster.Joined{}, nil
 }
 
-func (h *house) Apply(_ context.Context, _ muster.Rights, command []byte) ([]byte, error) {
+func (h *house) Apply(_ context.Context, _ string, _ muster.Rights, command []byte) ([]byte, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.commands = append(h.commands, command)
@@ -101,7 +101,7 @@ func (h *house) Key(_ context.Context, plain string) (muster.Rights, error) {
 
 // Signed takes every other token for one of a node.
 func (h *house) Signed(_, _, _ string, _ []byte) (httpserver.Caller, error) {
-	return httpserver.Caller{Rights: muster.Rights{Principal: "node:1", Scopes: []string{muster.ScopeNode, muster.ScopeSearch}}, Node: true}, nil
+	return httpserver.Caller{Rights: muster.Rights{Principal: "node:1", Scopes: []string{muster.ScopeNode, muster.ScopeSearch}}, Node: "1"}, nil
 }
 
 func serve(t *testing.T, h *house) (base string, s *httpserver.Server) {

@@ -448,5 +448,9 @@ func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
 // Signed returns who signed a call, and for whom.
 func (g *gate) Signed(token, method, path string, body []byte) (httpserver.Caller, error) {
 	v, err := g.verifier.VerifyCall(token, method, path, body)
-	return httpserver.Caller{Rights: v.Rights, Node: v.FromNode, CallID: v.ID}, err
+	by := httpserver.Caller{Rights: v.Rights, CallID: v.ID}
+	if v.FromNode {
+		by.Node = v.Signer
+	}
+	return by, err
 }

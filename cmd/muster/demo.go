@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -18,11 +20,15 @@ import (
 	"muster"
 	"muster/cluster/trust"
 	"muster/httpserver/api"
+	"muster/testdata/corpora"
 
 	"github.com/google/uuid"
 )
 
-type demoCmd struct{}
+type demoCmd struct {
+	Keep bool   `help:"Leave the cluster running and print its addresses."`
+	Data string `help:"Use the first three JSONL files of this directory instead of the demo's own." placeholder:"DIR"`
+}
 
 const (
 	demoReady = 30 * time.Second
@@ -33,6 +39,7 @@ const (
 // demo is three agents of one machine in a temporary directory.
 type demo struct {
 	dir    string
+	self   string // the program to run as agents; empty is this one
 	secret trust.Secret
 	procs  map[string]*exec.Cmd
 	args   map[string][]string
@@ -48,14 +55,58 @@ func newDemo(dir string, io streams, names ...string) *demo {
 	}
 }
 
-// Run starts three agents, shows them, kills the master and shows the new one.
-func (demoCmd) Run(ctx context.Context, io streams) (err error) {
+// corpus is one application's documents and what to call it.
+type corpus struct {
+	name string
+	docs []byte
+}
+
+// corpora are the demo's own, or the caller's.
+func (c *demoCmd) corpora() ([]corpus, error) {
+	if c.Data == "" {
+		return []corpus{{"shop", corpora.Shop}, {"wiki", corpora.Wiki}, {"helpdesk", corpora.Helpdesk}}, nil
+	}
+	files, err := filepath.Glob(filepath.Join(c.Data, "*.jsonl"))
+	if err != nil || len(files) < 3 {
+		return nil, &muster.Error{Kind: muster.Invalid, Message: "--data: " + c.Data + " has fewer than three .jsonl files"}
+	}
+	var own []corpus
+	for _, file := range files[:3] {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", file, err)
+		}
+		own = append(own, corpus{strings.TrimSuffix(filepath.Base(file), ".jsonl"), raw})
+	}
+	return own, nil
+}
+
+// Run shows the main job, step by step. It succeeds only if every step did.
+func (c *demoCmd) Run(ctx context.Context, io streams) (err error) {
+	docs, err := c.corpora()
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "muster-demo-")
 	if err != nil {
 		return fmt.Errorf("make demo directory: %w", err)
 	}
-	d := newDemo(dir, io, "shop", "wiki", "help")
-	defer func() { err = errors.Join(err, d.clean()) }()
+	d := newDemo(dir, io, docs[0].name, docs[1].name, docs[2].name)
+	defer func() {
+		if c.Keep && err == nil {
+			d.leave()
+			return
+		}
+		err = errors.Join(err, d.clean())
+		if ctx.Err() != nil {
+			err = errors.Join(muster.Errorf(muster.Internal, "interrupted; everything was cleaned up"), err)
+		}
+	}()
+	return d.play(ctx, docs, c.Data == "")
+}
+
+// play runs the steps.
+func (d *demo) play(ctx context.Context, docs []corpus, own bool) error {
 	if err := d.raise(ctx); err != nil {
 		return err
 	}
@@ -63,18 +114,36 @@ func (demoCmd) Run(ctx context.Context, io streams) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := d.index(ctx, docs); err != nil {
+		return err
+	}
 	asker := d.names[0]
 	if asker == master {
 		asker = d.names[1]
 	}
+	question := "waterproof rain jacket"
+	if !own {
+		question = firstWords(docs)
+	}
+	if err := d.search(ctx, asker, question, len(d.names)); err != nil {
+		return err
+	}
 	if err := d.register(ctx, asker, "crm"); err != nil {
 		return err
 	}
+	return d.failover(ctx, master, asker, question)
+}
+
+// failover kills the master and goes on with the others.
+func (d *demo) failover(ctx context.Context, master, asker, question string) error {
 	d.say("\nKilling the master (%s) with SIGKILL.", master)
 	if err := d.kill(master); err != nil {
 		return err
 	}
 	started := time.Now()
+	if err := d.search(ctx, asker, question, len(d.names)-1); err != nil {
+		return err
+	}
 	if err := d.register(ctx, asker, "billing"); err != nil {
 		return err
 	}
@@ -86,7 +155,7 @@ func (demoCmd) Run(ctx context.Context, io streams) (err error) {
 	if s.Master == nil || s.Master.Slug == master {
 		return muster.Errorf(muster.Internal, "no new master is known")
 	}
-	d.say("New master: %s. The next write, sent to %s, was acknowledged after %d ms.", s.Master.Slug, asker, took.Milliseconds())
+	d.say("New master: %s. The first write after the kill, sent to %s, was acknowledged after %d ms.", s.Master.Slug, asker, took.Milliseconds())
 	for _, slug := range []string{"crm", "billing"} {
 		if _, err := d.client(asker).Node(ctx, slug); err != nil {
 			return fmt.Errorf("look for %s after the failover: %w", slug, err)
@@ -94,6 +163,68 @@ func (demoCmd) Run(ctx context.Context, io streams) (err error) {
 	}
 	d.say("Both registrations are there. Nothing was lost.")
 	return nil
+}
+
+// index puts each application's documents into its own node.
+func (d *demo) index(ctx context.Context, docs []corpus) error {
+	d.say("")
+	for _, c := range docs {
+		got, err := d.client(c.name).AddDocuments(ctx, "", c.docs)
+		if err != nil {
+			return fmt.Errorf("index %s: %w", c.name, err)
+		}
+		if got.Failed > 0 {
+			return muster.Errorf(muster.Internal, "%d documents of %s were not indexed: %s", got.Failed, c.name, got.Errors[0].Message)
+		}
+		d.say("Indexed %d documents on %s.", got.Indexed, c.name)
+	}
+	return nil
+}
+
+// search asks one node, and fails unless as many nodes answered as should.
+func (d *demo) search(ctx context.Context, at, question string, nodes int) error {
+	a, err := d.client(at).Search(ctx, muster.Query{Text: question, Limit: 6})
+	if err != nil {
+		return fmt.Errorf("search at %s: %w", at, err)
+	}
+	d.say("\nSearching %q, asked at %s: %d hits from %d of %d nodes in %d ms.", question, at, a.TotalResults, a.NodesSearched, a.NodesAsked, a.TookMs)
+	for _, h := range a.Results {
+		also := ""
+		if len(h.AlsoOn) > 0 {
+			also = " (also on " + strings.Join(h.AlsoOn, ", ") + ")"
+		}
+		d.say("  %6.3f  %-34s %s%s", h.Score, plain(h.Title), h.SourceNode, also)
+	}
+	if a.NodesSearched != nodes || len(a.Results) == 0 {
+		return muster.Errorf(muster.Internal, "%d nodes answered, not %d", a.NodesSearched, nodes)
+	}
+	return nil
+}
+
+// firstWords makes a question that the caller's own documents can answer.
+func firstWords(docs []corpus) string {
+	var words []string
+	for _, c := range docs {
+		var doc muster.Document
+		first, _, _ := bytes.Cut(c.docs, []byte("\n"))
+		if json.Unmarshal(first, &doc) == nil {
+			if fields := strings.Fields(doc.Title + " " + doc.Content); len(fields) > 0 {
+				words = append(words, fields[0])
+			}
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// leave lets the agents run on, and says how to reach them.
+func (d *demo) leave() {
+	d.say("\nThe cluster goes on running. Reach it with")
+	for _, name := range d.names {
+		if cmd, runs := d.procs[name]; runs {
+			d.say("  MUSTER_ADDR=%s MUSTER_SECRET_FILE=%s muster status    (%s, process %d)", d.urls[name], filepath.Join(d.dir, "secret"), name, cmd.Process.Pid)
+		}
+	}
+	d.say("End it with kill, and remove %s.", d.dir)
 }
 
 func (d *demo) say(format string, args ...any) { _, _ = fmt.Fprintf(d.io.out, format+"\n", args...) }
@@ -131,7 +262,10 @@ func (d *demo) raise(ctx context.Context) error {
 
 // start runs one agent with the flags it has.
 func (d *demo) start(name string) error {
-	self, err := os.Executable()
+	self, err := d.self, error(nil)
+	if self == "" {
+		self, err = os.Executable()
+	}
 	if err != nil {
 		return fmt.Errorf("find own program: %w", err)
 	}

@@ -94,23 +94,24 @@ func trio(t *testing.T) (*demo, string) {
 }
 
 // agents is a cluster of processes; the master's name is returned beside it.
-func agents(t *testing.T, names ...string) (*demo, string) {
-	t.Helper()
-	d := newDemo(t.TempDir(), streams{t.Output(), t.Output()}, names...)
-	t.Cleanup(func() {
+func agents(tb testing.TB, names ...string) (*demo, string) {
+	tb.Helper()
+	d := newDemo(tb.TempDir(), streams{tb.Output(), tb.Output()}, names...)
+	d.self = os.Getenv("MUSTER_BIN") // the benchmarks measure the program, not the test
+	tb.Cleanup(func() {
 		for _, name := range d.names {
-			if raw, err := os.ReadFile(filepath.Join(d.dir, name+".log")); err == nil && t.Failed() {
-				t.Logf("%s:\n%s", name, raw)
+			if raw, err := os.ReadFile(filepath.Join(d.dir, name+".log")); err == nil && tb.Failed() {
+				tb.Logf("%s:\n%s", name, raw)
 			}
 		}
 		_ = d.clean()
 	})
-	if err := d.raise(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := d.raise(tb.Context()); err != nil {
+		tb.Fatal(err)
 	}
-	master, err := d.showVoters(t.Context())
+	master, err := d.showVoters(tb.Context())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return d, master
 }

@@ -123,7 +123,8 @@ func ndcg(ids []string, grades map[string]float64) float64 {
 		}
 		return sum
 	}
-	var got, ideal []float64
+	got := make([]float64, 0, len(ids))
+	ideal := make([]float64, 0, len(grades))
 	for _, id := range ids {
 		got = append(got, grades[id])
 	}
@@ -315,7 +316,7 @@ func TestSearchGoesOnWithoutAMaster(t *testing.T) {
 
 func TestAKillWhileIndexingLeavesWholeDocumentsAndAddingAgainCompletesThem(t *testing.T) {
 	d, _ := agents(t, "all")
-	var rows []string
+	rows := make([]string, 0, 3000)
 	for i := range 3000 {
 		rows = append(rows, fmt.Sprintf(`{"id":"%d","title":"plum %d","content":"word%d plum"}`, i, i%300, i))
 	}
@@ -332,7 +333,9 @@ func TestAKillWhileIndexingLeavesWholeDocumentsAndAddingAgainCompletesThem(t *te
 	if err := d.kill("all"); err != nil {
 		t.Fatal(err)
 	}
-	<-sent
+	if err := <-sent; err == nil {
+		t.Fatal("all were in before the kill")
+	}
 	if err := d.start("all"); err != nil {
 		t.Fatal(err)
 	}
