@@ -59,9 +59,6 @@ const (
 	StateUnknown     State = "unknown"     // it was asked, but no answer came
 )
 
-// Done reports whether the state is a success.
-func (s State) Done() bool { return s == StateOK || s == StateNoop }
-
 // Result is an action's outcome on one node.
 type Result struct {
 	Node       string          `json:"node"`      // slug
