@@ -43,6 +43,7 @@ const (
 	joinCall      = 5 * time.Second
 	rejoinEvery   = 30 * time.Second
 	factsEvery    = 500 * time.Millisecond
+	factsAgain    = 2 * time.Second
 	leaveTimeout  = time.Second
 	reclaimAfter  = time.Second
 	forgetFailed  = 72 * time.Hour
@@ -241,20 +242,37 @@ func (p *Pool) SetFacts(change func(*Facts)) {
 	}
 }
 
+// keepTelling tells changed facts. memberlist drops an update silently when it
+// refutes a suspicion at the same moment, so one that was not seen to go out is
+// told again; and while nodes wait for each other to found a cluster, nothing
+// else would repeat what a lost packet carried.
 func (p *Pool) keepTelling(ctx context.Context) {
+	again := time.NewTicker(factsAgain)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.changed:
+		case <-again.C:
+			if !p.stateless() {
+				continue
+			}
 		}
 		if err := p.list.UpdateNode(leaveTimeout); err != nil {
 			p.log.Debug("tell facts", "error", err)
+			p.SetFacts(func(*Facts) {})
 		}
 		if !pause(ctx, factsEvery) {
 			return
 		}
 	}
+}
+
+func (p *Pool) stateless() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.facts.Stateless
 }
 
 // keepJoining tries all known addresses until a peer is met, then whatever is
