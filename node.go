@@ -3,12 +3,19 @@ package muster
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 )
 
 // Capability is a free word that says what a node can do. Search and Actions
 // gate the work.
 type Capability string
+
+// Valid reports whether it has 1 to 63 lower-case letters, digits and dashes.
+func (c Capability) Valid() bool {
+	odd := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }
+	return c != "" && len(c) <= 63 && !strings.ContainsFunc(string(c), odd)
+}
 
 // Capabilities that muster itself looks at.
 const (

@@ -41,9 +41,9 @@ type Wire interface {
 	ReadIndex(ctx context.Context, to muster.Peer) (uint64, error)
 }
 
-// Prober tells whether the agent at an HTTP address answers with a node ID.
+// Prober tells whether the agent at a base URL answers with a node ID.
 type Prober interface {
-	Holds(ctx context.Context, httpAddr, id string) bool
+	Holds(ctx context.Context, url, id string) bool
 }
 
 // Config says who this member is and where it lives.
@@ -83,11 +83,15 @@ type Cluster struct {
 	shown   secrets
 	refused complaint // of the one lead loop
 	started time.Time
-	termed  atomic.Uint64 // the term this node opened as leader
-	entered chan struct{} // closed once this node is in the registry
-	fatal   chan error    // at most one: why the node cannot go on
+	leading atomic.Pointer[time.Time] // since when, nil while this node does not lead
+	termed  atomic.Uint64             // the term this node opened as leader
+	entered chan struct{}             // closed once this node is in the registry
+	fatal   chan error                // at most one: why the node cannot go on
 	cancel  context.CancelCauseFunc
-	wg      sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool // guarded by mu: nothing new is begun in the background
+	wg     sync.WaitGroup
 }
 
 var errStopped = errors.New("cluster member stopped")
@@ -170,17 +174,34 @@ func (c *Cluster) raftConfig() *raft.Config {
 	return cfg
 }
 
-// Stop hands leadership over, if this node has it, and shuts raft down.
-func (c *Cluster) Stop(context.Context) error {
-	if c.raft != nil && c.raft.State() == raft.Leader && c.othersVote() {
-		if err := c.raft.LeadershipTransfer().Error(); err != nil {
-			c.log.Warn("hand leadership over", "error", err)
-		}
+// HandOver gives leadership to another voter, if this node has it and there is
+// one. The node goes on as a follower.
+func (c *Cluster) HandOver(context.Context) error {
+	if c.raft.State() != raft.Leader || !c.othersVote() {
+		return nil
 	}
+	if err := c.raft.LeadershipTransfer().Error(); err != nil {
+		c.log.Warn("hand leadership over", "error", err) // the others elect one without it
+	}
+	return nil
+}
+
+// Stop shuts raft down and waits for all that was begun in the background.
+func (c *Cluster) Stop(context.Context) error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
 	c.cancel(errStopped)
-	err := c.close()
-	c.wg.Wait()
-	return err
+	return c.close()
+}
+
+// background runs what outlives the call that began it, unless the member stops.
+func (c *Cluster) background(do func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.wg.Go(do)
+	}
 }
 
 func (c *Cluster) othersVote() bool {
@@ -192,22 +213,22 @@ func (c *Cluster) othersVote() bool {
 	return false
 }
 
-// close takes down what Start raised, also after a failed start.
+// close takes down what Start raised, also after a failed start. What is set
+// stays set: a late reader gets the error of what is shut down, not a nil.
 func (c *Cluster) close() (err error) {
 	if c.raft != nil {
 		err = errors.Join(err, c.raft.Shutdown().Error())
-		// raft stays set: late readers get its shutdown errors, not a nil
 	}
 	switch {
 	case c.trans != nil:
 		err = errors.Join(err, c.trans.Close())
+		c.trans.CloseStreams() // Close leaves idle ones open
 	case c.stream != nil:
 		err = errors.Join(err, c.stream.Close())
 	}
-	c.trans, c.stream = nil, nil
+	c.wg.Wait()
 	if c.store != nil {
 		err = errors.Join(err, c.store.Close())
-		c.store = nil
 	}
 	return err
 }

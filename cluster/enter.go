@@ -14,7 +14,7 @@ import (
 
 const (
 	enterPause  = 150 * time.Millisecond // between looks at gossip while entering
-	enterCall   = 3 * time.Second        // one join call
+	enterCall   = 2 * time.Second        // one join call: the master may look for a holder of the name
 	holderGrace = 30 * time.Second       // how long a dead holder of the name may look alive
 	settle      = time.Second            // the set of candidates must not change for this long
 )
@@ -41,8 +41,10 @@ func (c *Cluster) found(voters []muster.Peer) {
 		conf.Servers = append(conf.Servers, raft.Server{ID: raft.ServerID(p.ID), Address: addressOf(p.ID)})
 	}
 	err := c.raft.BootstrapCluster(conf).Error()
-	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
-		c.log.Error("found cluster", "error", err)
+	if err != nil {
+		if !errors.Is(err, raft.ErrCantBootstrap) { // it is in one already
+			c.log.Error("found cluster", "error", err)
+		}
 		return
 	}
 	c.log.Info("founded cluster", "voters", len(voters))
@@ -135,15 +137,20 @@ func (c *Cluster) candidates() (candidates []muster.Peer, there bool) {
 // register enters this node into the registry, through whichever member turns
 // out to be the master.
 func (c *Cluster) register(ctx context.Context) {
-	started := time.Now()
+	started, complained := time.Now(), time.Now()
 	for {
 		joined, err := c.tryRegister(ctx)
 		if err == nil {
 			if c.reg.WaitIndex(ctx, joined.Index) == nil {
 				c.log.Info("entered cluster", "slug", joined.Slug)
+				c.compareVoters()
 				close(c.entered)
 			}
 			return
+		}
+		if time.Since(complained) > complainEvery {
+			complained = time.Now()
+			c.log.Warn("not in the cluster yet, trying on", "error", err)
 		}
 		if c.hopeless(err, time.Since(started)) {
 			c.fatal <- err
@@ -167,22 +174,36 @@ func (c *Cluster) hopeless(err error, tried time.Duration) bool {
 	}
 }
 
+// tryRegister asks each member once. The first refusal that will not change
+// ends it.
 func (c *Cluster) tryRegister(ctx context.Context) (muster.Joined, error) {
-	ctx, cancel := context.WithTimeout(ctx, enterCall)
-	defer cancel()
 	if c.raft.State() == raft.Leader {
 		return c.admit(ctx, c.cfg.Self)
 	}
 	err := error(muster.Errorf(muster.NoMaster, "no member of a cluster answers yet"))
 	for _, p := range c.members() {
 		var joined muster.Joined
-		j := c.cfg.Self
-		j.ClusterID = p.ClusterID
-		if joined, err = c.wire.Join(ctx, p, j); err == nil || c.hopeless(err, 0) {
+		if joined, err = c.askToEnter(ctx, p); err == nil || c.hopeless(err, 0) || ctx.Err() != nil {
 			return joined, err
 		}
 	}
 	return muster.Joined{}, err
+}
+
+func (c *Cluster) askToEnter(ctx context.Context, p muster.Peer) (muster.Joined, error) {
+	ctx, cancel := context.WithTimeout(ctx, enterCall)
+	defer cancel()
+	j := c.cfg.Self
+	j.ClusterID = p.ClusterID
+	return c.wire.Join(ctx, p, j)
+}
+
+// compareVoters says so when this node was told another number of voters than
+// its cluster agreed on.
+func (c *Cluster) compareVoters() {
+	if agreed := c.reg.Voters(); agreed != c.cfg.Voters {
+		c.log.Warn("--voters differs from the founder's, which counts", "here", c.cfg.Voters, "agreed", agreed)
+	}
 }
 
 // members lists living peers of a cluster, the known master first.

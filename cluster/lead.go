@@ -54,6 +54,8 @@ func (c *Cluster) watchLead(ctx context.Context) {
 func (c *Cluster) lead(ctx context.Context) {
 	c.trans.forget()
 	since := time.Now()
+	c.leading.Store(&since)
+	defer c.leading.Store(nil)
 	for {
 		err := c.openTerm()
 		if err == nil {
@@ -67,7 +69,7 @@ func (c *Cluster) lead(ctx context.Context) {
 	c.log.Info("this node is the master", "term", c.raft.CurrentTerm())
 	for pause(ctx, leadTick) {
 		if seen := c.observations(time.Now(), since); len(seen) > 0 {
-			c.tell(ctx, fsm.OpNodeObserve, fsm.NodeObserve{Nodes: seen})
+			c.tell(fsm.OpNodeObserve, fsm.NodeObserve{Nodes: seen})
 		}
 		if change, due := Plan(c.view()); due {
 			c.carryOut(change)
@@ -88,7 +90,7 @@ func (c *Cluster) openTerm() error {
 			return err
 		}
 	}
-	if err := c.commit(fsm.OpTermOpen, struct{}{}); err != nil {
+	if err := c.commit(fsm.OpTermOpen, fsm.TermOpen{}); err != nil {
 		return err
 	}
 	c.termed.Store(term)
@@ -107,7 +109,7 @@ func (c *Cluster) commit(op fsm.Op, body any) error {
 	return res.Err()
 }
 
-func (c *Cluster) tell(_ context.Context, op fsm.Op, body any) {
+func (c *Cluster) tell(op fsm.Op, body any) {
 	if err := c.commit(op, body); err != nil {
 		c.log.Warn("write what was observed", "error", err)
 	}
@@ -121,27 +123,41 @@ func (c *Cluster) observations(now, since time.Time) []fsm.Observation {
 			continue
 		}
 		peer, known := c.peers.Peer(n.ID)
-		var seen muster.Observed
-		switch {
-		case !known && now.Sub(since) < absenceGrace:
+		if !known && now.Sub(since) < absenceGrace {
 			continue
-		case !known:
-			seen = muster.ObservedDown
-		case peer.State == muster.PeerAlive:
-			seen = muster.ObservedUp
-		case peer.State == muster.PeerLeft:
-			seen = muster.ObservedLeft
-		case peer.State == muster.PeerRestarting && now.Sub(peer.Since) < restartGrace:
-			seen = muster.ObservedRestarting
-		default:
-			seen = muster.ObservedDown
 		}
-		if seen != n.Observed {
+		if seen := observed(n, peer, known, now); seen != n.Observed {
 			c.log.Info("node changed", "node", n.Slug, "from", string(n.Observed), "to", string(seen))
-			out = append(out, fsm.Observation{ID: n.ID, Observed: seen, Documents: max(peer.Documents, n.Documents)})
+			out = append(out, fsm.Observation{ID: n.ID, Observed: seen, Documents: documents(n, peer)})
 		}
 	}
 	return out
+}
+
+func observed(n muster.Node, peer muster.Peer, known bool, now time.Time) muster.Observed {
+	switch {
+	case !known && n.Observed == muster.ObservedLeft:
+		return muster.ObservedLeft
+	case !known:
+		return muster.ObservedDown
+	case peer.State == muster.PeerAlive:
+		return muster.ObservedUp
+	case peer.State == muster.PeerLeft:
+		return muster.ObservedLeft
+	case peer.State == muster.PeerRestarting && now.Sub(peer.Since) < restartGrace:
+		return muster.ObservedRestarting
+	default:
+		return muster.ObservedDown
+	}
+}
+
+// documents is the count that searches go by while a node does not answer. One
+// that tells no generation has not opened its index yet.
+func documents(n muster.Node, peer muster.Peer) uint64 {
+	if peer.Generation > 0 {
+		return peer.Documents
+	}
+	return n.Documents
 }
 
 // view gathers what the planner looks at.

@@ -10,6 +10,7 @@ import (
 	"muster"
 	"muster/fsm"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
 )
 
@@ -18,6 +19,8 @@ const (
 	forwardTimeout = time.Second           // one try at one master
 	retryPause     = 10 * time.Millisecond // between tries
 	shownSecrets   = 1000
+
+	hintRepeat = "ask again with the same Idempotency-Key: it is done once at most"
 )
 
 // propose brings a command to the master and waits until this node's own copy
@@ -32,8 +35,8 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 	for {
 		res, err := c.atMaster(ctx, by, raw)
 		if err == nil {
-			if err = res.Err(); err == nil {
-				err = c.reg.WaitIndex(ctx, res.Index)
+			if err = res.Err(); err == nil && c.reg.WaitIndex(ctx, res.Index) != nil {
+				err = muster.Errorf(muster.OutcomeUnknown, "the write is done, but the deadline passed before this node saw it").WithHint(hintRepeat)
 			}
 			return res, err
 		}
@@ -47,7 +50,7 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 		if !pause(ctx, retryPause) {
 			if sent {
 				return fsm.Result{}, muster.Errorf(muster.OutcomeUnknown, "the deadline passed while the master was changing").
-					WithHint("ask again with the same Idempotency-Key: it is done once at most")
+					WithHint(hintRepeat)
 			}
 			return fsm.Result{}, muster.Errorf(muster.NoMaster, "there was no master before the deadline").
 				WithHint("check `muster status`: a majority of voters must be up")
@@ -59,7 +62,7 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 // if it does not. The master never sends it on.
 func (c *Cluster) atMaster(ctx context.Context, by muster.Rights, raw []byte) (fsm.Result, error) {
 	if c.raft.State() == raft.Leader {
-		res, _, err := c.applyHere(raw)
+		res, _, err := c.accept(raw)
 		return res, err
 	}
 	master, err := c.masterPeer()
@@ -81,24 +84,62 @@ func (c *Cluster) atMaster(ctx context.Context, by muster.Rights, raw []byte) (f
 
 // Apply runs a command that the node with ID from forwarded. It returns
 // NotMaster unless this node leads, and Forbidden if the original caller lacks
-// the right.
+// the right, or for a command that only a master makes.
 func (c *Cluster) Apply(_ context.Context, from string, by muster.Rights, command []byte) ([]byte, error) {
-	var cmd fsm.Command
-	if err := json.Unmarshal(command, &cmd); err != nil {
-		return nil, muster.Errorf(muster.Malformed, "command: %w", err)
+	cmd, err := fsm.Decode(command)
+	if err != nil {
+		return nil, err
 	}
-	if !by.May(cmd.Op.Scope()) || cmd.By != by.Principal {
-		return nil, muster.Errorf(muster.Forbidden, "%s needs the scope %s", cmd.Op, cmd.Op.Scope())
+	scope := cmd.Op.Scope()
+	if scope == muster.ScopeNode {
+		return nil, muster.Errorf(muster.Forbidden, "%s is for the master itself", cmd.Op)
+	}
+	if !by.May(scope) || cmd.By != by.Principal {
+		return nil, muster.Errorf(muster.Forbidden, "%s needs the scope %s", cmd.Op, scope)
 	}
 	term := c.raft.CurrentTerm()
-	res, index, err := c.applyHere(command)
+	res, index, err := c.accept(command)
 	if err != nil {
 		return nil, err
 	}
 	if c.raft.CurrentTerm() == term { // so it is the term of the entry, too
-		c.wg.Go(func() { c.tellCommitted(from, index, term) })
+		c.background(func() { c.tellCommitted(from, index, term) })
 	}
 	return json.Marshal(res)
+}
+
+// accept commits a caller's command, if this node leads and gossip does not
+// speak against it.
+func (c *Cluster) accept(raw []byte) (fsm.Result, uint64, error) {
+	cmd, err := fsm.Decode(raw)
+	if err == nil && cmd.Op == fsm.OpNodeRemove {
+		err = c.removable(cmd)
+	}
+	if err != nil {
+		return fsm.Result{}, 0, err
+	}
+	return c.applyHere(raw)
+}
+
+// removable refuses to remove an agent that is alive, unless this very command
+// removed it before.
+func (c *Cluster) removable(cmd fsm.Command) error {
+	var body fsm.NodeRemove
+	if err := json.Unmarshal(cmd.Body, &body); err != nil {
+		return muster.Errorf(muster.Malformed, "body of %s: %w", cmd.Op, err)
+	}
+	if c.raft.State() != raft.Leader || c.reg.Seen(cmd) {
+		return nil
+	}
+	for _, n := range c.reg.Nodes() {
+		if n.Slug != body.Slug || n.DeletedAt != nil {
+			continue
+		}
+		if p, ok := c.peers.Peer(n.ID); ok && p.State == muster.PeerAlive {
+			return muster.Errorf(muster.Conflict, "node %s is alive", n.Slug).WithHint("stop it first, then remove it")
+		}
+	}
+	return nil
 }
 
 // tellCommitted lets a follower know at once that an entry is committed: it
@@ -138,8 +179,8 @@ func raftError(err error) error {
 	switch {
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return muster.Errorf(muster.NotMaster, "this node is not the master: %w", err)
-	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrAbortedByRestore):
-		return muster.Errorf(muster.OutcomeUnknown, "the master changed meanwhile: %w", err)
+	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrAbortedByRestore), errors.Is(err, raft.ErrRaftShutdown):
+		return muster.Errorf(muster.OutcomeUnknown, "the master changed meanwhile: %w", err).WithHint(hintRepeat)
 	default:
 		return muster.Errorf(muster.Unavailable, "write to the log: %w", err)
 	}
@@ -267,23 +308,14 @@ func (c *Cluster) RevokeKey(ctx context.Context, w muster.Write, id string) erro
 }
 
 // RemovePeer removes a dead agent from the registry and, by the planner, from
-// raft. A living one is a conflict.
+// raft. A living one is a conflict; a repeated call gets the first answer.
 func (c *Cluster) RemovePeer(ctx context.Context, w muster.Write, slug string) error {
-	for _, n := range c.reg.Nodes() {
-		if n.Slug != slug || n.DeletedAt != nil || n.Kind != muster.KindAgent {
-			continue
-		}
-		if p, ok := c.peers.Peer(n.ID); ok && p.State == muster.PeerAlive {
-			return muster.Errorf(muster.Conflict, "node %s is alive", slug).WithHint("stop it first, then remove it")
-		}
-		cmd, err := c.command(w, fsm.OpNodeRemove, fsm.NodeRemove{ID: n.ID})
-		if err != nil {
-			return err
-		}
-		_, err = c.propose(ctx, w.By, cmd)
+	cmd, err := c.command(w, fsm.OpNodeRemove, fsm.NodeRemove{Slug: slug})
+	if err != nil {
 		return err
 	}
-	return muster.Errorf(muster.NotFound, "no agent %s", slug)
+	_, err = c.propose(ctx, w.By, cmd)
+	return err
 }
 
 // codeHolderSilent says that the holder of a name does not answer but is not
@@ -293,6 +325,9 @@ const codeHolderSilent = "holder_silent"
 // Join enters another agent into the registry, once it has proved that it holds
 // its key. Only the master does.
 func (c *Cluster) Join(ctx context.Context, j muster.Joining) (muster.Joined, error) {
+	if id, err := uuid.Parse(j.ID); err != nil || id.String() != j.ID {
+		return muster.Joined{}, muster.FieldError("id", "is not a UUID in lower case")
+	}
 	if err := c.cfg.CheckJoin(j); err != nil {
 		return muster.Joined{}, err
 	}
@@ -320,7 +355,7 @@ func (c *Cluster) admit(ctx context.Context, j muster.Joining) (muster.Joined, e
 		if err := c.holderDead(ctx, n); err != nil {
 			return muster.Joined{}, err
 		}
-		body.TakeOver = n.ID
+		body.TakeOver, body.HolderIndex = n.ID, n.Index
 	}
 	raw, err := c.encode(fsm.OpNodeJoin, c.self(), body)
 	if err != nil {
@@ -333,6 +368,12 @@ func (c *Cluster) admit(ctx context.Context, j muster.Joining) (muster.Joined, e
 	return muster.Joined{Index: res.Index, Slug: body.Slug}, err
 }
 
+// goneGrace is how long a holder that said it would be back, or that gossip
+// lost a moment ago, keeps its name: it may come back at once.
+const goneGrace = 10 * time.Second
+
+// holderDead returns nil if the holder of a name is dead: gossip says so, and
+// nothing answers with its ID where it was last seen.
 func (c *Cluster) holderDead(ctx context.Context, n muster.Node) error {
 	taken := muster.Errorf(muster.Conflict, "the name %s is in use by living node %s at %s", n.Slug, n.ID, n.URL).
 		WithCode("name_in_use").WithHint("choose another --name")
@@ -340,13 +381,41 @@ func (c *Cluster) holderDead(ctx context.Context, n muster.Node) error {
 		return taken
 	}
 	peer, known := c.peers.Peer(n.ID)
-	if !known || peer.State != muster.PeerAlive {
-		return nil
-	}
-	if c.probe.Holds(ctx, peer.HTTP, n.ID) {
+	if c.answers(ctx, n, peer) {
 		return taken
 	}
-	return taken.WithCode(codeHolderSilent).WithHint("remove the old node: muster cluster remove " + n.Slug)
+	led := c.leading.Load()
+	silent := known && peer.State == muster.PeerAlive ||
+		known && peer.State == muster.PeerRestarting && time.Since(peer.Since) < goneGrace ||
+		!known && (led == nil || time.Since(*led) < absenceGrace)
+	if silent {
+		return taken.WithCode(codeHolderSilent).WithHint("remove the old node: muster cluster remove " + n.Slug)
+	}
+	return nil
+}
+
+// answers reports whether a node answers at its registered URL, or where gossip
+// last saw it.
+func (c *Cluster) answers(ctx context.Context, n muster.Node, peer muster.Peer) bool {
+	urls := []string{n.URL}
+	if at := "http://" + peer.HTTP; peer.HTTP != "" && at != n.URL {
+		urls = append(urls, at)
+	}
+	held := make(chan bool, len(urls))
+	for _, url := range urls {
+		c.background(func() { held <- c.probe.Holds(ctx, url, n.ID) })
+	}
+	for range urls {
+		select {
+		case yes := <-held:
+			if yes {
+				return true
+			}
+		case <-ctx.Done():
+			return true // unasked is not dead
+		}
+	}
+	return false
 }
 
 func (c *Cluster) self() muster.Rights {

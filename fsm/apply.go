@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,15 +15,11 @@ import (
 // dedupeWindow is how many idempotency keys are remembered.
 const dedupeWindow = 10_000
 
-// errNotUnderstood marks an entry that a newer program wrote. Going on without
-// it would make this copy differ from the others.
-var errNotUnderstood = errors.New("not understood")
-
 // apply is the whole meaning of a command.
 func (r *Registry) apply(index uint64, c Command) (Result, error) {
-	if c.V < 1 || c.V > commandVersion {
-		return Result{}, fmt.Errorf("log entry %d has command version %d, this program knows up to %d: start a newer muster: %w",
-			index, c.V, commandVersion, errNotUnderstood)
+	body, err := c.decode()
+	if errors.Is(err, errNotUnderstood) {
+		return Result{}, fmt.Errorf("log entry %d has %w", index, err)
 	}
 	txn := r.db.Txn(true)
 	defer txn.Abort()
@@ -32,7 +27,10 @@ func (r *Registry) apply(index uint64, c Command) (Result, error) {
 		return res, nil
 	}
 	a := applier{txn: txn, index: index, at: c.At}
-	id, err := a.do(c)
+	var id string
+	if err == nil {
+		id, err = a.do(body)
+	}
 	if refused, ok := errors.AsType[*muster.Error](err); ok {
 		return Result{Index: index, Refused: &Refusal{
 			Kind: refused.Kind, Code: refused.Code, Message: refused.Message, Hint: refused.Hint, Fields: refused.Fields,
@@ -100,36 +98,25 @@ type applier struct {
 	at    time.Time
 }
 
-func (a applier) do(c Command) (id string, err error) {
-	switch c.Op {
-	case OpClusterInit:
-		return with(c, a.clusterInit)
-	case OpTermOpen:
+func (a applier) do(body any) (id string, err error) {
+	switch b := body.(type) {
+	case ClusterInit:
+		return a.clusterInit(b)
+	case NodeJoin:
+		return a.nodeJoin(b)
+	case NodeRegister:
+		return a.nodeRegister(b)
+	case NodeObserve:
+		return "", a.nodeObserve(b)
+	case NodeRemove:
+		return a.nodeRemove(b)
+	case KeyCreate:
+		return a.keyCreate(b)
+	case KeyRevoke:
+		return a.keyRevoke(b)
+	default: // TermOpen: that it is committed is all it says
 		return "", nil
-	case OpNodeJoin:
-		return with(c, a.nodeJoin)
-	case OpNodeRegister:
-		return with(c, a.nodeRegister)
-	case OpNodeObserve:
-		return with(c, a.nodeObserve)
-	case OpNodeRemove:
-		return with(c, a.nodeRemove)
-	case OpKeyCreate:
-		return with(c, a.keyCreate)
-	case OpKeyRevoke:
-		return with(c, a.keyRevoke)
-	default:
-		return "", fmt.Errorf("log entry %d has the operation %q, which this program does not know: start a newer muster: %w",
-			a.index, c.Op, errNotUnderstood)
 	}
-}
-
-func with[T any](c Command, do func(T) (string, error)) (string, error) {
-	var body T
-	if err := json.Unmarshal(c.Body, &body); err != nil {
-		return "", muster.Errorf(muster.Malformed, "body of %s: %w", c.Op, err)
-	}
-	return do(body)
 }
 
 func (a applier) clusterInit(b ClusterInit) (string, error) {
@@ -154,6 +141,9 @@ func (a applier) nodeJoin(b NodeJoin) (string, error) {
 	if holder != nil && holder.ID != b.TakeOver {
 		return "", muster.Errorf(muster.Conflict, "the name %s belongs to node %s", b.Name, holder.ID).WithCode("name_in_use").
 			WithHint("choose another --name, or remove the old node: muster cluster remove " + holder.Slug)
+	}
+	if holder != nil && holder.Index != b.HolderIndex {
+		return "", muster.Errorf(muster.Unavailable, "node %s, which had the name %s, changed meanwhile", holder.ID, b.Name)
 	}
 	row := &node{
 		ID: b.ID, Live: true, Kind: muster.KindAgent, Desired: muster.StatusActive, Weight: 1, CreatedAt: a.at,
@@ -194,7 +184,7 @@ func (a applier) nodeRegister(b NodeRegister) (string, error) {
 	return row.ID, nil
 }
 
-func (a applier) nodeObserve(b NodeObserve) (string, error) {
+func (a applier) nodeObserve(b NodeObserve) error {
 	for _, seen := range b.Nodes {
 		old := first[node](a.txn, tableNodes, "id", seen.ID)
 		if old == nil || !old.Live || old.Kind != muster.KindAgent {
@@ -204,20 +194,18 @@ func (a applier) nodeObserve(b NodeObserve) (string, error) {
 		if row.Observed != seen.Observed {
 			row.Observed, row.ObservedAt = seen.Observed, a.at
 		}
-		if seen.Documents > 0 || seen.Observed == muster.ObservedUp {
-			row.Documents = seen.Documents
-		}
+		row.Documents = seen.Documents
 		if err := a.putNode(&row); err != nil {
-			return "", err
+			return err
 		}
 	}
-	return "", nil
+	return nil
 }
 
 func (a applier) nodeRemove(b NodeRemove) (string, error) {
-	row := first[node](a.txn, tableNodes, "id", b.ID)
-	if row == nil || !row.Live {
-		return "", muster.Errorf(muster.NotFound, "no node %s", b.ID)
+	row := a.holder(b.Slug, "", "")
+	if row == nil || row.Kind != muster.KindAgent {
+		return "", muster.Errorf(muster.NotFound, "no agent %s", b.Slug).WithHint("muster node list shows them")
 	}
 	return row.ID, a.bury(row)
 }
@@ -246,7 +234,8 @@ func (a applier) keyRevoke(b KeyRevoke) (string, error) {
 	return row.ID, a.put(tableKeys, &row)
 }
 
-// holder finds the living node that has a slug or a name, other than id.
+// holder finds the node in the registry that has a slug or a name, other than
+// id.
 func (a applier) holder(slug, name, id string) *node {
 	it, err := a.txn.Get(tableNodes, "id")
 	if err != nil {

@@ -6,6 +6,9 @@ package fsm
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -35,7 +38,7 @@ const (
 )
 
 // Scope is what the caller of a command must hold; checked where it enters and
-// again at the master.
+// again at the master. Those with the scope node are the master's own.
 func (o Op) Scope() string {
 	switch o {
 	case OpNodeRegister:
@@ -98,6 +101,67 @@ func (r Result) Err() error {
 	return &muster.Error{Kind: f.Kind, Code: f.Code, Message: f.Message, Hint: f.Hint, Fields: f.Fields}
 }
 
+// Decode reads an encoded command and checks it, so that nothing gets into the
+// log that the copies could not apply. Its errors are Malformed, Invalid, or
+// Unsupported for a version or an operation this program does not know.
+func Decode(raw []byte) (Command, error) {
+	var c Command
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return c, muster.Errorf(muster.Malformed, "command: %w", err)
+	}
+	_, err := c.decode()
+	if errors.Is(err, errNotUnderstood) {
+		return c, muster.Errorf(muster.Unsupported, "%w", err).WithHint("run the same version of muster on all nodes")
+	}
+	return c, err
+}
+
+// errNotUnderstood marks an entry that a newer program wrote. Going on without
+// it would make this copy differ from the others.
+var errNotUnderstood = errors.New("not understood")
+
+// decode reads the body: one of the types below.
+func (c Command) decode() (any, error) {
+	if c.V < 1 || c.V > commandVersion {
+		return nil, fmt.Errorf("command version %d, this program knows up to %d: start a newer muster: %w", c.V, commandVersion, errNotUnderstood)
+	}
+	switch c.Op {
+	case OpClusterInit:
+		return body[ClusterInit](c)
+	case OpTermOpen:
+		return body[TermOpen](c)
+	case OpNodeJoin:
+		return body[NodeJoin](c)
+	case OpNodeRegister:
+		return body[NodeRegister](c)
+	case OpNodeObserve:
+		return body[NodeObserve](c)
+	case OpNodeRemove:
+		return body[NodeRemove](c)
+	case OpKeyCreate:
+		return body[KeyCreate](c)
+	case OpKeyRevoke:
+		return body[KeyRevoke](c)
+	default:
+		return nil, fmt.Errorf("operation %q, which this program does not know: start a newer muster: %w", c.Op, errNotUnderstood)
+	}
+}
+
+// body reads a body that says which of its fields may not be empty.
+func body[T interface{ named() []string }](c Command) (any, error) {
+	var b T
+	if err := json.Unmarshal(c.Body, &b); err != nil {
+		return nil, muster.Errorf(muster.Malformed, "body of %s: %w", c.Op, err)
+	}
+	if slices.Contains(b.named(), "") {
+		return nil, muster.Errorf(muster.Invalid, "body of %s: an ID or a slug is empty", c.Op)
+	}
+	return b, nil
+}
+
+// TermOpen is the body of OpTermOpen: a new leader's first entry.
+type TermOpen struct{}
+
 // ClusterInit is the body of OpClusterInit: the first leader's words.
 type ClusterInit struct {
 	ClusterID string `json:"cluster_id"`
@@ -105,11 +169,13 @@ type ClusterInit struct {
 }
 
 // NodeJoin is the body of OpNodeJoin. TakeOver names the dead holder of the
-// name, if the master found one.
+// name, if the master found one, and HolderIndex is the index of what it knew of
+// it: if the holder's record changed since, it may have come back.
 type NodeJoin struct {
 	muster.Joining
-	Slug     string `json:"slug"`
-	TakeOver string `json:"take_over,omitempty"`
+	Slug        string `json:"slug"`
+	TakeOver    string `json:"take_over,omitempty"`
+	HolderIndex uint64 `json:"holder_index,omitempty"`
 }
 
 // NodeRegister is the body of OpNodeRegister: an external node and its key.
@@ -132,9 +198,9 @@ type Observation struct {
 	Documents uint64          `json:"documents"`
 }
 
-// NodeRemove is the body of OpNodeRemove.
+// NodeRemove is the body of OpNodeRemove: the slug of an agent.
 type NodeRemove struct {
-	ID string `json:"id"`
+	Slug string `json:"slug"`
 }
 
 // KeyCreate is the body of OpKeyCreate.
@@ -152,6 +218,15 @@ type KeyCreate struct {
 type KeyRevoke struct {
 	ID string `json:"id"`
 }
+
+func (TermOpen) named() []string       { return nil }
+func (b ClusterInit) named() []string  { return []string{b.ClusterID} }
+func (b NodeJoin) named() []string     { return []string{b.ID, b.Slug, b.Name} }
+func (b NodeRegister) named() []string { return []string{b.ID, b.Slug, b.Key.ID} }
+func (NodeObserve) named() []string    { return nil }
+func (b NodeRemove) named() []string   { return []string{b.Slug} }
+func (b KeyCreate) named() []string    { return []string{b.ID} }
+func (b KeyRevoke) named() []string    { return []string{b.ID} }
 
 // maxSlug is the longest slug, that of a DNS label.
 const maxSlug = 63

@@ -108,6 +108,11 @@ func TestADeadHoldersNameIsTakenOverAndItsKeysEnd(t *testing.T) {
 		t.Fatalf("without take-over: %v", res.Err())
 	}
 	heir.TakeOver = "1"
+	if res := l.do(fsm.OpNodeJoin, "", "", heir); muster.KindOf(res.Err()) != muster.Unavailable {
+		t.Fatalf("judged by another record than the holder has now: %v", res.Err())
+	}
+	holder, _ := l.m.Node("1")
+	heir.HolderIndex = holder.Index
 	if res := l.do(fsm.OpNodeJoin, "", "", heir); res.Err() != nil {
 		t.Fatal(res.Err())
 	}
@@ -266,3 +271,41 @@ type sink struct{ bytes.Buffer }
 func (*sink) Close() error  { return nil }
 func (*sink) Cancel() error { return nil }
 func (*sink) ID() string    { return "test" }
+
+func TestACommandWithoutItsIDIsRefusedAndStopsNothing(t *testing.T) {
+	l := newLog(t)
+	for op, body := range map[fsm.Op]any{
+		fsm.OpClusterInit:  fsm.ClusterInit{},
+		fsm.OpNodeJoin:     agent("", "a"),
+		fsm.OpNodeRegister: external("", "shop"),
+		fsm.OpNodeRemove:   fsm.NodeRemove{},
+		fsm.OpKeyCreate:    fsm.KeyCreate{},
+		fsm.OpKeyRevoke:    []string{"no", "object"},
+	} {
+		if res := l.do(op, "", "", body); res.Err() == nil || muster.KindOf(res.Err()) == muster.Internal {
+			t.Errorf("%s: %v", op, res.Err())
+		}
+	}
+	if res := l.do(fsm.OpNodeRegister, "", "", external("1", "shop")); res.Err() != nil || l.m.Err() != nil {
+		t.Fatalf("afterwards: %v, %v", res.Err(), l.m.Err())
+	}
+}
+
+func TestAnAgentIsRemovedByItsSlugOnly(t *testing.T) {
+	l := newLog(t)
+	l.do(fsm.OpNodeJoin, "", "", agent("1", "c"))
+	l.do(fsm.OpNodeRegister, "", "", external("2", "shop"))
+	if res := l.do(fsm.OpNodeRemove, "", "", fsm.NodeRemove{Slug: "shop"}); muster.KindOf(res.Err()) != muster.NotFound {
+		t.Fatalf("an external node: %v", res.Err())
+	}
+	if res := l.do(fsm.OpNodeRemove, "k", "", fsm.NodeRemove{Slug: "c"}); res.Err() != nil || res.ID != "1" {
+		t.Fatalf("%+v", res)
+	}
+	if res := l.do(fsm.OpNodeRemove, "k", "", fsm.NodeRemove{Slug: "c"}); res.Err() != nil || !res.Replayed {
+		t.Fatalf("repeated: %+v", res)
+	}
+	cmd := fsm.Command{Key: "k"}
+	if !l.m.Seen(cmd) || l.m.Seen(fsm.Command{Key: "other"}) {
+		t.Fatal("the registry does not know what it has seen")
+	}
+}

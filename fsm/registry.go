@@ -214,6 +214,14 @@ func (r *Registry) Node(id string) (muster.Node, bool) {
 	return row.view(), true
 }
 
+// Seen reports whether a command with this one's idempotency key was applied
+// here.
+func (r *Registry) Seen(c Command) bool {
+	db, index := r.snapshot()
+	_, seen := replay(db.Txn(false), index, c)
+	return seen
+}
+
 // Succession returns, by node ID, the dead node whose name each living agent
 // took over.
 func (r *Registry) Succession() map[string]string {

@@ -5,13 +5,18 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"muster"
+	"muster/fsm"
+
+	"github.com/hashicorp/go-sockaddr"
 )
 
 // Config is everything an agent can be told. The tags are kong's: each field
@@ -61,16 +66,42 @@ func (c Config) complete() (Config, error) {
 	if c.DataDir == "" {
 		c.DataDir = filepath.Join("muster-data", c.Name)
 	}
-	if c.AdvertiseHTTP == "" {
-		c.AdvertiseHTTP = c.HTTP
-	}
-	if c.AdvertiseRaft == "" {
-		c.AdvertiseRaft = c.Raft
+	for _, a := range []struct{ advertise, bound *string }{
+		{&c.AdvertiseHTTP, &c.HTTP},
+		{&c.AdvertiseGossip, &c.Gossip},
+		{&c.AdvertiseRaft, &c.Raft},
+	} {
+		if *a.advertise != "" {
+			continue
+		}
+		reachable, err := c.reachable(*a.bound)
+		if err != nil {
+			return c, err
+		}
+		*a.advertise = reachable
 	}
 	if c.URL == "" {
 		c.URL = "http://" + c.AdvertiseHTTP
 	}
 	return c, c.check()
+}
+
+// reachable is what others can use for an address that is bound: itself, or,
+// bound to all addresses, this host's private one.
+func (c Config) reachable(bound string) (string, error) {
+	host, port, err := net.SplitHostPort(bound)
+	if err != nil {
+		return bound, nil //nolint:nilerr // check names the flag
+	}
+	if ip, err := netip.ParseAddr(host); host != "" && (err != nil || !ip.IsUnspecified()) {
+		return bound, nil //nolint:nilerr // a host name stands for itself
+	}
+	private, err := sockaddr.GetPrivateIP()
+	if err != nil || private == "" {
+		return "", flagError("advertise-http", fmt.Sprintf("bound to all addresses (%s), but this host has no private address to tell the others", bound)).
+			WithHint("give --bind ADDRESS, or --advertise-http, --advertise-gossip and --advertise-raft")
+	}
+	return net.JoinHostPort(private, port), nil
 }
 
 func (c Config) check() error {
@@ -85,13 +116,16 @@ func (c Config) check() error {
 		if a.addr == "" {
 			continue
 		}
-		if _, port, err := net.SplitHostPort(a.addr); err != nil || port == "" {
-			return flagError(a.flag, fmt.Sprintf("%q is not HOST:PORT", a.addr))
+		if !isHostPort(a.addr) {
+			return flagError(a.flag, fmt.Sprintf("%q is not HOST:PORT with a port from 1 to 65535", a.addr))
 		}
 	}
+	if c.Port < 1 || c.Port > 65533 {
+		return flagError("port", "must be from 1 to 65533: gossip and raft take the next two")
+	}
 	for _, addr := range c.Join {
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			return flagError("join", fmt.Sprintf("%q is not HOST:PORT", addr))
+		if !isHostPort(addr) {
+			return flagError("join", fmt.Sprintf("%q is not HOST:PORT with a port from 1 to 65535", addr))
 		}
 	}
 	if !slices.Contains([]int{1, 3, 5, 7}, c.Voters) {
@@ -99,6 +133,9 @@ func (c Config) check() error {
 	}
 	if c.Expect < 0 || c.Expect > 7 {
 		return flagError("expect", "must be from 1 to 7")
+	}
+	if others := slices.DeleteFunc(slices.Clone(c.Join), func(s string) bool { return s == c.AdvertiseGossip }); c.Expect == 1 && len(others) > 0 {
+		return flagError("expect", "1 founds a cluster alone, and --join enters one of others: leave out one of them")
 	}
 	if c.MaxParallel < 1 || c.MaxParallel > 1000 {
 		return flagError("max-parallel", "must be from 1 to 1000")
@@ -112,8 +149,36 @@ func (c Config) check() error {
 	if c.TLS == "" && !c.loopback() {
 		return flagError("tls", "calls between nodes are not encrypted yet: write --tls off to bind or advertise beyond loopback all the same")
 	}
-	_, err := c.metadata()
-	return err
+	if _, err := c.metadata(); err != nil {
+		return err
+	}
+	return c.checkSelf()
+}
+
+// checkSelf checks what this node says of itself, as the registry would check
+// it of an external node.
+func (c Config) checkSelf() error {
+	if fsm.Slug(c.Name) == "" || len(c.Name) > maxName || strings.ContainsFunc(c.Name, unicode.IsControl) {
+		return flagError("name", fmt.Sprintf("needs a letter or digit, at most %d bytes and no control characters", maxName))
+	}
+	if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return flagError("url", fmt.Sprintf("%q is not an http or https URL without user, query and fragment", c.URL))
+	}
+	for _, capability := range c.Capabilities {
+		if !muster.Capability(capability).Valid() {
+			return flagError("capabilities", fmt.Sprintf("%q is not lower-case letters, digits and dashes", capability))
+		}
+	}
+	return nil
+}
+
+// maxName is how long a node's name may be, as gossip carries it.
+const maxName = 63
+
+func isHostPort(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	n, bad := strconv.ParseUint(port, 10, 16)
+	return err == nil && bad == nil && n > 0
 }
 
 // loopback reports whether nothing is bound or advertised beyond this machine.

@@ -42,9 +42,8 @@ type Daemon struct {
 	member  *cluster.Cluster
 	fatal   chan error
 
-	undo   []step
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	undo []step
+	wg   sync.WaitGroup
 }
 
 // step is one part that is up, and how it goes down.
@@ -73,7 +72,7 @@ func New(cfg Config, logs io.Writer) (*Daemon, error) {
 	default:
 		return nil, flagError("log-format", "must be text or json")
 	}
-	return &Daemon{cfg: cfg, named: named, log: slog.New(handler).With("node", cfg.Name), fatal: make(chan error, 4), cancel: func() {}}, nil
+	return &Daemon{cfg: cfg, named: named, log: slog.New(handler), fatal: make(chan error, 4)}, nil
 }
 
 // Addr is where the node serves HTTP, as a base URL.
@@ -113,6 +112,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		return err
 	}
 	d.onStop("data directory", func(context.Context) error { return unlock() })
+	d.log = d.log.With("node", d.cfg.Name)
 	if err := d.trust(); err != nil {
 		return err
 	}
@@ -130,7 +130,6 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		return err
 	}
 	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	d.cancel = cancel
 	d.onStop("watchers", func(context.Context) error {
 		cancel()
 		d.wg.Wait()
@@ -182,12 +181,8 @@ func (d *Daemon) startGossip(ctx context.Context, clusterID string) error {
 	for i, s := range d.secrets {
 		keys[i] = s.GossipKey()
 	}
-	advertise := d.cfg.AdvertiseGossip
-	if advertise == "" {
-		advertise = d.cfg.Gossip
-	}
 	d.pool = gossip.New(gossip.Config{
-		ID: d.id.ID, Bind: d.cfg.Gossip, Advertise: advertise, Join: d.cfg.Join, Keys: keys,
+		ID: d.id.ID, Bind: d.cfg.Gossip, Advertise: d.cfg.AdvertiseGossip, Join: d.cfg.Join, Keys: keys,
 		PeersFile: filepath.Join(d.cfg.DataDir, "peers.json"), Profile: d.cfg.Profile, Log: d.log,
 		Facts: gossip.Facts{
 			Name: d.cfg.Name, ClusterID: clusterID, Raft: d.cfg.AdvertiseRaft, HTTP: d.cfg.AdvertiseHTTP,
@@ -221,7 +216,7 @@ func (d *Daemon) startGossip(ctx context.Context, clusterID string) error {
 // answer, it is this node's own past: gossip will have it dead soon.
 func (d *Daemon) judge(ctx context.Context, holder muster.Peer) error {
 	client := &api.Client{HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
-	if !client.Holds(ctx, holder.HTTP, d.id.ID) {
+	if !client.Holds(ctx, "http://"+holder.HTTP, d.id.ID) {
 		return nil
 	}
 	return muster.Errorf(muster.Conflict, "the identity of this node (%s) is in use by a living node, %s at %s: was %s copied from it?",
@@ -286,6 +281,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 		return err
 	}
 	d.onStop("http", web.Stop)
+	d.onStop("leadership", d.member.HandOver) // while HTTP still sends writes on to the next master
 	return nil
 }
 

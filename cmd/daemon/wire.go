@@ -75,9 +75,9 @@ func (w *wire) ReadIndex(ctx context.Context, to muster.Peer) (uint64, error) {
 	return index.Index, err
 }
 
-// Holds asks an address whether it is the node with an ID.
-func (w *wire) Holds(ctx context.Context, httpAddr, id string) bool {
-	return (&api.Client{HTTP: w.http}).Holds(ctx, httpAddr, id)
+// Holds asks a base URL whether it is the node with an ID.
+func (w *wire) Holds(ctx context.Context, url, id string) bool {
+	return (&api.Client{HTTP: w.http}).Holds(ctx, url, id)
 }
 
 // Forward has another agent do a request, with its caller's rights.

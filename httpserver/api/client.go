@@ -324,11 +324,11 @@ func (c *Client) health(ctx context.Context, addr string) (h Health, err error) 
 	return h, nil
 }
 
-// Holds reports whether the agent at an HTTP address answers with a node ID.
-func (c *Client) Holds(ctx context.Context, httpAddr, id string) bool {
+// Holds reports whether the agent at a base URL answers with a node ID.
+func (c *Client) Holds(ctx context.Context, url, id string) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	h, err := c.health(ctx, "http://"+httpAddr)
+	h, err := c.health(ctx, url)
 	return err == nil && h.ID == id
 }
 

@@ -1,0 +1,248 @@
+package cluster_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/cluster"
+	"muster/fsm"
+)
+
+func TestAWriteAtAFollowerIsSeenThereAndOutlivesTheMaster(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.three()
+	first, err := b.registerShop("k1")
+	if err != nil || first.APIKey == nil {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	if _, ok := b.Node(first.Node.ID); !ok {
+		t.Fatal("the node that forwarded the write does not see it")
+	}
+	a.stop()
+	again, err := c.registerShop("k1")
+	if err != nil || again.Node.ID != first.Node.ID || again.APIKey != nil || again.Hint == "" {
+		t.Fatalf("repeated at another node after the master's death: %+v, %v", again, err)
+	}
+	if err := c.Linearize(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := c.Status(); s.Master == nil || s.Master.ID == a.id || s.Quorum != 2 {
+		t.Fatalf("status %+v", s)
+	}
+}
+
+func TestAMasterThatHandsOverLeavesNoGap(t *testing.T) {
+	w := newWorld(t)
+	a, b, _ := w.three()
+	if err := a.HandOver(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.registerShop(""); err != nil {
+		t.Fatalf("a write through the former master: %v", err)
+	}
+	if s := b.Status(); s.Master == nil || s.Master.ID == a.id {
+		t.Fatalf("still led by %+v", s.Master)
+	}
+}
+
+func TestCandidatesThatExpectEachOtherFoundOneCluster(t *testing.T) {
+	w := newWorld(t)
+	expecting := func(c *cluster.Config) { c.Expect = 3 }
+	all := make([]*member, 0, 3)
+	for i := range 3 {
+		all = append(all, w.make(fmt.Sprintf("n%d", i), expecting))
+	}
+	for _, m := range all {
+		m.start()
+	}
+	// gossip carries a cluster's ID as soon as a member knows it
+	until(t, "a cluster ID", func() bool {
+		for _, m := range all {
+			if id := m.reg.ClusterID(); id != "" {
+				w.peer(m.id, func(p *muster.Peer) { p.ClusterID = id })
+			}
+		}
+		return all[0].reg.ClusterID() != "" && all[0].reg.ClusterID() == all[1].reg.ClusterID() && all[1].reg.ClusterID() == all[2].reg.ClusterID()
+	})
+	for _, m := range all {
+		m.entered()
+	}
+}
+
+func TestNothingThatCopiesCannotApplyGetsIntoTheLog(t *testing.T) {
+	w := newWorld(t)
+	a := w.make("a", founder).start().entered()
+	node := muster.Rights{Principal: operator.Principal, Scopes: []string{muster.ScopeNode, muster.ScopeAdmin}}
+	command := func(change func(*fsm.Command)) []byte {
+		cmd, err := fsm.NewCommand(fsm.OpKeyCreate, time.Now(), operator.Principal, fsm.KeyCreate{ID: "k"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(&cmd)
+		raw, err := json.Marshal(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	for name, c := range map[string]struct {
+		raw  []byte
+		want muster.Kind
+	}{
+		"no command":           {[]byte("x"), muster.Malformed},
+		"another version":      {command(func(c *fsm.Command) { c.V = 99 }), muster.Unsupported},
+		"an unknown operation": {command(func(c *fsm.Command) { c.Op = "node.dance" }), muster.Unsupported},
+		"an empty ID":          {command(func(c *fsm.Command) { c.Body = []byte(`{"id":""}`) }), muster.Invalid},
+		"a body of no use":     {command(func(c *fsm.Command) { c.Body = []byte(`[1]`) }), muster.Malformed},
+		"a master's own":       {command(func(c *fsm.Command) { c.Op, c.Body = fsm.OpTermOpen, []byte(`{}`) }), muster.Forbidden},
+		"in another's name":    {command(func(c *fsm.Command) { c.By = "key:x" }), muster.Forbidden},
+	} {
+		if _, err := a.Apply(t.Context(), "", node, c.raw); muster.KindOf(err) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, id := range []string{"", "x", "01890A5D-AC96-774B-BCCE-B302099A8057"} {
+		if _, err := a.Join(t.Context(), muster.Joining{ID: id, Name: "n"}); muster.KindOf(err) != muster.Invalid {
+			t.Errorf("join as %q: %v", id, err)
+		}
+	}
+	if _, err := a.registerShop(""); err != nil {
+		t.Fatalf("a good write afterwards: %v", err)
+	}
+}
+
+func TestALivingHolderKeepsItsNameWhateverGossipSays(t *testing.T) {
+	w := newWorld(t)
+	a := w.make("a", founder).start().entered()
+	b := w.make("b", nil).start().entered()
+	other := muster.Joining{ID: newID(), Name: "b", PublicKey: []byte("k")}
+	for name, change := range map[string]func(){
+		"alive":      func() {},
+		"failed":     func() { w.dies(b) },
+		"restarting": func() { w.peer(b.id, func(p *muster.Peer) { p.State = muster.PeerRestarting }) },
+		"unknown":    func() { w.forgets(b) },
+	} {
+		change()
+		if _, err := a.Join(t.Context(), other); muster.CodeOf(err) != "name_in_use" {
+			t.Errorf("gossip says %s, HTTP answers: %v", name, err)
+		}
+	}
+}
+
+func TestASilentHolderLosesItsNameOnlyOnceGossipHasItDead(t *testing.T) {
+	w := newWorld(t)
+	a := w.make("a", founder).start().entered()
+	b := w.make("b", nil).start().entered()
+	seen, _ := w.Peer(b.id)
+	b.stop()
+	other := muster.Joining{ID: newID(), Name: "b", PublicKey: []byte("k")}
+	for name, change := range map[string]func(){
+		"alive":      func() {},
+		"restarting": func() { w.peer(b.id, func(p *muster.Peer) { p.State, p.Since = muster.PeerRestarting, time.Now() }) },
+		"unknown":    func() { w.forgets(b) },
+	} {
+		change()
+		if _, err := a.Join(t.Context(), other); muster.CodeOf(err) != "holder_silent" {
+			t.Errorf("gossip says %s, HTTP is silent: %v", name, err)
+		}
+	}
+	w.peer(b.id, func(p *muster.Peer) { *p = seen })
+	w.dies(b)
+	until(t, "the name is taken over", func() bool {
+		_, err := a.Join(t.Context(), other)
+		return err == nil
+	})
+	if old, _ := a.Node(b.id); old.DeletedAt == nil {
+		t.Fatalf("the old record stays: %+v", old)
+	}
+}
+
+func TestRemovingADeadPeerTwiceIsRemovingItOnce(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.three()
+	remove := func(at *member, key, slug string) error {
+		return at.RemovePeer(t.Context(), muster.Write{By: operator, Route: "DELETE /v1/cluster/peers/{slug}", Key: key}, slug)
+	}
+	if err := remove(b, "k", "c"); muster.KindOf(err) != muster.Conflict {
+		t.Fatalf("a living one: %v", err)
+	}
+	c.stop()
+	w.dies(c)
+	for _, at := range []*member{b, a, b} {
+		if err := remove(at, "k", "c"); err != nil {
+			t.Fatalf("at %s: %v", at.name, err)
+		}
+	}
+	if err := remove(b, "another", "c"); muster.KindOf(err) != muster.NotFound {
+		t.Fatalf("asked anew: %v", err)
+	}
+	until(t, "raft forgets it", func() bool { return len(a.Status().Peers) == 2 })
+}
+
+func TestAMemberThatStopsUnderLoadAnswersOrSaysSo(t *testing.T) {
+	w := newWorld(t)
+	a, _, _ := w.three()
+	var wg sync.WaitGroup
+	begun := make(chan struct{}, 8)
+	for i := range 8 {
+		wg.Go(func() {
+			for n := range 1000 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				write := muster.Write{By: operator, Route: "POST /v1/keys"}
+				_, err := a.CreateKey(ctx, write, muster.KeySpec{Name: fmt.Sprintf("%d-%d", i, n), Scopes: []string{"read"}})
+				_, _, _ = a.Status(), a.Nodes(), a.Linearize(ctx)
+				cancel()
+				if n == 0 {
+					begun <- struct{}{}
+				}
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+	for range 8 {
+		<-begun
+	}
+	a.stop()
+	wg.Wait()
+}
+
+func TestARestartKeepsWhoVotesAndWhatWasWritten(t *testing.T) {
+	w := newWorld(t)
+	a := w.make("a", founder).start().entered()
+	shop, err := a.registerShop("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.stop()
+	a.cfg.Bind = freePort(t)
+	a.cfg.Self.Raft = a.cfg.Bind
+	a.start().entered()
+	if n, ok := a.Node(shop.Node.ID); !ok || n.Slug != "shop" {
+		t.Fatalf("%+v, %v", n, ok)
+	}
+}
+
+func TestAKeyIsMadeOnceAndEnds(t *testing.T) {
+	w := newWorld(t)
+	a := w.make("a", founder).start().entered()
+	write := muster.Write{By: operator, Route: "POST /v1/keys", Key: "k"}
+	spec := muster.KeySpec{Name: "ci", Scopes: []string{"read"}, ExpiresIn: "1h"}
+	first, err := a.CreateKey(t.Context(), write, spec)
+	again, err2 := a.CreateKey(t.Context(), write, spec)
+	if err != nil || err2 != nil || first.ID != again.ID || first.Plain == nil || again.Plain == nil || *first.Plain != *again.Plain {
+		t.Fatalf("%+v %v, %+v %v", first, err, again, err2)
+	}
+	if err := a.RevokeKey(t.Context(), muster.Write{By: operator, Route: "DELETE /v1/keys/{id}"}, first.ID); err != nil {
+		t.Fatal(err)
+	}
+	if k, ok := a.reg.Key(first.ID); !ok || k.RevokedAt == nil || k.ExpiresAt == nil {
+		t.Fatalf("%+v", k)
+	}
+}

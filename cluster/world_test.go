@@ -1,0 +1,254 @@
+package cluster_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/cluster"
+	"muster/cluster/trust"
+	"muster/fsm"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+// world is a few members in one process: raft, its files and its TLS are real;
+// gossip and HTTP are these tables.
+type world struct {
+	t  *testing.T
+	ca *trust.Authority
+
+	mu      sync.Mutex
+	gossip  map[string]muster.Peer // guarded by mu
+	members map[string]*member     // guarded by mu
+	answers map[string]string      // guarded by mu: base URL to the ID that answers there
+}
+
+type member struct {
+	*cluster.Cluster
+
+	id   string
+	name string
+	reg  *fsm.Registry
+	cfg  cluster.Config
+	w    *world
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	ca, err := trust.NewSecret().CA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &world{t: t, ca: ca, gossip: map[string]muster.Peer{}, members: map[string]*member{}, answers: map[string]string{}}
+}
+
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	return ln.Addr().String()
+}
+
+// make prepares a member; change may alter its settings.
+func (w *world) make(name string, change func(*cluster.Config)) *member {
+	w.t.Helper()
+	id := newID()
+	server, client := w.ca.MutualTLS(id)
+	m := &member{id: id, name: name, w: w, cfg: cluster.Config{
+		Dir: w.t.TempDir(), Bind: freePort(w.t), Voters: 3,
+		ServerTLS: server, ClientTLS: client, NewKey: trust.NewKey, NewID: newID,
+		CheckJoin: func(muster.Joining) error { return nil },
+		Promise:   func(to string) { w.peer(id, func(p *muster.Peer) { p.Promise = to }) },
+		Log:       slog.New(slog.DiscardHandler), RaftLog: hclog.NewNullLogger(),
+		Self: muster.Joining{ID: id, Name: name, URL: "http://" + name, Version: muster.Version, PublicKey: []byte(id)},
+	}}
+	m.cfg.Self.Raft = m.cfg.Bind
+	if change != nil {
+		change(&m.cfg)
+	}
+	return m
+}
+
+// start brings a member up and lets the others see it.
+func (m *member) start() *member {
+	w := m.w
+	w.t.Helper()
+	reg, err := fsm.New()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	m.reg = reg
+	m.Cluster = cluster.New(m.cfg, reg, w, w, w)
+	w.mu.Lock()
+	w.members[m.id] = m
+	w.answers["http://"+m.name] = m.id
+	w.gossip[m.id] = muster.Peer{
+		ID: m.id, Name: m.name, Raft: m.cfg.Bind, HTTP: m.name, State: muster.PeerAlive, Since: time.Now(),
+		Stateless: m.cfg.Expect > 0, Expect: m.cfg.Expect,
+	}
+	w.mu.Unlock()
+	if err := m.Start(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(m.stop)
+	return m
+}
+
+// entered waits until the member is in the registry, and has gossip tell its
+// cluster, as the daemon does.
+func (m *member) entered() *member {
+	m.w.t.Helper()
+	select {
+	case <-m.Entered():
+	case err := <-m.Fatal():
+		m.w.t.Fatalf("%s: %v", m.name, err)
+	case <-time.After(patience):
+		m.w.t.Fatalf("%s did not enter the cluster", m.name)
+	}
+	m.w.peer(m.id, func(p *muster.Peer) { p.ClusterID, p.Stateless = m.reg.ClusterID(), false })
+	return m
+}
+
+// stop ends a member as a crash does: the others still think it alive.
+func (m *member) stop() {
+	m.w.mu.Lock()
+	delete(m.w.members, m.id)
+	delete(m.w.answers, "http://"+m.name)
+	m.w.mu.Unlock()
+	if err := m.Stop(context.Background()); err != nil {
+		m.w.t.Errorf("stop %s: %v", m.name, err)
+	}
+}
+
+func (w *world) peer(id string, change func(*muster.Peer)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.gossip[id]
+	change(&p)
+	w.gossip[id] = p
+}
+
+func (w *world) dies(m *member) {
+	w.peer(m.id, func(p *muster.Peer) { p.State, p.Since = muster.PeerFailed, time.Now() })
+}
+
+func (w *world) forgets(m *member) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.gossip, m.id)
+}
+
+func (w *world) Peers() (out []muster.Peer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.gossip {
+		out = append(out, p)
+	}
+	return out
+}
+
+func (w *world) Peer(id string) (muster.Peer, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p, ok := w.gossip[id]
+	return p, ok
+}
+
+func (w *world) at(id string) (*member, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if m := w.members[id]; m != nil {
+		return m, nil
+	}
+	return nil, muster.Errorf(muster.Unavailable, "%s is down", id)
+}
+
+func (w *world) Apply(ctx context.Context, to muster.Peer, by muster.Rights, command []byte) ([]byte, error) {
+	m, err := w.at(to.ID)
+	if err != nil {
+		return nil, err
+	}
+	return m.Apply(ctx, "", by, command)
+}
+
+func (w *world) Join(ctx context.Context, to muster.Peer, j muster.Joining) (muster.Joined, error) {
+	m, err := w.at(to.ID)
+	if err != nil {
+		return muster.Joined{}, err
+	}
+	return m.Join(ctx, j)
+}
+
+func (w *world) ReadIndex(ctx context.Context, to muster.Peer) (uint64, error) {
+	m, err := w.at(to.ID)
+	if err != nil {
+		return 0, err
+	}
+	return m.ReadIndex(ctx)
+}
+
+func (w *world) Holds(_ context.Context, url, id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.answers[url] == id
+}
+
+// until waits for something that raft or a loop does on its own.
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for !done() {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+func founder(c *cluster.Config) { c.Founding = true }
+
+// three starts a founder and two that join it, and waits until all vote.
+func (w *world) three() (a, b, c *member) {
+	w.t.Helper()
+	a = w.make("a", founder).start().entered()
+	b, c = w.make("b", nil).start().entered(), w.make("c", nil).start().entered()
+	until(w.t, "three voters", func() bool {
+		voters := 0
+		for _, p := range a.Status().Peers {
+			if p.Role == muster.RoleVoter {
+				voters++
+			}
+		}
+		return voters == 3
+	})
+	return a, b, c
+}
+
+var operator = muster.Rights{Principal: "operator", Scopes: []string{muster.ScopeAdmin}}
+
+func (m *member) registerShop(key string) (muster.Registered, error) {
+	ctx, cancel := context.WithTimeout(m.w.t.Context(), patience)
+	defer cancel()
+	write := muster.Write{By: operator, Route: "POST /v1/nodes", Key: key, Digest: "d"}
+	return m.Register(ctx, write, muster.Registration{Name: "shop", URL: "http://127.0.0.1:9"})
+}
