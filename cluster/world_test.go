@@ -75,7 +75,8 @@ func (w *world) make(name string, change func(*cluster.Config)) *member {
 		ServerTLS: server, ClientTLS: client, NewKey: trust.NewKey, NewID: newID,
 		CheckJoin: func(muster.Joining) error { return nil },
 		Promise:   func(to string) { w.peer(id, func(p *muster.Peer) { p.Promise = to }) },
-		Log:       slog.New(slog.DiscardHandler), RaftLog: hclog.NewNullLogger(),
+		Log:       slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name),
+		RaftLog:   hclog.New(&hclog.LoggerOptions{Name: name, Output: w.t.Output(), Level: hclog.Debug}),
 		Self: muster.Joining{ID: id, Name: name, URL: "http://" + name, Version: muster.Version, PublicKey: []byte(id)},
 	}}
 	m.cfg.Self.Raft = m.cfg.Bind

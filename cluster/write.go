@@ -338,8 +338,8 @@ func (c *Cluster) Join(ctx context.Context, j muster.Joining) (muster.Joined, er
 // agent.
 func (c *Cluster) admit(ctx context.Context, j muster.Joining) (muster.Joined, error) {
 	j.CallID, j.Proof = "", nil
-	if c.raft.State() != raft.Leader {
-		return muster.Joined{}, muster.Errorf(muster.NotMaster, "this node is not the master")
+	if c.raft.State() != raft.Leader || c.termed.Load() != c.raft.CurrentTerm() { // its first entry names the cluster
+		return muster.Joined{}, muster.Errorf(muster.NotMaster, "this node is not the master, or not yet")
 	}
 	if id := c.reg.ClusterID(); j.ClusterID != "" && j.ClusterID != id {
 		return muster.Joined{}, muster.Errorf(muster.Conflict, "this is cluster %s, not %s", id, j.ClusterID)
