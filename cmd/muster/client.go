@@ -26,7 +26,8 @@ type clientFlags struct {
 	Addr       []string      `help:"Base URL of a node; several are tried in turn." default:"http://127.0.0.1:7600" env:"MUSTER_ADDR"`
 	Key        string        `help:"Bearer key. Without one, whoever can read the cluster secret acts as operator." env:"MUSTER_KEY"`
 	SecretFile string        `help:"File with the cluster secret." env:"MUSTER_SECRET_FILE" placeholder:"FILE"`
-	Output     string        `short:"o" help:"table or json." default:"table" enum:"table,json"`
+	Output     string        `short:"o" help:"table, json, jsonl (a row a line) or yaml." default:"table" enum:"table,json,jsonl,yaml"`
+	NoColor    bool          `help:"Print without colours, as is always done yet."`
 	Timeout    time.Duration `help:"How long to wait for an answer." default:"30s"`
 	Insecure   bool          `help:"Allow operator calls over plain HTTP to another host."`
 }
@@ -73,28 +74,6 @@ func (f *clientFlags) private() error {
 		}
 	}
 	return nil
-}
-
-// show prints the same data as a table or as JSON.
-func (f *clientFlags) show(io streams, data any, table func(*tabwriter.Writer)) error {
-	if f.Output == "json" {
-		enc := json.NewEncoder(io.out)
-		enc.SetIndent("", "  ")
-		return enc.Encode(data)
-	}
-	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
-	table(w)
-	return w.Flush()
-}
-
-func line(w *tabwriter.Writer, cells ...any) {
-	for i, cell := range cells {
-		if i > 0 {
-			_, _ = fmt.Fprint(w, "\t")
-		}
-		_, _ = fmt.Fprint(w, cell)
-	}
-	_, _ = fmt.Fprintln(w)
 }
 
 type statusCmd struct{}
@@ -149,7 +128,7 @@ func (c *nodeListCmd) Run(ctx context.Context, io streams, f *clientFlags) error
 	if err != nil {
 		return err
 	}
-	return f.show(io, page, func(w *tabwriter.Writer) {
+	return list(f, io, page, page.Nodes, func(w *tabwriter.Writer) {
 		line(w, "NODE", "TYPE", "KIND", "STATUS", "HEALTHY", "URL")
 		for _, n := range page.Nodes {
 			line(w, n.Slug, n.Type, n.Kind, n.Status, n.Healthy, n.URL)
@@ -281,7 +260,7 @@ func (c *keyListCmd) Run(ctx context.Context, io streams, f *clientFlags) error 
 	if err != nil {
 		return err
 	}
-	return f.show(io, keys, func(w *tabwriter.Writer) {
+	return list(f, io, keys, keys.Keys, func(w *tabwriter.Writer) {
 		line(w, "ID", "NAME", "SCOPES", "CREATED")
 		for _, k := range keys.Keys {
 			line(w, k.ID, k.Name, strings.Join(k.Scopes, " "), k.CreatedAt.Format(time.RFC3339))

@@ -51,7 +51,7 @@ func (c *searchCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := f.show(io, a, func(w *tabwriter.Writer) {
+	if err := list(f, io, a, a.Results, func(w *tabwriter.Writer) {
 		line(w, "SCORE", "TITLE", "NODE", "COLLECTION", "ID")
 		for _, h := range a.Results {
 			title := h.Title
