@@ -70,11 +70,7 @@ func TestTwoNodesOfOneSecretMeetOverMutualTLS(t *testing.T) {
 
 func tlsOf(t *testing.T, s trust.Secret, id string) (*tls.Config, func(string) *tls.Config) {
 	t.Helper()
-	ca, err := s.CA()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ca.MutualTLS(id)
+	return authority(t, s).MutualTLS(id)
 }
 
 func handshake(t *testing.T, server, client *tls.Config) error {

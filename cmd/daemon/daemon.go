@@ -231,7 +231,7 @@ func (d *Daemon) judge(ctx context.Context, holder muster.Peer) error {
 // raise starts raft and, before it has found anybody, HTTP: a node answers at
 // once, if only that it is not ready.
 func (d *Daemon) raise(ctx context.Context) error {
-	ca, err := d.secrets[0].CA()
+	ca, err := trust.NewAuthority(d.secrets)
 	if err != nil {
 		return err
 	}
