@@ -255,9 +255,10 @@ func (d *Daemon) raise(ctx context.Context) error {
 	d.member = cluster.New(cluster.Config{
 		Dir: d.cfg.DataDir, Bind: d.cfg.Raft, Voters: d.cfg.Voters, Expect: d.cfg.Expect,
 		Founding: len(d.cfg.Join) == 0 && d.cfg.Expect <= 1, ServerTLS: server, ClientTLS: client,
-		NewKey: trust.NewKey, NewID: newID, CheckJoin: checkJoin,
-		Promise: func(id string) { d.pool.SetFacts(func(f *gossip.Facts) { f.Promise = id }) },
-		Log:     d.log, RaftLog: newRaftLog(d.log),
+		NewKey: trust.NewKey, NewID: newID,
+		CheckJoin: func(j muster.Joining) error { return trust.CheckJoin(j, d.id.ID, time.Now()) },
+		Promise:   func(id string) { d.pool.SetFacts(func(f *gossip.Facts) { f.Promise = id }) },
+		Log:       d.log, RaftLog: newRaftLog(d.log),
 		Self: muster.Joining{
 			ID: d.id.ID, Name: d.cfg.Name, URL: d.cfg.URL, Raft: d.cfg.AdvertiseRaft, Capabilities: caps,
 			Metadata: meta, Version: muster.Version, PublicKey: d.id.PublicKey(),
@@ -292,10 +293,6 @@ func (d *Daemon) raise(ctx context.Context) error {
 // changed tells the others how far this node's index is.
 func (d *Daemon) changed(generation, docs uint64) {
 	d.pool.SetFacts(func(f *gossip.Facts) { f.Generation, f.Documents = generation, docs })
-}
-
-func checkJoin(j muster.Joining) error {
-	return trust.CheckJoin(j.PublicKey, j.ClusterID, j.ID, j.CallID, j.Proof)
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
@@ -382,7 +379,7 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
 	return &gate{reg: d.reg, member: d.member, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
-		NodeID: d.id.ID, Secrets: d.secrets,
+		NodeID: d.id.ID, Secrets: d.secrets, Started: time.Now(),
 		NodeKey: func(id string) (ed25519.PublicKey, bool) {
 			n, ok := d.reg.Node(id)
 			return n.PublicKey, ok && n.DeletedAt == nil && len(n.PublicKey) == ed25519.PublicKeySize
@@ -446,8 +443,8 @@ func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
 }
 
 // Signed returns who signed a call, and for whom.
-func (g *gate) Signed(token, method, path string, body []byte) (httpserver.Caller, error) {
-	v, err := g.verifier.VerifyCall(token, method, path, body)
+func (g *gate) Signed(token, method, path, key string, body []byte) (httpserver.Caller, error) {
+	v, err := g.verifier.Verify(token, trust.Call{Method: method, Path: path, Key: key, Body: body})
 	by := httpserver.Caller{Rights: v.Rights, CallID: v.ID}
 	if v.FromNode {
 		by.Node = v.Signer
