@@ -217,9 +217,13 @@ func (d *Daemon) startGossip(ctx context.Context, clusterID string) error {
 	}
 }
 
-// judge asks the holder of this node's ID whether it lives. If it does not
-// answer, it is this node's own past: gossip will have it dead soon.
+// judge asks the holder of this node's ID, who started before, whether it lives.
+// If it does not answer, or is at this node's own address, it is this node's own
+// past: gossip will have it dead soon.
 func (d *Daemon) judge(ctx context.Context, holder muster.Peer) error {
+	if holder.HTTP == d.cfg.AdvertiseHTTP {
+		return nil
+	}
 	client := &api.Client{HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 	if !client.Holds(ctx, holder.HTTP, d.id.ID) {
 		return nil
@@ -339,9 +343,6 @@ func (d *Daemon) watch(ctx context.Context) {
 			d.fatal <- d.reg.Err()
 			return
 		case holder := <-d.pool.Conflict():
-			if d.entered() {
-				continue // this node was there first: the other one is the copy
-			}
 			if err := d.judge(ctx, holder); err != nil {
 				d.fatal <- err
 				return
