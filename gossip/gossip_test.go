@@ -280,6 +280,17 @@ func TestJoiningWasTriedOnceAPeerIsMetThoughAnotherAddressIsSilent(t *testing.T)
 	}
 }
 
+func TestWhoIsStillAloneReadsWhy(t *testing.T) {
+	var log lines
+	cfg := config(t, 1, freeAddr(t))
+	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	start(t, cfg)
+	until(t, "it is logged", func() bool { return log.count("nobody found to join yet") > 0 })
+	if log.count(cfg.Join[0]+": failed to join "+cfg.Join[0]+": dial tcp") != 1 {
+		t.Errorf("%s", log.buf.String())
+	}
+}
+
 func TestJoiningWasTriedOnceAllAddressesFailed(t *testing.T) {
 	for _, join := range [][]string{nil, {freeAddr(t), freeAddr(t)}} {
 		select {

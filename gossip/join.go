@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -107,7 +108,12 @@ func (p *Pool) joinOne(ctx context.Context, addr string) error {
 	return err
 }
 
+// firstLine is the first cause in one line: memberlist wraps several as a list
+// under a heading.
 func firstLine(err error) string {
+	if inner := errors.Unwrap(err); inner != nil && strings.Contains(err.Error(), "\n") {
+		err = inner
+	}
 	line, _, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
 	return line
 }

@@ -117,7 +117,7 @@ func lookup(ctx context.Context, host string) (string, error) {
 
 func flagError(flag, reason string, cause error) *muster.Error {
 	return &muster.Error{
-		Kind: muster.Invalid, Message: "--" + flag + ": " + reason, Fields: map[string][]string{flag: {reason}},
-		Hint: "see muster agent --help", Err: cause,
+		Kind: muster.Invalid, Message: "--" + flag + ": " + reason, Fields: map[string][]string{flag: {reason}}, Err: cause,
+		Hint: "what is not given follows from --bind and --port; see muster agent --help",
 	}
 }

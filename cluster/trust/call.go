@@ -208,7 +208,7 @@ func (v *Verifier) remembers(c claims, now time.Time) error {
 	}
 	return muster.Errorf(muster.Unauthorized, "signed at %s, before this node started at %s: it cannot tell whether it saw this call",
 		time.UnixMilli(c.At).UTC().Format(time.RFC3339Nano), v.Started.UTC().Format(time.RFC3339Nano)).
-		WithCode("restarted").WithHint("sign the call again")
+		WithCode("restarted").WithHint("try again; if that does not help within half a minute, set both clocks, with NTP for instance")
 }
 
 // parse checks signature, times and audience. The key ID alone decides which

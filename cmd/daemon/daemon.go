@@ -218,12 +218,9 @@ func (d *Daemon) startGossip(ctx context.Context, clusterID string) error {
 }
 
 // judge asks the holder of this node's ID, who started before, whether it lives.
-// If it does not answer, or is at this node's own address, it is this node's own
-// past: gossip will have it dead soon.
+// If it does not answer, it is this node's own past: gossip will have it dead
+// soon.
 func (d *Daemon) judge(ctx context.Context, holder muster.Peer) error {
-	if holder.HTTP == d.cfg.AdvertiseHTTP {
-		return nil
-	}
 	client := &api.Client{HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 	if !client.Holds(ctx, holder.HTTP, d.id.ID) {
 		return nil
@@ -343,6 +340,9 @@ func (d *Daemon) watch(ctx context.Context) {
 			d.fatal <- d.reg.Err()
 			return
 		case holder := <-d.pool.Conflict():
+			if holder.HTTP == d.cfg.AdvertiseHTTP {
+				continue // this node itself would answer
+			}
 			if err := d.judge(ctx, holder); err != nil {
 				d.fatal <- err
 				return
