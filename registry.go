@@ -106,7 +106,7 @@ type Joining struct {
 	ClusterID    string       `json:"cluster_id"` // as gossip told it
 
 	CallID string `json:"call_id,omitempty"` // of the signed call that carries this
-	Proof  []byte `json:"proof,omitempty"`   // signature by the key over cluster, node and call ID
+	Proof  []byte `json:"proof,omitempty"`   // signature by the key over all of the above and whom it is for
 }
 
 // Joined is the master's answer: the registry index at which the node is in.

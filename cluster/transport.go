@@ -21,6 +21,7 @@ import (
 type stream struct {
 	net.Listener
 	advertise address
+	server    *tls.Config
 	client    func(peerID string) *tls.Config
 }
 
@@ -41,7 +42,40 @@ func listen(bind, advertise string, server *tls.Config, client func(string) *tls
 	if advertise == "" {
 		advertise = ln.Addr().String()
 	}
-	return &stream{Listener: tls.NewListener(ln, server), advertise: address(advertise), client: client}, nil
+	return &stream{Listener: ln, advertise: address(advertise), server: server, client: client}, nil
+}
+
+// Accept waits for the next connection, not for its handshake: that is made
+// when raft first reads from it, so that nobody holds up the others.
+func (s *stream) Accept() (net.Conn, error) {
+	conn, err := s.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &accepted{Conn: tls.Server(conn, s.server)}, nil
+}
+
+// handshakeLimit bounds how long a stranger may hold a connection.
+const handshakeLimit = 5 * time.Second
+
+// accepted is a connection that is cut if its handshake is not done in time.
+// raft reads from it in one goroutine.
+type accepted struct {
+	*tls.Conn
+	proved bool
+}
+
+// Read reads what the peer sent, once it has proved who it is.
+func (a *accepted) Read(b []byte) (int, error) {
+	if !a.proved {
+		ctx, cancel := context.WithTimeout(context.Background(), handshakeLimit)
+		defer cancel()
+		if err := a.HandshakeContext(ctx); err != nil {
+			return 0, fmt.Errorf("prove %s: %w", a.RemoteAddr(), err)
+		}
+		a.proved = true
+	}
+	return a.Conn.Read(b)
 }
 
 // Addr is the address told to others.

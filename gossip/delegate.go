@@ -1,12 +1,8 @@
 package gossip
 
 import (
-	"bytes"
+	"cmp"
 	"fmt"
-	"log"
-	"log/slog"
-	"regexp"
-	"sync"
 	"time"
 
 	"muster"
@@ -37,19 +33,27 @@ func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.note(n, muster.PeerAlive
 // NotifyLeave cannot tell a goodbye from a death by the node's state, which
 // memberlist does not set here: the last facts say it.
 func (d *delegate) NotifyLeave(n *memberlist.Node) {
-	state := muster.PeerFailed
-	if f, err := decodeFacts(n.Meta); err == nil && f.Restarting {
-		state = muster.PeerRestarting
-	} else if err == nil && f.Leaving {
-		state = muster.PeerLeft
+	f, err := decodeFacts(n.Meta)
+	switch {
+	case err != nil:
+		d.pool.lost(n.Name, muster.PeerFailed)
+	case f.Restarting:
+		d.note(n, muster.PeerRestarting)
+	case f.Leaving:
+		d.note(n, muster.PeerLeft)
+	default:
+		d.note(n, muster.PeerFailed)
 	}
-	d.note(n, state)
 }
 
 func (d *delegate) note(n *memberlist.Node, state muster.PeerState) {
+	if n.Name == d.pool.cfg.ID {
+		d.pool.took(n.Meta)
+		return
+	}
 	f, err := decodeFacts(n.Meta)
 	if err != nil {
-		d.pool.log.Warn("peer is ignored", "id", n.Name, "at", n.Address(), "error", err)
+		d.pool.complain(n.Name, n.Address(), err)
 		return
 	}
 	peer := peerOf(n.Name, n.Address(), f)
@@ -57,13 +61,27 @@ func (d *delegate) note(n *memberlist.Node, state muster.PeerState) {
 	d.pool.saw(peer)
 }
 
-// NotifyAlive keeps out peers of another cluster.
-func (d *delegate) NotifyAlive(n *memberlist.Node) error { return d.judge(n) }
+// NotifyAlive keeps out peers that are not understood or not of this cluster:
+// memberlist goes on without that one.
+func (d *delegate) NotifyAlive(n *memberlist.Node) error {
+	f, err := decodeFacts(n.Meta)
+	if err != nil {
+		d.pool.complain(n.Name, n.Address(), err)
+		return fmt.Errorf("peer %s: %w", n.Name, err)
+	}
+	return d.pool.judge(n, f)
+}
 
-// NotifyMerge is asked on both sides before two pools exchange their lists.
+// NotifyMerge is asked on both sides before two pools exchange their lists. A
+// peer that is not understood is left to NotifyAlive, so that it keeps no others
+// apart.
 func (d *delegate) NotifyMerge(nodes []*memberlist.Node) error {
 	for _, n := range nodes {
-		if err := d.judge(n); err != nil {
+		f, err := decodeFacts(n.Meta)
+		if err != nil {
+			continue
+		}
+		if err := d.pool.judge(n, f); err != nil {
 			return err
 		}
 	}
@@ -73,36 +91,41 @@ func (d *delegate) NotifyMerge(nodes []*memberlist.Node) error {
 // judge refuses a peer of another cluster, and one whose ID a living peer (or
 // this node) has at another address: the copy of a machine must not be mixed up
 // with the machine.
-func (d *delegate) judge(n *memberlist.Node) error {
-	f, err := decodeFacts(n.Meta)
-	if err != nil {
-		return fmt.Errorf("peer %s: %w", n.Name, err)
-	}
-	p := d.pool
+func (p *Pool) judge(n *memberlist.Node, f Facts) error {
 	p.mu.Lock()
-	own, known, addr := p.facts.ClusterID, p.peers[n.Name], p.addr
-	p.mu.Unlock()
-	if own != "" && f.ClusterID != "" && own != f.ClusterID {
+	defer p.mu.Unlock()
+	if own := p.facts.ClusterID; own != "" && f.ClusterID != "" && own != f.ClusterID {
 		return fmt.Errorf("peer %s is of cluster %s, this is %s", n.Name, f.ClusterID, own)
 	}
 	if n.State != memberlist.StateAlive {
 		return nil
 	}
-	if n.Name == p.cfg.ID && addr != "" && n.Address() != addr {
-		peer := peerOf(n.Name, n.Address(), f)
-		peer.State = muster.PeerAlive
-		if p.joining.Load() > 0 {
-			select {
-			case p.conflict <- peer:
-			default:
-			}
-		}
+	if n.Name == p.cfg.ID && p.addr != "" && n.Address() != p.addr {
+		p.meetTwinLocked(n, f)
 		return fmt.Errorf("the ID %s of this node is in use at %s", n.Name, n.Address())
 	}
-	if known.State == muster.PeerAlive && known.Gossip != n.Address() {
+	if known := p.peers[n.Name]; known.State == muster.PeerAlive && known.Gossip != n.Address() {
 		return fmt.Errorf("the ID %s is in use at %s", n.Name, known.Gossip)
 	}
 	return nil
+}
+
+// meetTwinLocked decides which of two nodes with one ID is the copy: the one
+// that started later, or of two that started at once the one with the greater
+// address. The copy says so in Conflict; the original looks the copy up, so that
+// it learns of the conflict, too.
+func (p *Pool) meetTwinLocked(n *memberlist.Node, f Facts) {
+	order := cmp.Or(cmp.Compare(f.Started, p.facts.Started), cmp.Compare(n.Address(), p.addr))
+	if order > 0 {
+		p.known[n.Address()] = time.Now()
+		return
+	}
+	twin := peerOf(n.Name, n.Address(), f)
+	twin.State = muster.PeerAlive
+	select {
+	case p.conflict <- twin:
+	default:
+	}
 }
 
 // AckPayload and NotifyPingComplete measure the round trip.
@@ -115,43 +138,4 @@ func (d *delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, _ [
 		peer.RTT = rtt
 		d.pool.peers[n.Name] = peer
 	}
-}
-
-// libraryLog carries memberlist's log into slog: a message of one shape at
-// most once a minute, since a dead peer would fill the disk.
-type libraryLog struct {
-	to   *slog.Logger
-	mu   sync.Mutex
-	last map[string]time.Time // guarded by mu
-}
-
-func newLibraryLog(to *slog.Logger) *log.Logger {
-	return log.New(&libraryLog{to: to, last: map[string]time.Time{}}, "", 0)
-}
-
-const quiet = time.Minute
-
-// Write takes one line.
-func (l *libraryLog) Write(line []byte) (int, error) {
-	size := len(line)
-	line = bytes.TrimSpace(line)
-	if rest, ok := bytes.CutPrefix(line, []byte("[ERR] ")); ok {
-		if l.due(rest) {
-			l.to.Warn("memberlist reports", "what", string(rest))
-		}
-		return size, nil
-	}
-	l.to.Debug("memberlist reports", "what", string(line))
-	return size, nil
-}
-
-func (l *libraryLog) due(line []byte) bool {
-	shape := string(regexp.MustCompile(`[0-9a-f]*[0-9][0-9a-f]*`).ReplaceAll(line, []byte("N")))
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if time.Since(l.last[shape]) < quiet {
-		return false
-	}
-	l.last[shape] = time.Now()
-	return true
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"unicode/utf8"
 
@@ -13,12 +14,14 @@ import (
 )
 
 // Facts are what a node tells all others with its gossip. They ride in
-// memberlist's metadata, which holds 512 bytes; ours stay below 200.
+// memberlist's metadata, which holds 512 bytes; ours are about 100, and 460 with
+// the longest name and addresses.
 type Facts struct {
 	Name       string // cut to 63 bytes
 	ClusterID  string // UUID, or empty
-	Raft       string // host:port
-	HTTP       string // host:port
+	Raft       string // host:port, at most 160 bytes
+	HTTP       string // host:port, at most 160 bytes
+	Started    int64  // when the process started, in microseconds since 1970; 0: Pool.Start sets it
 	Stateless  bool
 	Restarting bool // set while stopping: the node will be back
 	Leaving    bool // set while stopping: the node leaves for good
@@ -28,15 +31,16 @@ type Facts struct {
 	Documents  uint64
 }
 
-// The encoding: a version byte, a flag byte, Expect as a byte, Generation and
-// Documents as uvarints, the two UUIDs as 16 bytes each, then Name, Raft and
-// HTTP, each with a length byte.
+// The encoding: a version byte, a flag byte, Expect as a byte, Generation,
+// Documents and Started as uvarints, the two UUIDs as 16 bytes each, then Name,
+// Raft and HTTP, each with a length byte. What follows is of a later version and
+// is not read; a version that cannot be read so has another version byte.
 const (
-	factsVersion = 1
+	factsVersion = 2
 	maxName      = 63
-	maxAddr      = 60
+	maxAddr      = 160
 	uuidBytes    = 16
-	maxFacts     = 3 + 2*binary.MaxVarintLen64 + 2*uuidBytes + 3 + maxName + 2*maxAddr
+	maxFacts     = 3 + 3*binary.MaxVarintLen64 + 2*uuidBytes + 3 + maxName + 2*maxAddr
 
 	flagStateless  = 1
 	flagRestarting = 2
@@ -63,6 +67,7 @@ func (f Facts) encode() []byte {
 	b := []byte{factsVersion, flags, byte(min(max(f.Expect, 0), 255))}
 	b = binary.AppendUvarint(b, f.Generation)
 	b = binary.AppendUvarint(b, f.Documents)
+	b = binary.AppendUvarint(b, uint64(max(f.Started, 0)))
 	b = append(b, packUUID(f.ClusterID)...)
 	b = append(b, packUUID(f.Promise)...)
 	name := f.Name
@@ -70,13 +75,24 @@ func (f Facts) encode() []byte {
 		name = name[:len(name)-1]
 	}
 	for _, s := range []string{name, cut(f.Raft, maxAddr), cut(f.HTTP, maxAddr)} {
-		b = append(b, byte(len(s))) //nolint:gosec // at most 63
+		b = append(b, byte(len(s))) //nolint:gosec // at most 160
 		b = append(b, s...)
 	}
 	return b
 }
 
-// cut drops an address that is too long rather than send half of it.
+// check refuses addresses that are too long to be told, naming the flag.
+func (f Facts) check() error {
+	for _, a := range []struct{ flag, addr string }{{"advertise-raft", f.Raft}, {"advertise-http", f.HTTP}} {
+		if len(a.addr) > maxAddr {
+			return flagError(a.flag, fmt.Sprintf("%d bytes are too long for an address, at most %d can be told to other nodes", len(a.addr), maxAddr), nil)
+		}
+	}
+	return nil
+}
+
+// cut drops an address that is too long rather than send half of it. check has
+// refused it before.
 func cut(s string, limit int) string {
 	if len(s) > limit {
 		return ""
@@ -91,14 +107,15 @@ func decodeFacts(b []byte) (f Facts, err error) {
 	f.Stateless, f.Restarting = b[1]&flagStateless != 0, b[1]&flagRestarting != 0
 	f.Leaving, f.Expect = b[1]&flagLeaving != 0, int(b[2])
 	b = b[3:]
-	for _, n := range []*uint64{&f.Generation, &f.Documents} {
+	var started uint64
+	for _, n := range []*uint64{&f.Generation, &f.Documents, &started} {
 		v, size := binary.Uvarint(b)
 		if size <= 0 {
 			return f, errFacts
 		}
 		*n, b = v, b[size:]
 	}
-	if len(b) < 2*uuidBytes {
+	if f.Started = int64(started & math.MaxInt64); len(b) < 2*uuidBytes { //nolint:gosec // it fits
 		return f, errFacts
 	}
 	f.ClusterID, f.Promise, b = unpackUUID(b[:uuidBytes]), unpackUUID(b[uuidBytes:2*uuidBytes]), b[2*uuidBytes:]
@@ -108,7 +125,7 @@ func decodeFacts(b []byte) (f Facts, err error) {
 		}
 		*s, b = string(b[1:1+b[0]]), b[1+b[0]:]
 	}
-	if len(b) > 0 || !utf8.ValidString(f.Name) {
+	if !utf8.ValidString(f.Name) {
 		return f, errFacts
 	}
 	return f, nil

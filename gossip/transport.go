@@ -17,8 +17,7 @@ import (
 // silent address must not hold up stopping.
 type transport struct {
 	*memberlist.NetTransport
-
-	onStop func(func()) (forget func() bool)
+	dial func(addr string, timeout time.Duration) (net.Conn, error)
 }
 
 func (p *Pool) listen(loop context.Context, conf *memberlist.Config) (*transport, error) {
@@ -33,21 +32,23 @@ func (p *Pool) listen(loop context.Context, conf *memberlist.Config) (*transport
 	if err != nil {
 		return nil, fmt.Errorf("open gossip on %s: %w", p.cfg.Bind, err)
 	}
-	return &transport{NetTransport: inner, onStop: func(f func()) func() bool { return context.AfterFunc(loop, f) }}, nil
+	return &transport{inner, func(addr string, timeout time.Duration) (net.Conn, error) {
+		conn, err := (&net.Dialer{Timeout: timeout}).DialContext(loop, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		return &dialed{Conn: conn, forget: context.AfterFunc(loop, func() { _ = conn.Close() })}, nil
+	}}, nil
 }
 
 // DialTimeout connects to an address.
 func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	return t.DialAddressTimeout(memberlist.Address{Addr: addr}, timeout)
+	return t.dial(addr, timeout)
 }
 
 // DialAddressTimeout connects to a peer.
 func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	conn, err := (&net.Dialer{Timeout: timeout}).DialContext(context.Background(), "tcp", a.Addr)
-	if err != nil {
-		return nil, err
-	}
-	return &dialed{Conn: conn, forget: t.onStop(func() { _ = conn.Close() })}, nil
+	return t.dial(a.Addr, timeout)
 }
 
 // dialed is a connection that ends with the pool.

@@ -32,7 +32,7 @@ import (
 // Auth tells who a caller is. Its errors are of kind Unauthorized.
 type Auth interface {
 	Key(ctx context.Context, plain string) (muster.Rights, error)
-	Signed(token, method, path string, body []byte) (Caller, error)
+	Signed(token, method, path, key string, body []byte) (Caller, error)
 }
 
 // Caller is who signed a call.
@@ -367,7 +367,7 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 			return err
 		}
 		var by Caller
-		by, err = s.cfg.Auth.Signed(token, req.Method, string(c.Request.Header.RequestURI()), req.Body)
+		by, err = s.cfg.Auth.Signed(token, req.Method, string(c.Request.Header.RequestURI()), req.Key, req.Body)
 		req.Rights, req.Node, req.CallID = by.Rights, by.Node, by.CallID
 	}
 	if err != nil {

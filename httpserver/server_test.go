@@ -100,7 +100,7 @@ func (h *house) Key(_ context.Context, plain string) (muster.Rights, error) {
 }
 
 // Signed takes every other token for one of a node.
-func (h *house) Signed(_, _, _ string, _ []byte) (httpserver.Caller, error) {
+func (h *house) Signed(_, _, _, _ string, _ []byte) (httpserver.Caller, error) {
 	return httpserver.Caller{Rights: muster.Rights{Principal: "node:1", Scopes: []string{muster.ScopeNode, muster.ScopeSearch}}, Node: "1"}, nil
 }
 

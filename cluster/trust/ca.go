@@ -4,9 +4,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/big"
 	"strconv"
@@ -28,36 +31,64 @@ type Authority struct {
 	pool *x509.CertPool
 }
 
-// CA derives the authority: a P-256 scalar by rejection sampling from HKDF,
-// under a fixed name and validity.
-func (s Secret) CA() (*Authority, error) {
-	var key *ecdsa.PrivateKey
-	var err error
+// NewAuthority derives the authority of a secret file: the first secret issues,
+// and what any of them issued holds, so that nodes meet while the secret is
+// being changed.
+func NewAuthority(secrets []Secret) (*Authority, error) {
+	if len(secrets) == 0 {
+		return nil, errors.New("derive CA: no secret")
+	}
+	a := &Authority{pool: x509.NewCertPool()}
+	for _, s := range secrets {
+		key, cert, err := s.ca()
+		if err != nil {
+			return nil, err
+		}
+		a.pool.AddCert(cert)
+		if a.key == nil {
+			a.key, a.cert = key, cert
+		}
+	}
+	return a, nil
+}
+
+// ca derives one secret's CA: a P-256 scalar by rejection sampling from HKDF.
+// Its name and key ID follow from the key, so that of several CAs a verifier
+// tries the right one.
+func (s Secret) ca() (*ecdsa.PrivateKey, *x509.Certificate, error) {
+	key, err := s.caKey()
+	if err != nil {
+		return nil, nil, fmt.Errorf("derive CA key: %w", err)
+	}
+	public, err := key.PublicKey.Bytes()
+	if err != nil {
+		return nil, nil, fmt.Errorf("derive CA name: %w", err)
+	}
+	sum := sha256.Sum256(public)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "muster cluster " + hex.EncodeToString(sum[:8])},
+		SubjectKeyId: sum[:20], NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make CA certificate: %w", err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read CA certificate: %w", err)
+	}
+	return key, cert, nil
+}
+
+func (s Secret) caKey() (key *ecdsa.PrivateKey, err error) {
 	for try := range 128 {
 		key, err = ecdsa.ParseRawPrivateKey(elliptic.P256(), s.derive("ca "+strconv.Itoa(try), 32))
 		if err == nil {
 			break
 		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("derive CA key: %w", err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "muster cluster"},
-		NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return nil, fmt.Errorf("make CA certificate: %w", err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("read CA certificate: %w", err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(cert)
-	return &Authority{key: key, cert: cert, pool: pool}, nil
+	return key, err
 }
 
 // Leaf issues a certificate for a node, for both ends of a connection. Its SAN
@@ -122,19 +153,9 @@ func (i *issuer) client(peerID string) *tls.Config {
 	}
 }
 
-// ServerTLS is what a node needs to accept others of its cluster: TLS 1.3, and
-// a client certificate of this authority.
-func (a *Authority) ServerTLS(nodeID string) *tls.Config {
-	return (&issuer{authority: a, nodeID: nodeID}).server()
-}
-
-// ClientTLS is what a node needs to dial others of its cluster: the one that
-// answers must carry the peer ID that was meant.
-func (a *Authority) ClientTLS(nodeID string) func(peerID string) *tls.Config {
-	return (&issuer{authority: a, nodeID: nodeID}).client
-}
-
-// MutualTLS is ServerTLS and ClientTLS over one and the same certificate.
+// MutualTLS is what a node needs to accept others of its cluster and to dial
+// them, over one and the same certificate: TLS 1.3, a client certificate of this
+// authority, and a server certificate for the peer ID that was meant.
 func (a *Authority) MutualTLS(nodeID string) (server *tls.Config, client func(peerID string) *tls.Config) {
 	own := &issuer{authority: a, nodeID: nodeID}
 	return own.server(), own.client

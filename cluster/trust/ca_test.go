@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,13 +12,19 @@ import (
 	"muster/cluster/trust"
 )
 
-func authority(t *testing.T, s trust.Secret) *trust.Authority {
+func authority(t *testing.T, secrets ...trust.Secret) *trust.Authority {
 	t.Helper()
-	ca, err := s.CA()
+	ca, err := trust.NewAuthority(secrets)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return ca
+}
+
+func serverTLS(t *testing.T, id string, secrets ...trust.Secret) *tls.Config {
+	t.Helper()
+	server, _ := authority(t, secrets...).MutualTLS(id)
+	return server
 }
 
 func leaf(t *testing.T, ca *trust.Authority, id string, now time.Time) *x509.Certificate {
@@ -40,8 +47,8 @@ func TestALeafOfOneDerivedAuthorityHoldsForAnother(t *testing.T) {
 	if len(cert.AuthorityKeyId) == 0 || !bytes.Equal(cert.AuthorityKeyId, other.AuthorityKeyId) {
 		t.Error("derived authorities have different key IDs")
 	}
-	roots := authority(t, secret).ServerTLS("node-c").ClientCAs
-	strange := authority(t, trust.NewSecret()).ServerTLS("node-c").ClientCAs
+	roots := serverTLS(t, "node-c", secret).ClientCAs
+	strange := serverTLS(t, "node-c", trust.NewSecret()).ClientCAs
 	for _, c := range []struct {
 		name  string
 		roots *x509.CertPool
@@ -68,14 +75,35 @@ func TestALeafOfOneDerivedAuthorityHoldsForAnother(t *testing.T) {
 	}
 }
 
-func TestNodesMeetOverSeparateServerAndClientConfigs(t *testing.T) {
-	secret := trust.NewSecret()
-	server := authority(t, secret).ServerTLS("node-a")
-	if err := handshake(t, server, authority(t, secret).ClientTLS("node-b")("node-a")); err != nil {
-		t.Error(err)
+func TestNodesMeetWhileTheSecretIsBeingChanged(t *testing.T) {
+	old, fresh := trust.NewSecret(), trust.NewSecret()
+	files := map[string][]trust.Secret{
+		"old alone": {old}, "old speaks": {old, fresh}, "fresh speaks": {fresh, old}, "fresh alone": {fresh},
 	}
-	if handshake(t, server, authority(t, secret).ClientTLS("node-b")("node-c")) == nil {
-		t.Error("another peer's certificate passes")
+	for a, ours := range files {
+		for b, theirs := range files {
+			server := serverTLS(t, "node-a", ours...)
+			_, dial := authority(t, theirs...).MutualTLS("node-b")
+			want := slices.Contains(ours, theirs[0]) && slices.Contains(theirs, ours[0])
+			if err := handshake(t, server, dial("node-a")); (err == nil) != want {
+				t.Errorf("%s to %s: %v", b, a, err)
+			}
+		}
+	}
+}
+
+func TestEachSecretsAuthorityHasItsOwnSteadyName(t *testing.T) {
+	one, two := trust.NewSecret(), trust.NewSecret()
+	first, again := leaf(t, authority(t, one), "node-a", time.Now()), leaf(t, authority(t, one), "node-a", time.Now())
+	other := leaf(t, authority(t, two, one), "node-a", time.Now())
+	if first.Issuer.String() != again.Issuer.String() || !bytes.Equal(first.AuthorityKeyId, again.AuthorityKeyId) {
+		t.Error("an authority changes its name")
+	}
+	if first.Issuer.String() == other.Issuer.String() || bytes.Equal(first.AuthorityKeyId, other.AuthorityKeyId) {
+		t.Error("two authorities share a name")
+	}
+	if _, err := trust.NewAuthority(nil); err == nil {
+		t.Error("an authority without a secret")
 	}
 }
 
@@ -85,9 +113,10 @@ func TestAClientWithoutCertificateOrWithAnOldProtocolIsRefused(t *testing.T) {
 		"no certificate": func(c *tls.Config) { c.GetClientCertificate = nil },
 		"TLS 1.2":        func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 },
 	} {
-		client := authority(t, secret).ClientTLS("node-b")("node-a")
+		server, dial := authority(t, secret).MutualTLS("node-a")
+		client := dial("node-a")
 		spoil(client)
-		if handshake(t, authority(t, secret).ServerTLS("node-a"), client) == nil {
+		if handshake(t, server, client) == nil {
 			t.Errorf("%s passes", name)
 		}
 	}
@@ -95,7 +124,7 @@ func TestAClientWithoutCertificateOrWithAnOldProtocolIsRefused(t *testing.T) {
 
 func TestARunningNodeRenewsItsCertificateAfterTenDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := authority(t, trust.NewSecret()).ServerTLS("node-a")
+		server := serverTLS(t, "node-a", trust.NewSecret())
 		serve := func() []byte {
 			pair, err := server.GetCertificate(nil)
 			if err != nil {

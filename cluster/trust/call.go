@@ -15,7 +15,8 @@ import (
 )
 
 // Signed calls are JWTs (RFC 7519) that bind one request: method, path with
-// its query, the SHA-256 of the body, and the node it is meant for.
+// its query, idempotency key, the SHA-256 of the body, and the node it is meant
+// for.
 const (
 	callLife   = 60 * time.Second
 	callLeeway = 30 * time.Second
@@ -32,10 +33,11 @@ const JoinPath = "/internal/v1/join"
 type Call struct {
 	Method   string
 	Path     string // with its raw query
+	Key      string // of the Idempotency-Key header
 	Body     []byte
 	Audience string        // ID of the node that is called
 	Rights   muster.Rights // of the original caller; the signer's own word about them
-	ID       string        // jti, a UUID; empty: drawn. ProveJoin needs it before the body exists
+	ID       string        // jti, a UUID; empty: drawn. ProveJoin needs it before the call exists
 }
 
 type claims struct {
@@ -43,7 +45,9 @@ type claims struct {
 
 	Method string        `json:"m"`
 	Path   string        `json:"p"`
+	Key    string        `json:"k,omitempty"`
 	Body   string        `json:"b"`
+	At     int64         `json:"t"` // the time of issue again, in milliseconds: iat is in seconds
 	Rights muster.Rights `json:"r"`
 }
 
@@ -58,7 +62,7 @@ func newClaims(c Call, signer string) claims {
 			ID: c.ID, Issuer: signer, Subject: c.Rights.Principal, Audience: jwt.ClaimStrings{c.Audience},
 			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(callLife)),
 		},
-		Method: c.Method, Path: c.Path, Body: hex.EncodeToString(sum[:]), Rights: c.Rights,
+		Method: c.Method, Path: c.Path, Key: c.Key, Body: hex.EncodeToString(sum[:]), At: now.UnixMilli(), Rights: c.Rights,
 	}
 }
 
@@ -108,27 +112,22 @@ type Verifier struct {
 	NodeID  string
 	Secrets []Secret
 	NodeKey func(nodeID string) (ed25519.PublicKey, bool) // of registered nodes
+	Started time.Time                                     // when it began to remember calls; zero: it always did
 	Now     func() time.Time                              // nil: time.Now
-	Replays *Replays                                      // nil: its own
 
-	own Replays
+	seen replays
 }
 
-// errBadSigner is one error for unknown signers and wrong algorithms, so that
-// it does not tell strangers who is registered.
+// errBadSigner is the error for unknown signers, wrong algorithms and bad
+// signatures alike, so that no answer tells strangers who is registered.
 var errBadSigner = errors.New("unknown signer")
 
-// Verify is VerifyCall for callers that need the rights only.
-func (v *Verifier) Verify(token, method, path string, body []byte) (rights muster.Rights, fromNode bool, err error) {
-	verified, err := v.VerifyCall(token, method, path, body)
-	return verified.Rights, verified.FromNode, err
-}
-
-// VerifyCall says who signed a call and for whom. Path has its raw query. Its
-// errors are of kind Unauthorized; the code is clock_skew when only the clocks
-// differ, replayed when the call was seen before, and replays_full when too
-// many were seen of late to tell.
-func (v *Verifier) VerifyCall(token, method, path string, body []byte) (Verified, error) {
+// Verify says who signed a call and for whom. Of the call as it arrived it
+// reads Method, Path, Key and Body. Its errors are of kind Unauthorized; the
+// code is clock_skew when only the clocks differ, replayed when the call was
+// seen before, restarted when it might have been, before this node started, and
+// replays_full when too many were seen of late to tell.
+func (v *Verifier) Verify(token string, arrived Call) (Verified, error) {
 	if len(token) > maxToken {
 		return Verified{}, muster.Errorf(muster.Unauthorized, "signed call is too long")
 	}
@@ -141,37 +140,75 @@ func (v *Verifier) VerifyCall(token, method, path string, body []byte) (Verified
 	if err != nil {
 		return Verified{}, explain(err, c, now)
 	}
-	id, err := uuid.Parse(c.ID)
+	id, err := c.check(kid)
+	if err != nil {
+		return Verified{}, err
+	}
+	if !c.binds(arrived) {
+		return Verified{}, muster.Errorf(muster.Unauthorized, "this call was signed for another request")
+	}
+	rights, err := c.rights(kid)
+	if err != nil {
+		return Verified{}, err
+	}
+	if err := v.remembers(c, now); err != nil {
+		return Verified{}, err
+	}
+	if err := v.seen.admit(id, now); err != nil {
+		return Verified{}, err
+	}
+	return Verified{Signer: kid, FromNode: kid != kidOperator, Rights: rights, ID: c.ID}, nil
+}
+
+// check refuses what no node would sign. A longer life would outlast the memory
+// of replays.
+func (c *claims) check(kid string) (id uuid.UUID, err error) {
+	id, err = uuid.Parse(c.ID)
 	life := time.Duration(0)
 	if c.IssuedAt != nil {
 		life = c.ExpiresAt.Sub(c.IssuedAt.Time)
 	}
-	// A longer life would outlast the memory of replays.
-	if err != nil || life <= 0 || life > callLife || len(c.Audience) != 1 || c.Issuer != kid || c.Subject != c.Rights.Principal {
-		return Verified{}, muster.Errorf(muster.Unauthorized, "signed call has claims that no node would sign")
+	if err != nil || life <= 0 || life > callLife || c.IssuedAt.Unix() != time.UnixMilli(c.At).Unix() ||
+		len(c.Audience) != 1 || c.Issuer != kid || c.Subject != c.Rights.Principal {
+		return id, muster.Errorf(muster.Unauthorized, "signed call has claims that no node would sign")
 	}
-	sum := sha256.Sum256(body)
-	if c.Method != method || c.Path != path || c.Body != hex.EncodeToString(sum[:]) {
-		return Verified{}, muster.Errorf(muster.Unauthorized, "this call was signed for another request")
-	}
-	rights := c.Rights
+	return id, nil
+}
+
+func (c *claims) binds(r Call) bool {
+	sum := sha256.Sum256(r.Body)
+	return c.Method == r.Method && c.Path == r.Path && c.Key == r.Key && c.Body == hex.EncodeToString(sum[:])
+}
+
+// rights are the original caller's. A joiner has those of a node and may only
+// join, whatever it says.
+func (c *claims) rights(kid string) (muster.Rights, error) {
 	switch kid {
 	case kidOperator:
-		rights = operatorRights()
+		return operatorRights(), nil
 	case kidJoin:
-		if node, ok := strings.CutPrefix(rights.Principal, "node:"); path != JoinPath || !ok || node == "" {
-			return Verified{}, muster.Errorf(muster.Unauthorized, "a joining node may only join")
+		if node, ok := strings.CutPrefix(c.Rights.Principal, "node:"); c.Path != JoinPath || !ok || node == "" {
+			return muster.Rights{}, muster.Errorf(muster.Unauthorized, "a joining node may only join")
 		}
-		rights = muster.Rights{Principal: rights.Principal, Scopes: []string{muster.ScopeNode}}
+		return muster.Rights{Principal: c.Rights.Principal, Scopes: []string{muster.ScopeNode}}, nil
+	default:
+		return c.Rights, nil
 	}
-	replays := v.Replays
-	if replays == nil {
-		replays = &v.own
+}
+
+// remembers refuses calls that were issued before this node started, for as
+// long as one can still hold: an earlier run may have seen them. A caller whose
+// clock is behind waits for at most the leeway; one whose clock is ahead by some
+// seconds signs calls that can be repeated for that long after a restart. That
+// this ends is measured by the monotonic clock, where it has one: a wall clock
+// that was set back after the start must shut nobody out for longer.
+func (v *Verifier) remembers(c claims, now time.Time) error {
+	if c.At >= v.Started.UnixMilli() || now.Sub(v.Started) >= replayMemory {
+		return nil
 	}
-	if err := replays.admit(id, now); err != nil {
-		return Verified{}, err
-	}
-	return Verified{Signer: kid, FromNode: kid != kidOperator, Rights: rights, ID: c.ID}, nil
+	return muster.Errorf(muster.Unauthorized, "signed at %s, before this node started at %s: it cannot tell whether it saw this call",
+		time.UnixMilli(c.At).UTC().Format(time.RFC3339Nano), v.Started.UTC().Format(time.RFC3339Nano)).
+		WithCode("restarted").WithHint("try again; if that does not help within half a minute, set both clocks, with NTP for instance")
 }
 
 // parse checks signature, times and audience. The key ID alone decides which
@@ -210,8 +247,8 @@ func (v *Verifier) keyOf(kid, alg string) (any, error) {
 	return key, nil
 }
 
-// explain is called after the signature was found good, or for a bad one; only
-// in the first case are the times in c anybody's word.
+// explain tells differing clocks, once the signature was found good, from all
+// else. Why a signature does not hold is nobody's business.
 func explain(err error, c claims, now time.Time) error {
 	skewed := errors.Is(err, jwt.ErrTokenExpired) || errors.Is(err, jwt.ErrTokenUsedBeforeIssued) ||
 		errors.Is(err, jwt.ErrTokenNotValidYet)
@@ -219,6 +256,9 @@ func explain(err error, c claims, now time.Time) error {
 		return muster.Errorf(muster.Unauthorized, "signed at %s, but it is %s here",
 			c.IssuedAt.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)).
 			WithCode("clock_skew").WithHint("set both clocks, with NTP for instance")
+	}
+	if errors.Is(err, jwt.ErrTokenUnverifiable) || errors.Is(err, jwt.ErrTokenSignatureInvalid) {
+		err = errBadSigner
 	}
 	return muster.Errorf(muster.Unauthorized, "signed call: %w", err).
 		WithHint("is it the same cluster secret, and is the node registered?")

@@ -27,19 +27,19 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{secret: trust.NewSecret(), old: trust.NewSecret(), node: identity(t)}
 	b.v = &trust.Verifier{
-		NodeID: "target", Secrets: []trust.Secret{b.secret, b.old}, Replays: &trust.Replays{},
+		NodeID: "target", Secrets: []trust.Secret{b.secret, b.old},
 		NodeKey: func(id string) (ed25519.PublicKey, bool) { return b.node.PublicKey(), id == b.node.ID },
 	}
 	return b
 }
 
 func (b *bench) verify(token string) (trust.Verified, error) {
-	return b.v.VerifyCall(token, "POST", "/v1/x?y=1", []byte("body"))
+	return b.v.Verify(token, call())
 }
 
 func call() trust.Call {
 	return trust.Call{
-		Method: "POST", Path: "/v1/x?y=1", Body: []byte("body"), Audience: "target",
+		Method: "POST", Path: "/v1/x?y=1", Key: "once", Body: []byte("body"), Audience: "target",
 		Rights: muster.Rights{Principal: "key:1", Scopes: []string{"search", "run:a*"}, NodeID: "n", MaxRisk: muster.RiskLow},
 	}
 }
@@ -95,7 +95,7 @@ func TestAJoinerMayJoinAndNothingElse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := b.v.VerifyCall(token, "POST", c.path, nil)
+		got, err := b.v.Verify(token, trust.Call{Method: "POST", Path: c.path})
 		if (err == nil) != c.ok {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -111,6 +111,8 @@ func TestATamperedCallIsRefused(t *testing.T) {
 		"method": func(c *trust.Call) { c.Method = "GET" },
 		"path":   func(c *trust.Call) { c.Path = "/v1/y?y=1" },
 		"query":  func(c *trust.Call) { c.Path = "/v1/x?y=2" },
+		"key":    func(c *trust.Call) { c.Key = "twice" },
+		"no key": func(c *trust.Call) { c.Key = "" },
 		"body":   func(c *trust.Call) { c.Body = nil },
 		"aud":    func(c *trust.Call) { c.Audience = "another" },
 		"no aud": func(c *trust.Call) { c.Audience = "" },
@@ -136,7 +138,7 @@ func (b *bench) forged(t *testing.T, method jwt.SigningMethod, key any, kid stri
 	sum, now := sha256.Sum256([]byte("body")), time.Now()
 	c := jwt.MapClaims{
 		"jti": uuid.NewString(), "iss": kid, "sub": "key:1", "aud": "target", "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
-		"m": "POST", "p": "/v1/x?y=1", "b": hex.EncodeToString(sum[:]), "r": muster.Rights{Principal: "key:1"},
+		"m": "POST", "p": "/v1/x?y=1", "k": "once", "t": now.UnixMilli(), "b": hex.EncodeToString(sum[:]), "r": muster.Rights{Principal: "key:1"},
 	}
 	spoil(c)
 	token := jwt.NewWithClaims(method, c)
@@ -188,6 +190,8 @@ func TestClaimsThatNoNodeSignsAreRefused(t *testing.T) {
 		"no audience":            func(c jwt.MapClaims) { delete(c, "aud") },
 		"no expiry":              func(c jwt.MapClaims) { delete(c, "exp") },
 		"no time of issue":       func(c jwt.MapClaims) { delete(c, "iat") },
+		"another time of issue":  func(c jwt.MapClaims) { c["t"] = time.Now().Add(2 * time.Second).UnixMilli() },
+		"no exact time":          func(c jwt.MapClaims) { delete(c, "t") },
 		"no call ID":             func(c jwt.MapClaims) { delete(c, "jti") },
 		"another signer":         func(c jwt.MapClaims) { c["iss"] = "join" },
 		"another principal":      func(c jwt.MapClaims) { c["sub"] = "operator" },
@@ -220,7 +224,7 @@ func TestACallHoldsForAMinuteAndALeewayOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		now := time.Now().Add(c.ahead)
-		b.v.Now, b.v.Replays = func() time.Time { return now }, nil
+		b.v.Now = func() time.Time { return now }
 		_, err = b.verify(token)
 		if (err == nil) != c.ok {
 			t.Errorf("%v ahead: %v", c.ahead, err)
@@ -257,6 +261,64 @@ func TestARepeatedCallIsRefusedUntilItHasExpired(t *testing.T) {
 	}
 }
 
+func TestACallFromBeforeARestartIsRefusedAndOneSignedAgainHolds(t *testing.T) {
+	b := newBench(t)
+	token, err := b.node.Sign(call())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.verify(token); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(2 * time.Millisecond)
+	v := &trust.Verifier{NodeID: b.v.NodeID, Secrets: b.v.Secrets, NodeKey: b.v.NodeKey, Started: time.Now()}
+	if _, err := v.Verify(token, call()); muster.KindOf(err) != muster.Unauthorized || muster.CodeOf(err) != "restarted" {
+		t.Errorf("repeated after a restart: %v", err)
+	}
+	again, err := b.node.Sign(call())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Verify(again, call()); err != nil {
+		t.Errorf("signed again: %v", err)
+	}
+}
+
+func TestACallerWhoseClockIsBehindIsLetInWithinHalfAMinuteOfARestart(t *testing.T) {
+	b := newBench(t)
+	start := time.Now()
+	b.v.Started = start.Add(25 * time.Second) // to the caller it is 25 s earlier
+	for _, c := range []struct {
+		after time.Duration // the restart
+		code  string
+	}{{0, "restarted"}, {24 * time.Second, "restarted"}, {26 * time.Second, ""}} {
+		now := b.v.Started.Add(c.after)
+		b.v.Now = func() time.Time { return now }
+		sent := start.Add(c.after)
+		token := b.forged(t, jwt.SigningMethodHS256, b.secret.OperatorKey(), "operator", func(m jwt.MapClaims) {
+			m["t"], m["iat"], m["exp"] = sent.UnixMilli(), sent.Unix(), sent.Add(time.Minute).Unix()
+		})
+		_, err := b.verify(token)
+		if (err == nil) != (c.code == "") || err != nil && muster.CodeOf(err) != c.code {
+			t.Errorf("%v after the restart: %v", c.after, err)
+		}
+	}
+}
+
+func TestAnAnswerDoesNotTellWhoIsRegistered(t *testing.T) {
+	b := newBench(t)
+	_, own, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	as := func(jwt.MapClaims) {}
+	_, known := b.verify(b.forged(t, jwt.SigningMethodEdDSA, own, b.node.ID, as))
+	_, unknown := b.verify(b.forged(t, jwt.SigningMethodEdDSA, own, uuid.NewString(), as))
+	if known == nil || unknown == nil || known.Error() != unknown.Error() {
+		t.Errorf("%v\n%v", known, unknown)
+	}
+}
+
 func TestTheSameIDWrittenInAnotherWayIsARepeat(t *testing.T) {
 	b, id := newBench(t), uuid.NewString()
 	for i, text := range []string{id, strings.ToUpper(id), "urn:uuid:" + id, strings.ReplaceAll(id, "-", "")} {
@@ -278,7 +340,9 @@ func TestARefusedCallDoesNotUseUpItsID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.v.VerifyCall(token, "POST", "/v1/x?y=1", []byte("another")); err == nil {
+	another := call()
+	another.Body = []byte("another")
+	if _, err := b.v.Verify(token, another); err == nil {
 		t.Fatal("another body passes")
 	}
 	if _, err := b.verify(token); err != nil {
@@ -297,7 +361,7 @@ func TestAVerifierWithoutAnIDOrKeysRefusesAll(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := v.VerifyCall(token, c.Method, c.Path, c.Body); err == nil {
+				if _, err := v.Verify(token, c); err == nil {
 					t.Error("passes")
 				}
 			}

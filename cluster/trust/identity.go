@@ -3,13 +3,16 @@ package trust
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"muster"
 
@@ -29,23 +32,53 @@ func (i Identity) PublicKey() ed25519.PublicKey {
 	return public
 }
 
-// ProveJoin signs that this node's key belongs to its ID, for one cluster and
-// one call (jti, see Call.ID).
-func (i Identity) ProveJoin(clusterID, jti string) []byte {
-	return ed25519.Sign(i.key, joinText(clusterID, i.ID, jti))
+// ProveJoin signs, with this node's own key, all that a joining node says about
+// itself, made out to the node with ID audience. The CallID must be a UUIDv7:
+// the proof holds from its time on for as long as a signed call does.
+func (i Identity) ProveJoin(j muster.Joining, audience string) ([]byte, error) {
+	text, err := joinText(j, audience)
+	if err != nil {
+		return nil, fmt.Errorf("prove join: %w", err)
+	}
+	return ed25519.Sign(i.key, text), nil
 }
 
-// CheckJoin checks what ProveJoin signed. Its error is of kind Unauthorized.
-func CheckJoin(public ed25519.PublicKey, clusterID, nodeID, jti string, sig []byte) error {
-	if len(public) != ed25519.PublicKeySize || !ed25519.Verify(public, joinText(clusterID, nodeID, jti), sig) {
-		return muster.Errorf(muster.Unauthorized, "the joining node does not hold the key that it shows")
+// CheckJoin checks at audience that the holder of the key in j proved all of it
+// of late. Its error is of kind Unauthorized.
+func CheckJoin(j muster.Joining, audience string, now time.Time) error {
+	text, err := joinText(j, audience)
+	if err != nil || len(j.PublicKey) != ed25519.PublicKeySize || !ed25519.Verify(j.PublicKey, text, j.Proof) {
+		return muster.Errorf(muster.Unauthorized, "the joining node does not hold the key that it shows, or proved something else with it")
+	}
+	id, err := uuid.Parse(j.CallID)
+	if err != nil || id.Version() != 7 {
+		return muster.Errorf(muster.Unauthorized, "the joining node's proof has no time: its call ID is no UUIDv7")
+	}
+	at := time.Unix(id.Time().UnixTime())
+	if age := now.Sub(at); age < -callLeeway || age > callLife+callLeeway {
+		return muster.Errorf(muster.Unauthorized, "the joining node proved its key at %s, but it is %s here",
+			at.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)).
+			WithCode("clock_skew").WithHint("set both clocks, with NTP for instance")
 	}
 	return nil
 }
 
-// joinText quotes its parts, so that no two triples have the same text.
-func joinText(clusterID, nodeID, jti string) []byte {
-	return fmt.Appendf(nil, "muster join v1 %q %q %q", clusterID, nodeID, jti)
+// joinText is what a join proof signs: the audience, and the SHA-256 of the
+// joining node's words without the proof. What is empty and what is absent are
+// the same, since the wire does not keep them apart.
+func joinText(j muster.Joining, audience string) ([]byte, error) {
+	j.Proof = nil
+	if len(j.Capabilities) == 0 {
+		j.Capabilities = nil
+	}
+	if len(j.Metadata) == 0 {
+		j.Metadata = nil
+	}
+	raw, err := json.Marshal(j)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, "muster join v2 %q %x", audience, sha256.Sum256(raw)), nil
 }
 
 // LoadOrCreateIdentity reads the identity in a data directory, or makes one.

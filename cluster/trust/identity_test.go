@@ -1,9 +1,11 @@
 package trust_test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"muster"
 	"muster/cluster/trust"
@@ -58,32 +60,86 @@ func TestADamagedIdentityIsRefusedAndNeverReplaced(t *testing.T) {
 	}
 }
 
-func TestAJoinProofHoldsForItsOwnClusterNodeAndCallOnly(t *testing.T) {
+func joining(t *testing.T, node trust.Identity) muster.Joining {
+	t.Helper()
+	return muster.Joining{
+		ID: node.ID, Name: "shop", URL: "http://10.0.0.1:7600", Raft: "10.0.0.1:7602", Capabilities: []muster.Capability{"search"},
+		Metadata: muster.Metadata{"role": json.RawMessage(`"web"`), "a": json.RawMessage(`1`)}, Version: "1", PublicKey: node.PublicKey(),
+		ClusterID: "cluster", CallID: uuid.Must(uuid.NewV7()).String(),
+	}
+}
+
+func proved(t *testing.T, node trust.Identity, j muster.Joining) muster.Joining {
+	t.Helper()
+	var err error
+	if j.Proof, err = node.ProveJoin(j, "master"); err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+func TestAJoinProofHoldsForAllThatWasSaidAndNothingElse(t *testing.T) {
 	node, other := identity(t), identity(t)
-	proof := node.ProveJoin("cluster", "jti")
-	flipped := append([]byte{proof[0] ^ 1}, proof[1:]...)
-	for _, c := range []struct {
-		name              string
-		by                trust.Identity
-		cluster, id, call string
-		sig               []byte
-		ok                bool
-	}{
-		{"itself", node, "cluster", node.ID, "jti", proof, true},
-		{"another cluster", node, "cluster2", node.ID, "jti", proof, false},
-		{"another node", node, "cluster", other.ID, "jti", proof, false},
-		{"another call", node, "cluster", node.ID, "jti2", proof, false},
-		{"another key", other, "cluster", node.ID, "jti", proof, false},
-		{"a changed bit", node, "cluster", node.ID, "jti", flipped, false},
-		{"nothing", node, "cluster", node.ID, "jti", nil, false},
-		{"parts moved over", node, "cluster " + node.ID, "j", "k", node.ProveJoin("cluster", "j k"), false},
+	for name, spoil := range map[string]func(*muster.Joining){
+		"another node":        func(j *muster.Joining) { j.ID = other.ID },
+		"another name":        func(j *muster.Joining) { j.Name = "shop2" },
+		"another URL":         func(j *muster.Joining) { j.URL = "http://10.0.0.2:7600" },
+		"another address":     func(j *muster.Joining) { j.Raft = "10.0.0.2:7602" },
+		"another capability":  func(j *muster.Joining) { j.Capabilities = []muster.Capability{"actions"} },
+		"other metadata":      func(j *muster.Joining) { j.Metadata = nil },
+		"another version":     func(j *muster.Joining) { j.Version = "2" },
+		"another key":         func(j *muster.Joining) { j.PublicKey = other.PublicKey() },
+		"no key":              func(j *muster.Joining) { j.PublicKey = nil },
+		"another cluster":     func(j *muster.Joining) { j.ClusterID = "cluster2" },
+		"another call":        func(j *muster.Joining) { j.CallID = uuid.Must(uuid.NewV7()).String() },
+		"a changed bit":       func(j *muster.Joining) { j.Proof[0] ^= 1 },
+		"no proof":            func(j *muster.Joining) { j.Proof = nil },
+		"a call without time": func(j *muster.Joining) { j.CallID = uuid.NewString(); *j = proved(t, node, *j) },
+		"no call":             func(j *muster.Joining) { j.CallID = ""; *j = proved(t, node, *j) },
 	} {
-		err := trust.CheckJoin(c.by.PublicKey(), c.cluster, c.id, c.call, c.sig)
-		if (err == nil) != c.ok || err != nil && muster.KindOf(err) != muster.Unauthorized {
-			t.Errorf("%s: %v", c.name, err)
+		j := proved(t, node, joining(t, node))
+		if err := trust.CheckJoin(j, "master", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if trust.CheckJoin(j, "another", time.Now()) == nil {
+			t.Fatal("it holds at another node")
+		}
+		spoil(&j)
+		if err := trust.CheckJoin(j, "master", time.Now()); muster.KindOf(err) != muster.Unauthorized {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if trust.CheckJoin(nil, "cluster", node.ID, "jti", proof) == nil {
-		t.Error("a missing key passes")
+	bad := joining(t, node)
+	bad.Metadata["a"] = json.RawMessage("{")
+	if _, err := node.ProveJoin(bad, "master"); err == nil {
+		t.Error("what is no JSON was proved")
+	}
+}
+
+func TestAJoinProofOutlivesTheWireButNotItsMinute(t *testing.T) {
+	node := identity(t)
+	for name, empty := range map[string]func(*muster.Joining){
+		"as it is":          func(*muster.Joining) {},
+		"nothing more":      func(j *muster.Joining) { j.Capabilities, j.Metadata = nil, nil },
+		"empty, not absent": func(j *muster.Joining) { j.Capabilities, j.Metadata = []muster.Capability{}, muster.Metadata{} },
+	} {
+		sent := joining(t, node)
+		empty(&sent)
+		sent = proved(t, node, sent)
+		raw, err := json.Marshal(sent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got muster.Joining
+		if err := json.Unmarshal(raw, &got); err != nil {
+			t.Fatal(err)
+		}
+		for after, ok := range map[time.Duration]bool{
+			-35 * time.Second: false, -25 * time.Second: true, 85 * time.Second: true, 95 * time.Second: false,
+		} {
+			if err := trust.CheckJoin(got, "master", time.Now().Add(after)); (err == nil) != ok || err != nil && muster.CodeOf(err) != "clock_skew" {
+				t.Errorf("%s, %v later: %v", name, after, err)
+			}
+		}
 	}
 }

@@ -17,9 +17,9 @@ const (
 	maxReplays   = 100_000
 )
 
-// Replays remembers the calls of the last two minutes, 100,000 at most. When it
+// replays remembers the calls of the last two minutes, 100,000 at most. When it
 // is full it refuses rather than forgets. The zero value is ready.
-type Replays struct {
+type replays struct {
 	mu    sync.Mutex
 	seen  map[uuid.UUID]struct{} // guarded by mu
 	queue []replay               // guarded by mu; the calls in seen, oldest first
@@ -31,7 +31,7 @@ type replay struct {
 }
 
 // admit remembers a call, or says why it may not pass.
-func (r *Replays) admit(id uuid.UUID, now time.Time) error {
+func (r *replays) admit(id uuid.UUID, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for len(r.queue) > 0 && !now.Before(r.queue[0].until) {

@@ -70,11 +70,7 @@ func TestTwoNodesOfOneSecretMeetOverMutualTLS(t *testing.T) {
 
 func tlsOf(t *testing.T, s trust.Secret, id string) (*tls.Config, func(string) *tls.Config) {
 	t.Helper()
-	ca, err := s.CA()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ca.MutualTLS(id)
+	return authority(t, s).MutualTLS(id)
 }
 
 func handshake(t *testing.T, server, client *tls.Config) error {
@@ -129,7 +125,7 @@ func TestASignedCallHoldsForItsOwnRequestOnly(t *testing.T) {
 		return token
 	}
 	verify := func(token, method, path, body string) error {
-		_, _, err := v.Verify(token, method, path, []byte(body))
+		_, err := v.Verify(token, trust.Call{Method: method, Path: path, Body: []byte(body)})
 		return err
 	}
 	other := call
@@ -139,13 +135,13 @@ func TestASignedCallHoldsForItsOwnRequestOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	once := sign(node.Sign, call)
-	rights, fromNode, err := v.Verify(once, "POST", "/v1/x?y=1", []byte("body"))
-	if err != nil || !fromNode || rights.Principal != "key:1" || rights.May("admin") {
-		t.Fatalf("%+v %v %v", rights, fromNode, err)
+	got, err := v.Verify(once, call)
+	if err != nil || !got.FromNode || got.Rights.Principal != "key:1" || got.Rights.May("admin") {
+		t.Fatalf("%+v %v", got, err)
 	}
-	rights, fromNode, err = v.Verify(sign(secret.SignOperator, call), "POST", "/v1/x?y=1", []byte("body"))
-	if err != nil || fromNode || !rights.Operator() {
-		t.Fatalf("operator: %+v %v %v", rights, fromNode, err)
+	got, err = v.Verify(sign(secret.SignOperator, call), call)
+	if err != nil || got.FromNode || !got.Rights.Operator() {
+		t.Fatalf("operator: %+v %v", got, err)
 	}
 	for name, err := range map[string]error{
 		"replayed":         verify(once, "POST", "/v1/x?y=1", "body"),
@@ -187,7 +183,7 @@ func FuzzVerify(f *testing.F) {
 	}
 	v := &trust.Verifier{NodeID: "b", Secrets: []trust.Secret{trust.NewSecret()}, NodeKey: func(string) (ed25519.PublicKey, bool) { return nil, false }}
 	f.Fuzz(func(t *testing.T, token string) {
-		if _, _, err := v.Verify(token, "GET", "/", nil); err == nil {
+		if _, err := v.Verify(token, trust.Call{Method: "GET", Path: "/"}); err == nil {
 			t.Fatal("accepted")
 		}
 	})

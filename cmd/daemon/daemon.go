@@ -212,8 +212,9 @@ func (d *Daemon) startGossip(ctx context.Context, clusterID string) error {
 	}
 }
 
-// judge asks the holder of this node's ID whether it lives. If it does not
-// answer, it is this node's own past: gossip will have it dead soon.
+// judge asks the holder of this node's ID, who started before, whether it lives.
+// If it does not answer, it is this node's own past: gossip will have it dead
+// soon.
 func (d *Daemon) judge(ctx context.Context, holder muster.Peer) error {
 	client := &api.Client{HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 	if !client.Holds(ctx, "http://"+holder.HTTP, d.id.ID) {
@@ -226,7 +227,7 @@ func (d *Daemon) judge(ctx context.Context, holder muster.Peer) error {
 // raise starts raft and, before it has found anybody, HTTP: a node answers at
 // once, if only that it is not ready.
 func (d *Daemon) raise(ctx context.Context) error {
-	ca, err := d.secrets[0].CA()
+	ca, err := trust.NewAuthority(d.secrets)
 	if err != nil {
 		return err
 	}
@@ -250,9 +251,10 @@ func (d *Daemon) raise(ctx context.Context) error {
 	d.member = cluster.New(cluster.Config{
 		Dir: d.cfg.DataDir, Bind: d.cfg.Raft, Voters: d.cfg.Voters, Expect: d.cfg.Expect,
 		Founding: len(d.cfg.Join) == 0 && d.cfg.Expect <= 1, ServerTLS: server, ClientTLS: client,
-		NewKey: trust.NewKey, NewID: newID, CheckJoin: checkJoin,
-		Promise: func(id string) { d.pool.SetFacts(func(f *gossip.Facts) { f.Promise = id }) },
-		Log:     d.log, RaftLog: newRaftLog(d.log),
+		NewKey: trust.NewKey, NewID: newID,
+		CheckJoin: func(j muster.Joining) error { return trust.CheckJoin(j, d.id.ID, time.Now()) },
+		Promise:   func(id string) { d.pool.SetFacts(func(f *gossip.Facts) { f.Promise = id }) },
+		Log:       d.log, RaftLog: newRaftLog(d.log),
 		Self: muster.Joining{
 			ID: d.id.ID, Name: d.cfg.Name, URL: d.cfg.URL, Raft: d.cfg.AdvertiseRaft, Capabilities: caps,
 			Metadata: meta, Version: muster.Version, PublicKey: d.id.PublicKey(),
@@ -288,10 +290,6 @@ func (d *Daemon) raise(ctx context.Context) error {
 // changed tells the others how far this node's index is.
 func (d *Daemon) changed(generation, docs uint64) {
 	d.pool.SetFacts(func(f *gossip.Facts) { f.Generation, f.Documents = generation, docs })
-}
-
-func checkJoin(j muster.Joining) error {
-	return trust.CheckJoin(j.PublicKey, j.ClusterID, j.ID, j.CallID, j.Proof)
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
@@ -338,8 +336,8 @@ func (d *Daemon) watch(ctx context.Context) {
 			d.fatal <- d.reg.Err()
 			return
 		case holder := <-d.pool.Conflict():
-			if d.entered() {
-				continue // this node was there first: the other one is the copy
+			if holder.HTTP == d.cfg.AdvertiseHTTP {
+				continue // this node itself would answer
 			}
 			if err := d.judge(ctx, holder); err != nil {
 				d.fatal <- err
@@ -378,7 +376,7 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
 	return &gate{reg: d.reg, member: d.member, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
-		NodeID: d.id.ID, Secrets: d.secrets,
+		NodeID: d.id.ID, Secrets: d.secrets, Started: time.Now(),
 		NodeKey: func(id string) (ed25519.PublicKey, bool) {
 			n, ok := d.reg.Node(id)
 			return n.PublicKey, ok && n.DeletedAt == nil && len(n.PublicKey) == ed25519.PublicKeySize
@@ -442,8 +440,8 @@ func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
 }
 
 // Signed returns who signed a call, and for whom.
-func (g *gate) Signed(token, method, path string, body []byte) (httpserver.Caller, error) {
-	v, err := g.verifier.VerifyCall(token, method, path, body)
+func (g *gate) Signed(token, method, path, key string, body []byte) (httpserver.Caller, error) {
+	v, err := g.verifier.Verify(token, trust.Call{Method: method, Path: path, Key: key, Body: body})
 	by := httpserver.Caller{Rights: v.Rights, CallID: v.ID}
 	if v.FromNode {
 		by.Node = v.Signer

@@ -43,8 +43,8 @@ type wire struct {
 func (w *wire) to(peer muster.Peer, by muster.Rights, sign func(trust.Call) (string, error), callID string) *api.Client {
 	return &api.Client{
 		Addrs: []string{"http://" + peer.HTTP}, HTTP: w.http, Record: w.record,
-		Sign: func(method, path string, body []byte, _ string) (string, error) {
-			return sign(trust.Call{Method: method, Path: path, Body: body, Audience: peer.ID, Rights: by, ID: callID})
+		Sign: func(r api.Request, _ string) (string, error) {
+			return sign(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: peer.ID, Rights: by, ID: callID})
 		},
 		IDs: map[string]string{"http://" + peer.HTTP: peer.ID},
 	}
@@ -64,7 +64,9 @@ func (w *wire) Apply(ctx context.Context, to muster.Peer, by muster.Rights, comm
 // Join asks a member to enter this node.
 func (w *wire) Join(ctx context.Context, to muster.Peer, j muster.Joining) (joined muster.Joined, err error) {
 	j.CallID = newID()
-	j.Proof = w.id.ProveJoin(j.ClusterID, j.CallID)
+	if j.Proof, err = w.id.ProveJoin(j, to.ID); err != nil {
+		return joined, err
+	}
 	return joined, w.to(to, w.self(), w.secret.SignJoin, j.CallID).Do(ctx, http.MethodPost, api.PathJoin, j, &joined)
 }
 
@@ -87,8 +89,8 @@ func (w *wire) Forward(ctx context.Context, to muster.Node, by muster.Rights, r 
 
 // at is a client for a node of the registry, by the URL it has there.
 func (w *wire) at(n muster.Node, by muster.Rights) *api.Client {
-	signer := &api.Client{HTTP: w.http, Record: w.record, Sign: func(method, path string, body []byte, to string) (string, error) {
-		return w.id.Sign(trust.Call{Method: method, Path: path, Body: body, Audience: to, Rights: by})
+	signer := &api.Client{HTTP: w.http, Record: w.record, Sign: func(r api.Request, to string) (string, error) {
+		return w.id.Sign(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: to, Rights: by})
 	}}
 	return signer.To(n.URL, n.ID)
 }

@@ -51,8 +51,8 @@ func (f *clientFlags) client() (*api.Client, error) {
 	if err := f.private(); err != nil {
 		return nil, err
 	}
-	c.Sign = func(method, path string, body []byte, audience string) (string, error) {
-		return secrets[0].SignOperator(trust.Call{Method: method, Path: path, Body: body, Audience: audience})
+	c.Sign = func(r api.Request, audience string) (string, error) {
+		return secrets[0].SignOperator(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: audience})
 	}
 	return c, nil
 }

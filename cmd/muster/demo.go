@@ -352,8 +352,8 @@ func (d *demo) register(ctx context.Context, at, name string) error {
 func (d *demo) client(name string) *api.Client {
 	return &api.Client{
 		Addrs: []string{d.urls[name]}, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
-		Sign: func(method, path string, body []byte, audience string) (string, error) {
-			return d.secret.SignOperator(trust.Call{Method: method, Path: path, Body: body, Audience: audience})
+		Sign: func(r api.Request, audience string) (string, error) {
+			return d.secret.SignOperator(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: audience})
 		},
 	}
 }

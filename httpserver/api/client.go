@@ -105,8 +105,9 @@ type Index struct {
 	Index uint64 `json:"index"`
 }
 
-// Signer makes the Authorization of one call to the node with ID audience.
-type Signer func(method, path string, body []byte, audience string) (string, error)
+// Signer makes the Authorization of one call to the node with ID audience. It
+// signs the method, path, body and idempotency key of r.
+type Signer func(r Request, audience string) (string, error)
 
 // Client speaks to one node or, for people, to the first of several that
 // answers.
@@ -130,6 +131,9 @@ type Request struct {
 	Body   []byte
 	Header http.Header
 }
+
+// Key is the request's idempotency key.
+func (r Request) Key() string { return r.Header.Get(HeaderIdempotency) }
 
 // Response is an answer below 400.
 type Response struct {
@@ -182,9 +186,21 @@ func (c *Client) Send(ctx context.Context, req Request) (answer Response, err er
 	return answer, err
 }
 
-const codeNoConnection = "no_connection"
+const (
+	codeNoConnection = "no_connection"
+	codeRestarted    = "restarted" // signed before the node started
+)
 
+// send signs anew for each try: a node takes a signature once.
 func (c *Client) send(ctx context.Context, addr string, req Request) (Response, error) {
+	answer, err := c.trySend(ctx, addr, req)
+	if muster.CodeOf(err) == codeRestarted && c.Sign != nil {
+		answer, err = c.trySend(ctx, addr, req)
+	}
+	return answer, err
+}
+
+func (c *Client) trySend(ctx context.Context, addr string, req Request) (Response, error) {
 	authorization, err := c.authorize(ctx, addr, req)
 	if err != nil {
 		return Response{}, err
@@ -266,7 +282,7 @@ func (c *Client) authorize(ctx context.Context, addr string, req Request) (strin
 		if err != nil {
 			return "", err
 		}
-		token, err := c.Sign(req.Method, req.Path, req.Body, id)
+		token, err := c.Sign(req, id)
 		if err != nil {
 			return "", muster.Errorf(muster.Internal, "sign call: %w", err)
 		}

@@ -2,9 +2,12 @@ package api_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -87,7 +90,7 @@ func TestTheNextAddressIsTriedWhenOneIsDown(t *testing.T) {
 		_, _ = io.WriteString(w, body)
 	})
 	c.Addrs = append([]string{down.URL}, c.Addrs...)
-	c.Sign = func(_, _ string, _ []byte, to string) (string, error) {
+	c.Sign = func(_ api.Request, to string) (string, error) {
 		audience = to
 		return "token", nil
 	}
@@ -125,12 +128,34 @@ func TestAnAnsweredErrorIsNotTriedElsewhere(t *testing.T) {
 func TestACallToANodeIsMadeOutToItAlone(t *testing.T) {
 	c, seen := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{}`) })
 	var audience string
-	c.Sign = func(_, _ string, _ []byte, to string) (string, error) {
+	c.Sign = func(_ api.Request, to string) (string, error) {
 		audience = to
 		return "token", nil
 	}
 	if _, err := c.To(c.Addrs[0]+"/", "n7").Keys(t.Context()); err != nil || audience != "n7" || len(seen.all) != 1 {
 		t.Error(audience, seen.all, err)
+	}
+}
+
+func TestACallFromBeforeARestartIsSignedAgainOnce(t *testing.T) {
+	for _, restarts := range []int{1, 3} {
+		var keys []string
+		c, seen := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") == fmt.Sprint("Bearer ", restarts+1) {
+				_, _ = io.WriteString(w, `{}`)
+				return
+			}
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = io.WriteString(w, `{"message":"signed before this node started","code":"restarted"}`)
+		})
+		c.Sign = func(r api.Request, _ string) (string, error) {
+			keys = append(keys, r.Key())
+			return strconv.Itoa(len(keys)), nil
+		}
+		_, err := c.To(c.Addrs[0], "n1").Register(t.Context(), muster.Registration{}, "once")
+		if (err == nil) != (restarts == 1) || err != nil && muster.CodeOf(err) != "restarted" || len(seen.all) != 2 || !slices.Equal(keys, []string{"once", "once"}) {
+			t.Errorf("%d restarts: %v, %d calls, keys %q", restarts, err, len(seen.all), keys)
+		}
 	}
 }
 

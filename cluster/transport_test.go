@@ -1,0 +1,97 @@
+package cluster_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"muster/cluster"
+	"muster/cluster/trust"
+)
+
+// pipes is a listener whose connections live in memory, and so in virtual time.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) { return <-p, nil }
+func (p pipes) Addr() net.Addr            { return nil }
+func (p pipes) Close() error              { return nil }
+
+// connect gives both ends of a connection, the accepted one as raft gets it.
+func (p pipes) connect(t *testing.T, ln net.Listener) (near, far net.Conn) {
+	t.Helper()
+	a, b := net.Pipe()
+	p <- a
+	near, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = errors.Join(near.Close(), b.Close()) })
+	return near, b
+}
+
+// accepting is a raft port in memory, and how its peers dial.
+func accepting(t *testing.T) (pipes, net.Listener, func(string) *tls.Config) {
+	t.Helper()
+	ca, err := trust.NewAuthority([]trust.Secret{trust.NewSecret()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, client := ca.MutualTLS("a")
+	queue := make(pipes, 1)
+	return queue, cluster.Accepting(queue, server), client
+}
+
+func TestAConnectionThatNeverProvesItselfIsCutAndHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue, ln, client := accepting(t)
+		near, silent := queue.connect(t, ln)
+		started, cut := time.Now(), make(chan time.Duration, 1)
+		go func() {
+			_, _ = near.Read(make([]byte, 1)) // as raft does
+			cut <- time.Since(started)
+		}()
+
+		good, far := queue.connect(t, ln)
+		peer := tls.Client(far, client("a"))
+		sent := make(chan error, 1)
+		go func() {
+			_, err := peer.Write([]byte("raft"))
+			sent <- err
+		}()
+		got := make([]byte, 4)
+		if _, err := io.ReadFull(good, got); err != nil || !bytes.Equal(got, []byte("raft")) || <-sent != nil {
+			t.Fatalf("a good peer: %q %v", got, err)
+		}
+		if time.Since(started) != 0 {
+			t.Error("the silent one held up the good one")
+		}
+		if after := <-cut; after != 5*time.Second {
+			t.Errorf("cut after %v", after)
+		}
+		if _, err := silent.Read(got); !errors.Is(err, io.EOF) {
+			t.Errorf("the silent one is still connected: %v", err)
+		}
+	})
+}
+
+func TestAProvenPeerMayStayQuietForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue, ln, client := accepting(t)
+		near, far := queue.connect(t, ln)
+		peer := tls.Client(far, client("a"))
+		go func() {
+			_, _ = peer.Write([]byte("a"))
+			<-time.After(time.Hour)
+			_, _ = peer.Write([]byte("b"))
+		}()
+		got := make([]byte, 2)
+		if _, err := io.ReadFull(near, got); err != nil || string(got) != "ab" {
+			t.Errorf("%q %v", got, err)
+		}
+	})
+}
