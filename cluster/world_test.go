@@ -46,7 +46,7 @@ type member struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	ca, err := trust.NewSecret().CA()
+	ca, err := trust.NewAuthority([]trust.Secret{trust.NewSecret()})
 	if err != nil {
 		t.Fatal(err)
 	}
