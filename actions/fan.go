@@ -25,9 +25,9 @@ type reply struct {
 	result muster.Result
 }
 
-// do has the targets run the action in their order, so many at once, until all
-// have answered or ctx ends.
-func (f *fan) do(ctx context.Context, targets []target, concurrency int) {
+// do has the targets run the action batch by batch, until all have answered, too
+// many have failed or ctx ends.
+func (f *fan) do(ctx context.Context, targets []target, how strategy) {
 	queue := make([]target, 0, len(targets))
 	for _, t := range targets {
 		if t.skip != nil {
@@ -36,12 +36,28 @@ func (f *fan) do(ctx context.Context, targets []target, concurrency int) {
 		}
 		queue = append(queue, t)
 	}
+	for i, batch := range how.cut(queue) {
+		if i > 0 && !f.over(ctx) {
+			wait(ctx, how.pause)
+		}
+		f.batch(ctx, batch, how.concurrency)
+	}
+}
+
+// over reports whether no more targets are to be started.
+func (f *fan) over(ctx context.Context) bool {
+	f.full = f.full || f.fails >= f.maxFail && ctx.Err() == nil
+	return f.full || ctx.Err() != nil
+}
+
+// batch starts targets in their order, so many at once, and waits for them. What
+// was not started is skipped.
+func (f *fan) batch(ctx context.Context, queue []target, concurrency int) {
 	replies := make(chan reply, len(queue)) // room for all: nobody waits to hand in a late one
 	waiting := map[string]target{}          // by slug
 	began := time.Now()
-	for len(waiting) > 0 || len(queue) > 0 {
-		f.full = f.full || f.fails >= f.maxFail && ctx.Err() == nil
-		for len(queue) > 0 && len(waiting) < concurrency && !f.full && ctx.Err() == nil {
+	for {
+		for len(queue) > 0 && len(waiting) < concurrency && !f.over(ctx) {
 			waiting[queue[0].node.Slug] = queue[0]
 			f.start(ctx, queue[0], replies)
 			queue = queue[1:]
@@ -59,6 +75,16 @@ func (f *fan) do(ctx context.Context, targets []target, concurrency int) {
 	}
 	for _, t := range queue {
 		f.skip(t, f.whyNot(ctx))
+	}
+}
+
+// wait passes time unless ctx ends first.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

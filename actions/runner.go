@@ -87,7 +87,7 @@ func (r *Runner) Run(ctx context.Context, by muster.Rights, run muster.Run) (mus
 	}
 	r.cfg.Log.Info("run started", "job", job.Job, "action", run.Action, "caller", by.Principal, "nodes", len(targets))
 	f := &fan{r: r, by: by, job: job, maxFail: how.maxFail.of(len(targets)), results: make(map[string]muster.Result, len(targets))}
-	f.do(ctx, targets, how.concurrency)
+	f.do(ctx, targets, how)
 	return answer(job, f.results), nil
 }
 

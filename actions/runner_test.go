@@ -252,9 +252,12 @@ func TestWrongRunsAreRefusedNamingTheField(t *testing.T) {
 		{muster.Run{Action: "node.ping", On: on, TimeoutMs: 600_001}, "timeout_ms"},
 		{muster.Run{Action: "node.ping", On: on, Key: "k"}, "key"},
 		{muster.Run{Action: "node.ping", On: on, Wait: &no}, "wait"},
-		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Mode: "rolling"}}, "how.mode"},
+		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Mode: "rolling"}}, "how.batches"},
 		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Mode: "random"}}, "how.mode"},
-		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Batches: []json.RawMessage{}}}, "how.batches"},
+		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Batches: []json.RawMessage{json.RawMessage("1")}}}, "how.batches"},
+		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Mode: "rolling", Batches: []json.RawMessage{json.RawMessage("1"), json.RawMessage("0")}}}, "how.batches.1"},
+		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Mode: "rolling", Batches: make([]json.RawMessage, 101)}}, "how.batches"},
+		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Mode: "rolling", Batches: []json.RawMessage{json.RawMessage("1")}, Pause: "soon"}}, "how.pause"},
 		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Pause: "1s"}}, "how.pause"},
 		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Concurrency: -1}}, "how.concurrency"},
 		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Mode: "serial", Concurrency: 2}}, "how.concurrency"},
@@ -396,6 +399,33 @@ func TestParallelKeepsItsBoundAndTheWholeIsAsFastAsItAllows(t *testing.T) {
 		}
 		if f.dated {
 			t.Error("the end of the wait travelled with a call and would end the work")
+		}
+	})
+}
+
+func TestRollingGoesBatchByBatchWithPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 12)
+		run := muster.Run{
+			Action: "node.sleep", Params: given(t, `{"for":"1s"}`), On: muster.Selector{All: true, Exclude: []string{"a"}}, TimeoutMs: 60_000,
+			How: muster.Strategy{Mode: "rolling", Batches: []json.RawMessage{json.RawMessage("1"), json.RawMessage(`"25%"`)}, Pause: "10s"},
+		}
+		began := time.Now()
+		a, err := f.runner().Run(t.Context(), operator(), run)
+		// 11 nodes: 1, 3, 3, 3 and 1, with four pauses.
+		if err != nil || !a.Success || f.peak != 3 || time.Since(began) != 45*time.Second {
+			t.Fatalf("%s %v, at most %d at once, %v", told(a), err, f.peak, time.Since(began))
+		}
+		f.errs["d"] = muster.Errorf(muster.Unavailable, "refused")
+		began = time.Now()
+		a, err = f.runner().Run(t.Context(), operator(), run)
+		if err != nil || a.SuccessCount != 3 || a.FailureCount != 1 || a.SkippedCount != 7 || time.Since(began) != 12*time.Second {
+			t.Fatalf("%s %v %v: a failed batch was followed by another", told(a), err, time.Since(began))
+		}
+		run.TimeoutMs = 5000
+		a, err = f.runner().Run(t.Context(), operator(), run)
+		if err != nil || a.SuccessCount != 1 || a.SkippedCount != 10 || a.Results["l"].Error.Code != "not_started" {
+			t.Fatalf("%s %v", told(a), err)
 		}
 	})
 }

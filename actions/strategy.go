@@ -2,9 +2,11 @@ package actions
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"muster"
 )
@@ -14,12 +16,30 @@ const (
 	defaultConcurrency = 10
 	defaultTimeoutMs   = 30_000
 	maxTimeoutMs       = 600_000
+	maxBatches         = 100
 )
 
 // strategy is a Strategy that was found good.
 type strategy struct {
 	concurrency int
 	maxFail     limit
+	batches     []limit // sizes, the last one for all that follow; none: one batch
+	pause       time.Duration
+}
+
+// cut parts targets into batches. Percentages are of all of them.
+func (s strategy) cut(targets []target) (batches [][]target) {
+	total := len(targets)
+	for i := 0; len(targets) > 0; i++ {
+		size := total
+		if len(s.batches) > 0 {
+			size = s.batches[min(i, len(s.batches)-1)].of(total)
+		}
+		size = min(size, len(targets))
+		batches = append(batches, targets[:size])
+		targets = targets[size:]
+	}
+	return batches
 }
 
 // limit is a count or a percentage; neither means none.
@@ -53,6 +73,7 @@ func readStrategy(how muster.Strategy, bad faults) strategy {
 	case s.concurrency == 0:
 		s.concurrency = defaultConcurrency
 	}
+	s.readBatches(how, bad)
 	if how.MaxFail != nil {
 		var ok bool
 		s.maxFail, ok = readLimit(how.MaxFail)
@@ -61,6 +82,25 @@ func readStrategy(how muster.Strategy, bad faults) strategy {
 		s.maxFail.count = 1
 	}
 	return s
+}
+
+// readBatches reads what is rolling's own.
+func (s *strategy) readBatches(how muster.Strategy, bad faults) {
+	rolling := how.Mode == "rolling"
+	bad.check(rolling == (len(how.Batches) > 0), "how.batches", "rolling, and only rolling, says its batches")
+	bad.check(len(how.Batches) <= maxBatches, "how.batches", "must be at most %d", maxBatches)
+	for i, raw := range how.Batches {
+		size, ok := readLimit(raw)
+		bad.check(ok, fmt.Sprintf("how.batches.%d", i), `must be a count from 1, or a percentage like "25%%" up to 100%%`)
+		s.batches = append(s.batches, size)
+	}
+	if how.Pause == "" {
+		return
+	}
+	d, err := time.ParseDuration(how.Pause)
+	bad.check(err == nil && d >= 0, "how.pause", "must be a duration like 10s")
+	bad.check(rolling, "how.pause", "is for rolling only")
+	s.pause = d
 }
 
 // readLimit reads 3, "3" or "10%".
@@ -79,9 +119,6 @@ func readLimit(raw json.RawMessage) (l limit, ok bool) {
 // unsupported names everything in a well-formed run that cannot be done yet.
 func unsupported(r muster.Run) error {
 	bad := faults{}
-	bad.check(r.How.Mode != "rolling", "how.mode", "rolling "+notYet)
-	bad.check(r.How.Batches == nil, "how.batches", notYet)
-	bad.check(r.How.Pause == "", "how.pause", notYet)
 	bad.check(r.Key == "", "key", notYet)
 	bad.check(r.Wait == nil || *r.Wait, "wait", "false %s: there are no jobs to ask for later", notYet)
 	return bad.err("unsupported")
