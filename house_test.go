@@ -29,7 +29,7 @@ var house = map[string][]string{
 		".", "fsm", "gossip", "search", "search/query", "search/index", "actions", "cluster", "cluster/trust",
 		"httpserver", "httpserver/api",
 	},
-	"cmd/muster": {".", "cmd/daemon", "httpserver/api", "cluster/trust", "testdata/corpora"},
+	"cmd/muster": {".", "cmd/daemon", "httpserver/api", "cluster/trust", "testdata/corpora", "testdata/actions"},
 }
 
 // fences says which rooms may use a library.

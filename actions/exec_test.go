@@ -1,0 +1,428 @@
+//go:build unix
+
+package actions_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/actions"
+)
+
+// script defines an action that is a shell script: the shell is the program
+// that is started, as any other would be.
+func script(t *testing.T, rest, text string) actions.Definition {
+	t.Helper()
+	quoted, err := json.Marshal(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler, more, _ := strings.Cut(rest, "|")
+	return define(t, "a.script", "handler: {kind: exec, argv: [/bin/sh, -c, "+string(quoted)+", sh"+handler+"}\n"+strings.TrimLeft(more, " ")+"\n")
+}
+
+type output struct {
+	Stdout    string `json:"stdout"`
+	Stderr    string `json:"stderr"`
+	Truncated bool   `json:"truncated"`
+	Leaked    int    `json:"leaked_children"`
+}
+
+func outputOf(t *testing.T, r muster.Result) (o output) {
+	t.Helper()
+	if !r.Success {
+		t.Fatalf("%s %+v", r.State, r.Error)
+	}
+	if err := json.Unmarshal(r.Result, &o); err != nil {
+		t.Fatalf("%s: %v", r.Result, err)
+	}
+	return o
+}
+
+func TestProgramGetsItsArgumentsAsTheyAre(t *testing.T) {
+	d := script(t, `, "--x=${x}", "${y}", "--z=${z}"]|params: {x: {type: string, required: true}, y: {type: int, default: 9007199254740993}, z: {type: bool}}`,
+		`for a in "$@"; do echo "<$a>"; done`)
+	e := executor(t, actions.ExecutorConfig{}, d)
+	hostile := `a b;$(id)'"*${y}|&`
+	text, _ := json.Marshal(hostile)
+	o := outputOf(t, run(t, e, "a.script", `{"x":`+string(text)+`}`))
+	if want := "<--x=" + hostile + ">\n<9007199254740993>\n"; o.Stdout != want {
+		t.Fatalf("got %q, want %q", o.Stdout, want)
+	}
+}
+
+func TestProgramReadsParametersFromStandardInput(t *testing.T) {
+	d := script(t, `], stdin: params|params: {l: {type: list}, s: {type: string, default: "x"}, n: {type: float}}`, `cat`)
+	e := executor(t, actions.ExecutorConfig{}, d)
+	if o := outputOf(t, run(t, e, "a.script", `{"l":[1,{"a":null}],"n":1.50}`)); o.Stdout != `{"l":[1,{"a":null}],"n":1.50,"s":"x"}`+"\n" {
+		t.Fatalf("%q", o.Stdout)
+	}
+	closed := executor(t, actions.ExecutorConfig{}, script(t, `]`, `cat; echo end`))
+	if o := outputOf(t, run(t, closed, "a.script", `{}`)); o.Stdout != "end\n" {
+		t.Fatalf("%q", o.Stdout)
+	}
+}
+
+func TestProgramThatDoesNotReadItsInputIsNotWaitedForIt(t *testing.T) {
+	d := script(t, `], stdin: params|params: {s: {type: string, max: 65536}}`, `exec 0<&-; echo done`)
+	e := executor(t, actions.ExecutorConfig{}, d)
+	big, _ := json.Marshal(strings.Repeat("é", 60000))
+	if o := outputOf(t, run(t, e, "a.script", `{"s":`+string(big)+`}`)); o.Stdout != "done\n" {
+		t.Fatalf("%+v", o)
+	}
+}
+
+func TestEnvironmentIsCleanAndTheDirectoryItsOwn(t *testing.T) {
+	t.Setenv("CANARY", "inherited")
+	e := executor(t, actions.ExecutorConfig{}, script(t, `]`, `env; pwd; ls -A; touch left`))
+	o := outputOf(t, run(t, e, "a.script", `{}`))
+	var names []string
+	var dir string
+	for line := range strings.Lines(o.Stdout) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if ok && !slices.Contains([]string{"PWD", "SHLVL", "_", "OLDPWD"}, name) { // the shell's own
+			names = append(names, name)
+		}
+		if name == "TMPDIR" {
+			dir = value
+		}
+	}
+	slices.Sort(names)
+	want := []string{"HOME", "LANG", "MUSTER_ACTION", "MUSTER_JOB", "MUSTER_NODE", "MUSTER_RESULT", "PATH", "TMPDIR"}
+	if !slices.Equal(names, want) || !strings.Contains(o.Stdout, "MUSTER_ACTION=a.script\n") || !strings.Contains(o.Stdout, "MUSTER_JOB=j_1\n") ||
+		!strings.Contains(o.Stdout, "MUSTER_NODE=n-self\n") {
+		t.Fatalf("%v\n%s", names, o.Stdout)
+	}
+	if !strings.Contains(o.Stdout, "\n"+dir+"\n") {
+		t.Errorf("it ran elsewhere than in %s:\n%s", dir, o.Stdout)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there", dir)
+	}
+	elsewhere := executor(t, actions.ExecutorConfig{}, script(t, `], cwd: /`, `pwd`))
+	if o := outputOf(t, run(t, elsewhere, "a.script", `{}`)); o.Stdout != "/\n" {
+		t.Errorf("%q", o.Stdout)
+	}
+}
+
+func TestExitCodesAndSignalsAreFailures(t *testing.T) {
+	for text, want := range map[string]muster.ActionError{
+		"echo out; exit 3":               {Code: "exit", Message: "it ended with exit code 3", ExitCode: new(3), Output: "out\n"},
+		"echo out; echo err >&2; exit 1": {Code: "exit", Message: "it ended with exit code 1", ExitCode: new(1), Output: "err\n"},
+		"kill -9 $$":                     {Code: "signal", Message: "it was ended by signal: killed", Signal: "killed"},
+	} {
+		r := run(t, executor(t, actions.ExecutorConfig{}, script(t, `]`, text)), "a.script", `{}`)
+		got, _ := json.Marshal(r.Error)
+		wanted, _ := json.Marshal(want)
+		if r.State != muster.StateFailed || string(got) != string(wanted) {
+			t.Errorf("%s: %s %s", text, r.State, got)
+		}
+	}
+	none := define(t, "a.none", "handler: {kind: exec, argv: [/no/such/program]}\n")
+	folder := define(t, "a.folder", "handler: {kind: exec, argv: [/bin]}\n")
+	e := executor(t, actions.ExecutorConfig{}, none, folder)
+	for _, name := range []string{"a.none", "a.folder"} {
+		if r := run(t, e, name, `{}`); r.State != muster.StateFailed || r.Error.Code != "start" {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+func TestResultIsReadFromWhereItIsDeclared(t *testing.T) {
+	file := `]|result: {n: {type: int}}`
+	for _, c := range []struct{ rest, text, state, result string }{
+		{file, `echo log; echo '{"n": 9007199254740993, "more": 1}' >"$MUSTER_RESULT"`, "ok", `{"n": 9007199254740993, "more": 1}`},
+		{`], stdout: json|result: {n: {type: int}}`, `echo '{"n": 1}'; echo log >&2`, "ok", `{"n": 1}`},
+		{`], stdout: json`, `echo '[1]'`, "ok", `[1]`},
+		{`], stdout: json`, `echo '{"n": 1'`, "bad_result", ""},
+		{`], stdout: json`, `echo '{"n": 1, "n": 2}'`, "bad_result", ""},
+		{`], stdout: json`, `true`, "bad_result", ""},
+		{`], stdout: json|result: {n: {type: int}}`, `echo '{"n": "1"}'`, "bad_result", ""},
+		{`], stdout: json|result: {n: {type: enum}}`, `echo '{"m": "1"}'`, "bad_result", ""},
+		{`], stdout: json|result: {n: {type: int}}`, `echo '[1]'`, "bad_result", ""},
+		{`], stdout: json|limits: {output: 1KiB}`, `printf '%02000d' 1`, "result_too_large", ""},
+		{file, `printf '%0300000d' 1 >"$MUSTER_RESULT"`, "bad_result", ""},
+		{file, `ln -s /etc/passwd "$MUSTER_RESULT"`, "bad_result", ""},
+		{file, `mkfifo "$MUSTER_RESULT"`, "bad_result", ""},
+	} {
+		r := run(t, executor(t, actions.ExecutorConfig{}, script(t, c.rest, c.text)), "a.script", `{}`)
+		if r.Error != nil && r.Error.Code != c.state || r.Error == nil && c.state != "ok" || string(r.Result) != c.result {
+			t.Errorf("%s: %s %s %+v", c.text, r.State, r.Result, r.Error)
+		}
+	}
+}
+
+func TestDryRunRunsItsOwnProgram(t *testing.T) {
+	d := define(t, "a.checked", `handler: {kind: exec, argv: [/bin/sh, -c, 'echo really']}
+check: {kind: exec, argv: [/bin/sh, -c, 'echo only $MUSTER_CHECK']}
+result: {n: {type: int}}
+`)
+	e := executor(t, actions.ExecutorConfig{}, d)
+	r := e.Execute(t.Context(), operator(), muster.Execution{Action: "a.checked", Check: true})
+	if o := outputOf(t, r); o.Stdout != "only 1\n" {
+		t.Fatalf("%+v", o)
+	}
+}
+
+// TestFloodOfOutputIsDrainedAndCut prints 10 MiB.
+func TestFloodOfOutputIsDrainedAndCut(t *testing.T) {
+	flood := `i=0; while [ $i -lt 160 ]; do printf '%065536d' 7; i=$((i+1)); done; echo; echo the end`
+	e := executor(t, actions.ExecutorConfig{}, script(t, `]|limits: {output: 8KiB}`, flood))
+	r := run(t, e, "a.script", `{}`)
+	o := outputOf(t, r)
+	if !o.Truncated || len(r.Result) > 8<<10 || len(o.Stdout) < 4<<10 {
+		t.Fatalf("%d bytes, truncated %v", len(r.Result), o.Truncated)
+	}
+	e = executor(t, actions.ExecutorConfig{}, script(t, `]|limits: {output: 8KiB}`, flood+`; exit 1`))
+	if r := run(t, e, "a.script", `{}`); !strings.HasSuffix(r.Error.Output, "\nthe end\n") || len(r.Error.Output) != 4<<10 {
+		t.Fatalf("%d bytes", len(r.Error.Output))
+	}
+}
+
+func TestBinaryOutputBecomesText(t *testing.T) {
+	e := executor(t, actions.ExecutorConfig{}, script(t, `]|limits: {output: 1KiB}`, `printf '\377\376\001%0900d' 1; printf '%0900d' 2 >&2`))
+	r := run(t, e, "a.script", `{}`)
+	if o := outputOf(t, r); !o.Truncated || len(r.Result) > 1<<10 || !strings.HasPrefix(o.Stdout, "\ufffd\x01") || o.Stderr == "" {
+		t.Fatalf("%s", r.Result)
+	}
+}
+
+// pidIn waits until a file holds a process ID.
+func pidIn(t *testing.T, path string) int {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); pause(t, 5*time.Millisecond) {
+		text, _ := os.ReadFile(path)
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && strings.HasSuffix(string(text), "\n") {
+			return pid
+		}
+	}
+	t.Fatalf("no process ID in %s", path)
+	return 0
+}
+
+func pause(t *testing.T, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	<-ctx.Done()
+}
+
+// gone waits until no process has the ID, or only a zombie that its new parent
+// has not noticed yet.
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); pause(t, 5*time.Millisecond) {
+		if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			return
+		}
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		if err == nil && strings.Contains(string(stat), ") Z ") {
+			return
+		}
+	}
+	t.Errorf("process %d is still there", pid)
+}
+
+func TestGrandchildrenDieAtTheLimit(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pid")
+	for name, text := range map[string]string{
+		"child obeys":    `sleep 600 & echo $! >` + pids + `; wait`,
+		"child is deaf":  `trap '' TERM; (trap '' TERM; while :; do sleep 1; done) & echo $! >` + pids + `; while :; do sleep 1; done`,
+		"parent is gone": `(trap '' TERM; while :; do sleep 1; done) & echo $! >` + pids + `; trap 'exit 0' TERM; while :; do sleep 0.1; done`,
+	} {
+		_ = os.Remove(pids)
+		e := executor(t, actions.ExecutorConfig{}, script(t, `]|limits: {timeout: 300ms, kill_after: 200ms}`, text))
+		r := run(t, e, "a.script", `{}`)
+		if r.State != muster.StateTimeout || r.Error.Code != "timeout" || r.Success {
+			t.Errorf("%s: %s %+v", name, r.State, r.Error)
+		}
+		gone(t, pidIn(t, pids))
+	}
+}
+
+func TestWhatAProgramLeavesBehindIsKilled(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pid")
+	e := executor(t, actions.ExecutorConfig{}, script(t, `]`, `sleep 600 & echo $! >`+pids+`; echo done`))
+	if o := outputOf(t, run(t, e, "a.script", `{}`)); o.Stdout != "done\n" || o.Leaked != 0 {
+		t.Errorf("%+v", o)
+	}
+	gone(t, pidIn(t, pids))
+}
+
+func TestProcessThatLeftTheGroupDoesNotHoldTheAnswer(t *testing.T) {
+	if _, err := os.Stat("/usr/bin/setsid"); err != nil {
+		t.Skip(err)
+	}
+	pids := filepath.Join(t.TempDir(), "pid")
+	e := executor(t, actions.ExecutorConfig{}, script(t, `]`, `/usr/bin/setsid sh -c 'echo $$ >`+pids+`; exec sleep 600' & while [ ! -s `+pids+` ]; do sleep 0.01; done`))
+	o := outputOf(t, run(t, e, "a.script", `{}`))
+	if err := syscall.Kill(pidIn(t, pids), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if o.Leaked != 1 {
+		t.Fatalf("%+v", o)
+	}
+}
+
+func TestStopKillsProgramsAndWaits(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pid")
+	e := executor(t, actions.ExecutorConfig{}, script(t, `]`, `echo $$ >`+pids+`; exec sleep 600`))
+	results := make(chan muster.Result, 1)
+	go func() { results <- run(t, e, "a.script", `{}`) }()
+	pid := pidIn(t, pids)
+	if err := e.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, pid)
+	if r := <-results; r.State != muster.StateInterrupted {
+		t.Fatalf("%+v", r)
+	}
+}
+
+func TestSecretsAreInNothingThatIsSaid(t *testing.T) {
+	const canary = `c"anary\é<1>`
+	quoted, _ := json.Marshal(canary)
+	params := `params: {token: {type: string, secret: true}, pin: {type: string, secret: true}}`
+	// The program tells everything it was told, in every way.
+	for rest, text := range map[string]string{
+		`], stdin: params|` + params:               `tee /dev/stderr`,
+		`], stdin: params, stdout: json|` + params: `cat`,
+		`], stdin: params| ` + params:              `cat >"$MUSTER_RESULT"`,
+		`], stdin: params|  ` + params:             `cat; exit 1`,
+	} {
+		r := run(t, executor(t, actions.ExecutorConfig{}, script(t, rest, text)), "a.script", `{"token":`+string(quoted)+`,"pin":"1234567"}`)
+		hides(t, r)
+	}
+}
+
+// hides checks that the secrets of the tests are not told, but were there.
+func hides(t *testing.T, r muster.Result) {
+	t.Helper()
+	told, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(told), "anary") || strings.Contains(string(told), "1234567") {
+		t.Errorf("told: %s", told)
+	}
+	if !strings.Contains(string(told), "[redacted]") {
+		t.Errorf("nothing was hidden: %s", told)
+	}
+}
+
+func TestSecretsOfAKilledProgramAreHidden(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pid")
+	e := executor(t, actions.ExecutorConfig{}, script(t, `], stdin: params|params: {token: {type: string, secret: true}}`,
+		`tee /dev/stderr; echo $$ >`+pids+`; exec sleep 600`))
+	results := make(chan muster.Result, 1)
+	go func() { results <- run(t, e, "a.script", `{"token":"canary-7"}`) }()
+	pidIn(t, pids)
+	if err := e.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r := <-results
+	if r.State != muster.StateInterrupted {
+		t.Errorf("%+v", r)
+	}
+	hides(t, r)
+}
+
+func TestSecretIsHiddenHoweverItIsWritten(t *testing.T) {
+	for given, printed := range map[string]string{
+		`"\u0063anary-7\"x"`: `canary-7\"x`, `"canary-7\u003cx"`: `canary-7\u003cx`, `"canary-7<x"`: `canary-7\u003cx`, `"canary-7x"`: `canary-7x`,
+	} {
+		d := script(t, `], stdin: params|params: {token: {type: string, secret: true}}`, `printf '%s' '`+printed+`'`)
+		hides(t, run(t, executor(t, actions.ExecutorConfig{}, d), "a.script", `{"token":`+given+`}`))
+	}
+}
+
+func TestTheWholeGroupIsAskedToEndBeforeItIsKilled(t *testing.T) {
+	bye := filepath.Join(t.TempDir(), "bye")
+	text := `(trap 'echo 1 >` + bye + `; exit 0' TERM; while :; do sleep 0.05; done) & trap '' TERM; while [ ! -s ` + bye + ` ]; do sleep 0.05; done`
+	e := executor(t, actions.ExecutorConfig{}, script(t, `]|limits: {timeout: 500ms, kill_after: 20s}`, text))
+	if r := run(t, e, "a.script", `{}`); r.State != muster.StateTimeout || r.DurationMs >= 20_000 {
+		t.Errorf("%+v", r)
+	}
+	pidIn(t, bye)
+}
+
+func TestExampleDefinitionsRun(t *testing.T) {
+	e := executor(t, actions.ExecutorConfig{}, examples(t)...)
+	if r := run(t, e, "app.greet", `{"name":"Zoë B."}`); string(r.Result) != `{"greeting":"Hello","name":"Zoë B."}` {
+		t.Errorf("%s %+v", r.Result, r.Error)
+	}
+	if r := run(t, e, "app.greet", `{"name":"\"}"}`); r.State != muster.StateInvalid {
+		t.Errorf("%+v", r)
+	}
+	check := e.Execute(t.Context(), operator(), muster.Execution{Action: "app.greet", Params: given(t, `{"name":"Ada"}`), Check: true})
+	if o := outputOf(t, check); o.Stdout != "would greet Ada" {
+		t.Errorf("%+v", o)
+	}
+	path := filepath.Join(t.TempDir(), "-f")
+	if err := os.WriteFile(path, []byte("muster\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if o := outputOf(t, run(t, e, "file.checksum", `{"path":"`+path+`"}`)); !strings.HasSuffix(o.Stdout, " 7 "+path+"\n") {
+		t.Errorf("%+v", o)
+	}
+	if o := outputOf(t, run(t, e, "host.disk", `{}`)); !strings.Contains(o.Stdout, "Filesystem") {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestLocksKeepActionsApart(t *testing.T) {
+	dir := t.TempDir()
+	text := `mkdir ` + dir + `/held && sleep 0.1 && rmdir ` + dir + `/held`
+	one := script(t, `]|locks: [b, 'a:${node}', b]`, text)
+	two := define(t, "a.other", "locks: ['a:${node}']\nhandler: {kind: exec, argv: [/bin/sh, -c, '"+text+"']}\n")
+	e := executor(t, actions.ExecutorConfig{}, one, two)
+	results := make(chan muster.Result, 6)
+	for range 3 {
+		go func() { results <- run(t, e, "a.script", `{}`) }()
+		go func() { results <- run(t, e, "a.other", `{}`) }()
+	}
+	for range 6 {
+		if r := <-results; !r.Success {
+			t.Errorf("%+v", r.Error)
+		}
+	}
+}
+
+func TestWhatOthersMayWriteIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		dir, file os.FileMode
+		ok        bool
+	}{{0o755, 0o644, true}, {0o700, 0o600, true}, {0o775, 0o644, false}, {0o757, 0o644, false}, {0o755, 0o664, false}, {0o755, 0o646, false}} {
+		dir := directory(t, map[string]string{"a.yaml": good})
+		if err := errors.Join(os.Chmod(filepath.Join(dir, "a.yaml"), c.file), os.Chmod(dir, c.dir)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := actions.LoadDir(dir); (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), "others may write it") {
+			t.Errorf("%o %o: %v", c.dir, c.file, err)
+		}
+	}
+}
+
+func TestProgramThatOthersMayWriteIsNotStarted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tool")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	e := executor(t, actions.ExecutorConfig{}, define(t, "a.tool", "handler: {kind: exec, argv: ["+path+"]}\n"))
+	if r := run(t, e, "a.tool", `{}`); r.State != muster.StateFailed || !strings.Contains(r.Error.Message, "others may write it") {
+		t.Fatalf("%+v", r.Error)
+	}
+}

@@ -1,0 +1,289 @@
+package actions
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"muster"
+)
+
+// ExecutorConfig is what an Executor needs to know.
+type ExecutorConfig struct {
+	ID          string       // of this node
+	Definitions []Definition // from LoadDir; more than the builtin ones
+	Docs        Documents    // this node's index; nil: it has none
+	Log         *slog.Logger // nil: no log
+}
+
+// Executor runs actions on this node. It is safe for concurrent use.
+type Executor struct {
+	cfg     ExecutorConfig
+	running calls
+
+	mu    sync.Mutex
+	set   map[string]*action       // by name; guarded by mu
+	locks map[string]chan struct{} // by name; guarded by mu
+}
+
+// action is a definition and who waits for it.
+type action struct {
+	Definition
+	gate *gate
+}
+
+type reason string
+
+func (r reason) Error() string { return string(r) }
+
+// Why an execution ended before it was done.
+const (
+	errStopping = reason("the node is stopping")
+	errTimeout  = reason("it was killed at its limit")
+)
+
+// NewExecutor makes an Executor of the builtin actions and those defined. An
+// action that is there twice is an Invalid error.
+func NewExecutor(cfg ExecutorConfig) (*Executor, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	e := &Executor{cfg: cfg, locks: map[string]chan struct{}{}}
+	return e, e.Reload(cfg.Definitions)
+}
+
+// Reload puts other definitions in the place of those from files, all or, with
+// an error, none. What is running goes on as it began.
+func (e *Executor) Reload(defs []Definition) error {
+	set := map[string]*action{}
+	for _, d := range builtins(e.cfg.Docs) {
+		set[d.Action] = &action{Definition: d, gate: newGate(d.Limits)}
+	}
+	var errs []error
+	for _, d := range defs {
+		if other, twice := set[d.Action]; twice || isBuiltin(d.Action) {
+			where := "built in"
+			if twice {
+				where = other.source
+			}
+			errs = append(errs, fmt.Errorf("%s: %s is defined twice: %s, too", d.source, d.Action, where))
+			continue
+		}
+		set[d.Action] = &action{Definition: d, gate: newGate(d.Limits)}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return &muster.Error{Kind: muster.Invalid, Message: err.Error(), Err: err}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.set = set
+	return nil
+}
+
+// isBuiltin reports whether a name belongs to the program, even where this node
+// does not offer the action.
+func isBuiltin(name string) bool {
+	return oneOf(name, "node.ping", "node.echo", "node.sleep", "index.add", "index.update", "index.refresh", "index.delete", "cache.flush")
+}
+
+// Infos describes this node's actions, by name. Nodes is left to Merge.
+func (e *Executor) Infos() []muster.ActionInfo {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	infos := make([]muster.ActionInfo, 0, len(e.set))
+	for _, a := range e.set {
+		infos = append(infos, a.Info())
+	}
+	slices.SortFunc(infos, func(a, b muster.ActionInfo) int { return cmp.Compare(a.Action, b.Action) })
+	return infos
+}
+
+// risk returns the risk of an action; ok is false if this node does not have it.
+func (e *Executor) risk(name string) (risk muster.Risk, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if a, ok := e.set[name]; ok {
+		return a.Risk, true
+	}
+	return "", false
+}
+
+// Admit judges an execution and does nothing: Forbidden, Malformed with code
+// unknown_action, or Invalid with Fields by parameter. Only those who may run an
+// action learn whether it is there.
+func (e *Executor) Admit(by muster.Rights, x muster.Execution) error {
+	_, _, err := e.admit(by, x)
+	return err
+}
+
+func (e *Executor) admit(by muster.Rights, x muster.Execution) (*action, call, error) {
+	if err := mayRun(by, x.Action); err != nil {
+		return nil, call{}, err
+	}
+	e.mu.Lock()
+	a := e.set[x.Action]
+	e.mu.Unlock()
+	if a == nil {
+		return nil, call{}, muster.Errorf(muster.Malformed, "no action %q here", x.Action).WithCode("unknown_action")
+	}
+	if err := mayRisk(by, x.Action, a.Risk); err != nil {
+		return nil, call{}, err
+	}
+	if x.Check && a.Check == nil {
+		return nil, call{}, muster.FieldError("check", x.Action+" declares no dry run").WithCode("unsupported")
+	}
+	params, err := a.admit(x.Params)
+	if err != nil {
+		return nil, call{}, err
+	}
+	c := call{def: &a.Definition, params: params, job: x.Job, node: e.cfg.ID, check: x.Check, hide: secretsOf(&a.Definition, params)}
+	if h := a.handler(x.Check); h != nil {
+		c.argv, err = h.fill(params)
+	}
+	return a, c, err
+}
+
+// handler is the program to run; nil for a builtin action.
+func (d *Definition) handler(check bool) *Handler {
+	switch {
+	case check:
+		return d.Check
+	case d.builtin != nil:
+		return nil
+	default:
+		return &d.Handler
+	}
+}
+
+func mayRun(by muster.Rights, name string) error {
+	if !by.May("run:" + name) {
+		return muster.Errorf(muster.Forbidden, "this needs the scope run:%s", name)
+	}
+	return nil
+}
+
+// mayRisk holds an action's risk against the caller's limit. A limit that is no
+// risk allows nothing.
+func mayRisk(by muster.Rights, name string, risk muster.Risk) error {
+	if by.MaxRisk != "" && risk.Level() > by.MaxRisk.Level() {
+		return muster.Errorf(muster.Forbidden, "%s has risk %s, the caller may go up to %s", name, risk, by.MaxRisk).WithCode("risk")
+	}
+	return nil
+}
+
+// Execute runs an action and waits for its end, its limits or that of ctx,
+// which kills it. The rights are checked first, whoever checked them before.
+// Secret parameters are in no part of the result. Node and NodeName are left
+// empty.
+func (e *Executor) Execute(ctx context.Context, by muster.Rights, x muster.Execution) muster.Result {
+	began := time.Now()
+	ctx, end, err := e.running.begin(ctx)
+	if err != nil {
+		return resultOf(notStarted(err), nil, began)
+	}
+	defer end()
+	a, c, err := e.admit(by, x)
+	if err != nil {
+		if muster.KindOf(err) == muster.Forbidden {
+			e.cfg.Log.Warn("action denied", "action", x.Action, "caller", by.Principal, "job", x.Job)
+		}
+		return resultOf(refused(err), nil, began) // names parameters, but never their values
+	}
+	return resultOf(e.perform(ctx, a, c), c.hide, began)
+}
+
+// perform waits for a slot and the locks, and runs the handler within its limit.
+func (e *Executor) perform(ctx context.Context, a *action, c call) outcome {
+	leave, err := a.gate.enter(ctx)
+	if err != nil {
+		return notStarted(err)
+	}
+	defer leave()
+	unlock, err := e.lock(ctx, a.Locks)
+	if err != nil {
+		return notStarted(err)
+	}
+	defer unlock()
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(a.Limits.Timeout), errTimeout)
+	defer cancel()
+	e.cfg.Log.Info("action started", "action", a.Action, "job", c.job, "check", c.check)
+	o := e.safely(ctx, c)
+	if ctx.Err() != nil && o.state == muster.StateTimeout {
+		o = o.endedBy(context.Cause(ctx))
+	}
+	if len(o.result) > int(a.Limits.Output) {
+		o = failed("result_too_large", "its result is longer than %d bytes", a.Limits.Output)
+	}
+	e.cfg.Log.Info("action ended", "action", a.Action, "job", c.job, "state", string(o.state))
+	return o
+}
+
+// safely runs the handler and survives it.
+func (e *Executor) safely(ctx context.Context, c call) (o outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.cfg.Log.Error("action panicked", "action", c.def.Action, "job", c.job, "panic", c.hide.text(fmt.Sprint(p)), "stack", string(debug.Stack()))
+			o = failed("panic", "the action broke down")
+		}
+	}()
+	if h := c.def.handler(c.check); h != nil {
+		return h.do(ctx, c)
+	}
+	return c.def.builtin(ctx, c)
+}
+
+// notStarted says why an execution did not get its turn.
+func notStarted(err error) outcome {
+	if muster.CodeOf(err) == "queue_full" {
+		return refused(err)
+	}
+	o := outcome{}.endedBy(err)
+	o.fault.Message = "it was not started: " + o.fault.Message
+	o.state = muster.StateCancelled // whatever ended the wait: nothing was done
+	return o
+}
+
+// endedBy says what ended an execution.
+func (o outcome) endedBy(cause error) outcome {
+	if o.fault == nil {
+		o.fault = &muster.ActionError{}
+	}
+	o.result = nil
+	switch {
+	case errors.Is(cause, errTimeout):
+		o.state, o.fault.Code = muster.StateTimeout, "timeout"
+	case errors.Is(cause, errStopping):
+		o.state, o.fault.Code = muster.StateInterrupted, "interrupted"
+	case errors.Is(cause, context.DeadlineExceeded):
+		o.state, o.fault.Code = muster.StateTimeout, "deadline"
+	default:
+		o.state, o.fault.Code = muster.StateCancelled, "cancelled"
+	}
+	o.fault.Message = cause.Error()
+	return o
+}
+
+// resultOf is the outcome as others see it.
+func resultOf(o outcome, hide redactor, began time.Time) muster.Result {
+	r := muster.Result{
+		State: o.state, Success: succeeded(o.state), Result: hide.json(o.result), DurationMs: time.Since(began).Milliseconds(),
+	}
+	if o.fault != nil {
+		fault := *o.fault
+		fault.Message, fault.Output = hide.text(fault.Message), hide.text(fault.Output)
+		r.Error = &fault
+	}
+	return r
+}
+
+func succeeded(s muster.State) bool { return s == muster.StateOK || s == muster.StateNoop }
+
+// Stop kills what runs, refuses what comes and waits until the last execution
+// has ended, or ctx. A second Stop only waits.
+func (e *Executor) Stop(ctx context.Context) error { return e.running.stop(ctx) }

@@ -1,0 +1,21 @@
+//go:build windows
+
+package actions
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+)
+
+// writableByOthers is left to the access control lists here.
+func writableByOthers(fs.FileInfo) bool { return false }
+
+func ownGroup(*exec.Cmd) {}
+
+// terminate ends the process; there is no asking first.
+func terminate(p *os.Process) error { return p.Kill() }
+
+func killGroup(p *os.Process) { _ = p.Kill() }
+
+func signalOf(*os.ProcessState) string { return "" }

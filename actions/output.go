@@ -1,0 +1,89 @@
+package actions
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// lastBytes is how much of the end of an output an error carries.
+const lastBytes = 4 << 10
+
+// capture keeps the beginning and the end of what is written to it and counts
+// the rest. It never blocks and never fails.
+type capture struct {
+	limit int
+	hide  redactor
+	head  []byte // the first limit bytes
+	tail  []byte // the last bytes, more than lastBytes by the longest secret
+	total int64
+}
+
+func newCapture(limit int, hide redactor) *capture { return &capture{limit: limit, hide: hide} }
+
+// Write keeps what there is room for.
+func (c *capture) Write(b []byte) (int, error) {
+	c.total += int64(len(b))
+	c.head = append(c.head, b[:min(len(b), c.limit-len(c.head))]...)
+	keep := lastBytes + c.hide.longest()
+	c.tail = append(c.tail, b[max(0, len(b)-keep):]...)
+	if len(c.tail) > 2*keep {
+		c.tail = append(c.tail[:0], c.tail[len(c.tail)-keep:]...)
+	}
+	return len(b), nil
+}
+
+// cut reports whether there was more than is kept.
+func (c *capture) cut() bool { return c.total > int64(len(c.head)) }
+
+// text is the beginning without secrets. A secret that the cut goes through is
+// left out, too.
+func (c *capture) text() string {
+	b := c.head
+	if c.cut() {
+		b = b[:max(0, len(b)-c.hide.longest())]
+	}
+	return strings.ToValidUTF8(c.hide.text(string(b)), "\ufffd")
+}
+
+// last is the end without secrets.
+func (c *capture) last() string {
+	text := c.hide.text(string(c.tail))
+	return strings.ToValidUTF8(text[max(0, len(text)-lastBytes):], "\ufffd")
+}
+
+// last is the end of what the program printed: its errors, if it had any.
+func (p *process) last() string {
+	if p.stderr.total > 0 {
+		return p.stderr.last()
+	}
+	return p.stdout.last()
+}
+
+// printed is the result of a program that has no other.
+type printed struct {
+	Stdout    string `json:"stdout"`
+	Stderr    string `json:"stderr,omitempty"`
+	Truncated bool   `json:"truncated,omitempty"`
+	Leaked    int    `json:"leaked_children,omitempty"`
+}
+
+// text makes a result of what was printed, at most limit bytes of JSON. The
+// longer stream gives way first.
+func (p *process) text() json.RawMessage {
+	out := printed{
+		Stdout: p.stdout.text(), Stderr: p.stderr.text(),
+		Truncated: p.stdout.cut() || p.stderr.cut(), Leaked: p.leaked,
+	}
+	for {
+		raw, err := json.Marshal(out)
+		if err != nil || len(raw) <= p.limit {
+			return raw
+		}
+		longer := &out.Stdout
+		if len(out.Stderr) > len(out.Stdout) {
+			longer = &out.Stderr
+		}
+		out.Truncated = true
+		*longer = strings.ToValidUTF8((*longer)[:len(*longer)*3/4], "")
+	}
+}

@@ -1,0 +1,134 @@
+package actions
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"muster"
+)
+
+// Asker has another node execute an action.
+type Asker interface {
+	// Execute waits for the end of the execution. The rights are the original
+	// caller's and go with the call. Errors are *muster.Error where a kind is
+	// known: Unavailable and Timeout say that nothing was done, OutcomeUnknown
+	// and kinds unknown that it may have been. The end of ctx ends the wait, not
+	// the work.
+	Execute(ctx context.Context, node muster.Node, by muster.Rights, x muster.Execution) (muster.Result, error)
+}
+
+// Nodes is the registry.
+type Nodes interface {
+	// Nodes returns a copy of all nodes, deleted ones too.
+	Nodes() []muster.Node
+}
+
+// RunnerConfig is what a Runner needs to know.
+type RunnerConfig struct {
+	Self  string        // this node's ID
+	NewID func() string // of a job; nil: UUIDv7
+	Log   *slog.Logger  // nil: no log
+}
+
+// Runner has actions run on one, several or all nodes. It is safe for
+// concurrent use.
+type Runner struct {
+	cfg     RunnerConfig
+	nodes   Nodes
+	local   *Executor
+	remote  Asker
+	running calls
+}
+
+// NewRunner makes a Runner that executes on cfg.Self itself and asks every other
+// node through remote.
+func NewRunner(cfg RunnerConfig, nodes Nodes, local *Executor, remote Asker) *Runner {
+	if cfg.NewID == nil {
+		cfg.NewID = func() string { return uuid.Must(uuid.NewV7()).String() }
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Runner{cfg: cfg, nodes: nodes, local: local, remote: remote}
+}
+
+// Stop ends the runs under way, each with what it has, kills what they execute
+// here, refuses new ones and waits until the last call to a node has returned or
+// ctx ends.
+func (r *Runner) Stop(ctx context.Context) error { return r.running.stop(ctx) }
+
+// Run has an action run on the nodes selected, which are frozen now, and returns
+// when all have answered, when the run's timeout ends the wait, or ctx. What was
+// started by then goes on and is unknown in the answer; what was not is skipped
+// and is not started any more. The run is not changed. Errors: Forbidden,
+// Invalid with Fields, NotFound for a node; whatever becomes of an action on a
+// node is in the answer.
+func (r *Runner) Run(ctx context.Context, by muster.Rights, run muster.Run) (muster.RunAnswer, error) {
+	how, targets, err := r.plan(by, run)
+	if err != nil {
+		return muster.RunAnswer{}, err
+	}
+	timeout := time.Duration(run.TimeoutMs) * time.Millisecond
+	if timeout == 0 {
+		timeout = defaultTimeoutMs * time.Millisecond
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	ctx, end, err := r.running.begin(ctx)
+	if err != nil {
+		return muster.RunAnswer{}, muster.Errorf(muster.Unavailable, "%w", err)
+	}
+	defer end()
+	job := muster.Execution{
+		Action: run.Action, Params: run.Params, Check: run.Check, Job: "j_" + r.cfg.Self + "_" + r.cfg.NewID(),
+	}
+	r.cfg.Log.Info("run started", "job", job.Job, "action", run.Action, "caller", by.Principal, "nodes", len(targets))
+	f := &fan{r: r, by: by, job: job, maxFail: how.maxFail.of(len(targets)), results: make(map[string]muster.Result, len(targets))}
+	f.do(ctx, targets, how)
+	return answer(job, f.results), nil
+}
+
+// plan judges a run and freezes its targets.
+func (r *Runner) plan(by muster.Rights, run muster.Run) (strategy, []target, error) {
+	bad := faults{}
+	bad.check(goodAction(run.Action), "action", "must be the name of an action")
+	bad.check(run.TimeoutMs >= 0 && run.TimeoutMs <= maxTimeoutMs, "timeout_ms", "must be from 1 to %d", maxTimeoutMs)
+	how := readStrategy(run.How, bad)
+	if err := bad.err(""); err != nil {
+		return how, nil, err
+	}
+	if err := mayRun(by, run.Action); err != nil {
+		return how, nil, err
+	}
+	if risk, known := r.local.risk(run.Action); known {
+		if err := mayRisk(by, run.Action, risk); err != nil {
+			return how, nil, err
+		}
+	}
+	if err := unsupported(run); err != nil {
+		return how, nil, err
+	}
+	targets, err := pick(run.On, r.nodes.Nodes())
+	return how, targets, err
+}
+
+// answer counts the results.
+func answer(job muster.Execution, results map[string]muster.Result) muster.RunAnswer {
+	a := muster.RunAnswer{Job: job.Job, Action: job.Action, Results: results}
+	for _, r := range results {
+		switch {
+		case r.Success:
+			a.SuccessCount++
+		case r.State == muster.StateSkipped:
+			a.SkippedCount++
+		default:
+			a.FailureCount++
+		}
+	}
+	a.NodesExecuted = a.SuccessCount + a.FailureCount
+	a.Success = a.SuccessCount == len(results)
+	return a
+}
