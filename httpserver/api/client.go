@@ -228,17 +228,31 @@ func (c *Client) exchange(ctx context.Context, addr string, r Request, authoriza
 	}
 	defer func() { _ = raw.Body.Close() }()
 	answer.Status, answer.Header = raw.StatusCode, raw.Header
+	if raw.StatusCode >= http.StatusMultipleChoices && raw.StatusCode < http.StatusBadRequest {
+		return answer, redirected(addr, raw)
+	}
 	if answer.Body, err = io.ReadAll(io.LimitReader(raw.Body, maxAnswer)); err != nil {
 		return answer, muster.Errorf(muster.OutcomeUnknown, "answer of %s: %w", addr, err)
 	}
 	return answer, nil
 }
 
+// client follows no redirects: a call is signed for one node, and a key is
+// meant for no other.
 func (c *Client) client() *http.Client {
-	if c.HTTP == nil {
-		return http.DefaultClient
+	var client http.Client
+	if c.HTTP != nil {
+		client = *c.HTTP
 	}
-	return c.HTTP
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &client
+}
+
+// redirected is the error of an answer that sends the caller elsewhere.
+func redirected(addr string, answer *http.Response) error {
+	return muster.Errorf(muster.Unavailable, "%s answered %d and sends the caller to %s, which is not followed",
+		addr, answer.StatusCode, oneLine(answer.Header.Get("Location"))).
+		WithCode("redirected").WithHint("is a proxy in between? Use the address of the node itself")
 }
 
 func (c *Client) record(started time.Time, addr string, req *http.Request, answer Response, err error) {
