@@ -38,6 +38,8 @@ const (
 	PathReadIndex = "/internal/v1/read-index"
 	PathPin       = "/internal/v1/search/stats"
 	PathShard     = "/internal/v1/search/query"
+	PathRun       = "/internal/v1/run"
+	PathActions   = "/internal/v1/actions"
 )
 
 // Call is one request as the wire saw it, incoming or outgoing.
@@ -81,6 +83,14 @@ type Nodes struct {
 // Keys lists keys without their secrets.
 type Keys struct {
 	Keys []muster.Key `json:"keys"`
+}
+
+// NewKey is a key that was made. Plain is nil when the answer repeats an
+// earlier one that another node gave; Hint then says what to do.
+type NewKey struct {
+	muster.Key
+	Plain *string `json:"key"`
+	Hint  string  `json:"hint,omitempty"`
 }
 
 // NodeStatus is a node's answer about the caller's node, or about itself if
@@ -403,7 +413,7 @@ func (c *Client) Register(ctx context.Context, g muster.Registration, key string
 }
 
 // CreateKey makes a key.
-func (c *Client) CreateKey(ctx context.Context, spec muster.KeySpec) (k muster.Key, err error) {
+func (c *Client) CreateKey(ctx context.Context, spec muster.KeySpec) (k NewKey, err error) {
 	return k, c.Do(ctx, http.MethodPost, "/v1/keys", spec, &k)
 }
 
