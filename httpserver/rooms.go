@@ -90,3 +90,23 @@ type Searcher interface {
 type Forwarder interface {
 	Forward(ctx context.Context, to muster.Node, by muster.Rights, r api.Request) (api.Response, error)
 }
+
+// Actions are those of this node. Admit says why an execution would be refused,
+// Execute always returns what became of it; the end of its ctx kills it. Both
+// check the rights.
+type Actions interface {
+	Infos() []muster.ActionInfo
+	Admit(by muster.Rights, e muster.Execution) error
+	Execute(ctx context.Context, by muster.Rights, e muster.Execution) muster.Result
+}
+
+// Catalog is the actions of all nodes.
+type Catalog interface {
+	Catalog(ctx context.Context) ([]muster.ActionInfo, error)
+}
+
+// Runner runs an action on many nodes. The end of ctx ends the wait only: an
+// answer without results is of a job that goes on.
+type Runner interface {
+	Run(ctx context.Context, by muster.Rights, r muster.Run) (muster.RunAnswer, error)
+}

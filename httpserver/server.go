@@ -34,6 +34,9 @@ type Config struct {
 	Engine  Engine
 	Shard   Shard
 	Forward Forwarder
+	Actions Actions // nil: this node has none
+	Catalog Catalog // nil: this node's own
+	Runner  Runner  // nil: runs on this node only
 	Keys    func() []muster.Key
 	Waiting func() map[string]string // what the node still waits for; empty when it is ready
 	Record  func(api.Call)
@@ -58,6 +61,8 @@ type Server struct {
 	ln     net.Listener
 	routes []Route
 	done   chan error
+
+	errands errands
 }
 
 // New makes a server; Start binds it.
@@ -91,7 +96,8 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	return nil
 }
 
-// Stop lets requests under way finish, for two seconds.
+// Stop lets requests under way finish, for two seconds; then it ends what they
+// began.
 func (s *Server) Stop(ctx context.Context) error {
 	if s.ln == nil {
 		return nil
@@ -103,6 +109,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		err = nil // the rest is cut with the process
 	}
 	err = errors.Join(err, <-s.done)
+	s.errands.stop()
 	s.ln = nil
 	return err
 }

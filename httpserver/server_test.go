@@ -227,7 +227,7 @@ func scopes() []string {
 }
 
 func TestEveryRouteAsksForItsScope(t *testing.T) {
-	base, s := serve(t, &house{})
+	base, s := serve(t, &house{}, withActions(&hands{}))
 	for _, r := range s.Routes() {
 		if r.Scope == "" {
 			t.Errorf("%s %s has no scope", r.Method, r.Path)

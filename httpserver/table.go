@@ -2,6 +2,7 @@ package httpserver
 
 import (
 	"net/http"
+	"slices"
 
 	"muster"
 	"muster/httpserver/api"
@@ -12,7 +13,7 @@ func (s *Server) table() []Route {
 	listQuery := append([]string{"status", "type", "capability", "healthy", "q", "deleted", "limit", "cursor"}, fresh...)
 	searchQuery := []string{"q", "limit", "nodes", "collections", "timeout_ms", "operator", "local", "dedupe", "content_length"}
 	inCollection := []string{"collection"}
-	return []Route{
+	return slices.Concat(s.actionTable(), []Route{
 		{Method: "GET", Path: api.PathHealth, Scope: muster.ScopePublic, Handle: s.health},
 		{Method: "POST", Path: "/api/ai-engine/register", Scope: muster.ScopeRegistry, Write: true, Status: http.StatusCreated, Handle: s.register},
 		{Method: "GET", Path: "/api/ai-engine/status", Scope: muster.ScopeAny, Handle: s.nodeStatus},
@@ -43,5 +44,5 @@ func (s *Server) table() []Route {
 		{Method: "POST", Path: api.PathApply, Scope: muster.ScopeNode, Write: true, Handle: s.apply},
 		{Method: "POST", Path: api.PathJoin, Scope: muster.ScopeNode, Write: true, Handle: s.join},
 		{Method: "GET", Path: api.PathReadIndex, Scope: muster.ScopeNode, Handle: s.readIndex},
-	}
+	})
 }
