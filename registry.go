@@ -33,6 +33,8 @@ type KeySpec struct {
 	Scopes    []string `json:"scopes"`
 	MaxRisk   Risk     `json:"max_risk,omitempty"`
 	ExpiresIn string   `json:"expires_in,omitempty"` // a duration, above 0, at most 10 years
+	Targets   string   `json:"targets,omitempty"`    // a selector; not supported yet
+	Filter    Metadata `json:"filter,omitempty"`     // of every search; not supported yet
 }
 
 // Key is a bearer credential without its secret. Plain is the whole key

@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 )
 
 // The scopes a key can hold, besides run:<glob>. ScopeNode is for calls that
@@ -26,10 +27,11 @@ const (
 // Rights say who calls and what the caller may do. They travel with a call
 // from node to node and are checked again where the work is done.
 type Rights struct {
-	Principal string   `json:"principal"` // "key:<id>", "node:<id>" or "operator"
-	Scopes    []string `json:"scopes"`
-	NodeID    string   `json:"node_id,omitempty"`  // the node a key belongs to
-	MaxRisk   Risk     `json:"max_risk,omitempty"` // empty: no limit
+	Principal string     `json:"principal"` // "key:<id>", "node:<id>" or "operator"
+	Scopes    []string   `json:"scopes"`
+	NodeID    string     `json:"node_id,omitempty"`    // the node a key belongs to
+	MaxRisk   Risk       `json:"max_risk,omitempty"`   // empty: no limit
+	ExpiresAt *time.Time `json:"expires_at,omitempty"` // nil: never
 }
 
 // Operator reports whether the caller holds the cluster secret.
@@ -60,6 +62,22 @@ func (r Rights) May(scope string) bool {
 		ok, err := path.Match(glob, action)
 		return ok && err == nil
 	})
+}
+
+// Expired reports whether the rights have ended.
+func (r Rights) Expired(now time.Time) bool { return r.ExpiresAt != nil && !now.Before(*r.ExpiresAt) }
+
+// Bound is the highest risk and the end of a key that this caller makes: what
+// is given, or the caller's own where that is less. A new key is never more
+// than the one that made it.
+func (r Rights) Bound(risk Risk, end *time.Time) (Risk, *time.Time) {
+	if r.MaxRisk != "" && (risk == "" || risk.Level() > r.MaxRisk.Level()) {
+		risk = r.MaxRisk
+	}
+	if r.ExpiresAt != nil && (end == nil || end.After(*r.ExpiresAt)) {
+		end = r.ExpiresAt
+	}
+	return risk, end
 }
 
 type rightsKey struct{}

@@ -1,7 +1,9 @@
 package muster_test
 
 import (
+	"encoding/json"
 	"testing"
+	"time"
 
 	"muster"
 )
@@ -44,5 +46,43 @@ func TestOnlyRealScopesCanBeGranted(t *testing.T) {
 		if got := muster.ValidScope(scope); got != ok {
 			t.Errorf("%q: %v", scope, got)
 		}
+	}
+}
+
+func TestAKeyIsNeverMoreThanTheOneThatMadeIt(t *testing.T) {
+	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	later := noon.Add(time.Hour)
+	low := muster.Rights{MaxRisk: muster.RiskLow, ExpiresAt: &noon}
+	for _, c := range []struct {
+		by       muster.Rights
+		risk     muster.Risk
+		end      *time.Time
+		wantRisk muster.Risk
+		wantEnd  *time.Time
+	}{
+		{muster.Rights{}, "", nil, "", nil},
+		{muster.Rights{}, muster.RiskHigh, &later, muster.RiskHigh, &later},
+		{low, "", nil, muster.RiskLow, &noon},
+		{low, muster.RiskHigh, &later, muster.RiskLow, &noon},
+		{low, muster.RiskRead, &noon, muster.RiskRead, &noon},
+	} {
+		if risk, end := c.by.Bound(c.risk, c.end); risk != c.wantRisk || end != c.wantEnd {
+			t.Errorf("%+v gives %s %v", c, risk, end)
+		}
+	}
+}
+
+func TestTheEndOfAKeyTravelsWithItsRights(t *testing.T) {
+	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	raw, err := json.Marshal(muster.Rights{Principal: "key:1", ExpiresAt: &noon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back muster.Rights
+	if err := json.Unmarshal(raw, &back); err != nil || back.Expired(noon.Add(-1)) || !back.Expired(noon) {
+		t.Errorf("%s came back as %+v, %v", raw, back, err)
+	}
+	if (muster.Rights{}).Expired(noon) {
+		t.Error("rights without an end have expired")
 	}
 }

@@ -77,7 +77,7 @@ func (w *world) make(name string, change func(*cluster.Config)) *member {
 		Promise:   func(to string) { w.peer(id, func(p *muster.Peer) { p.Promise = to }) },
 		Log:       slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name),
 		RaftLog:   hclog.New(&hclog.LoggerOptions{Name: name, Output: w.t.Output(), Level: hclog.Debug}),
-		Self: muster.Joining{ID: id, Name: name, URL: "http://" + name, Version: muster.Version, PublicKey: []byte(id)},
+		Self:      muster.Joining{ID: id, Name: name, URL: "http://" + name, Version: muster.Version, PublicKey: []byte(id)},
 	}}
 	m.cfg.Self.Raft = m.cfg.Bind
 	if change != nil {

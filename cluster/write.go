@@ -224,6 +224,7 @@ func (c *Cluster) Register(ctx context.Context, w muster.Write, g muster.Registr
 	if len(g.Scopes) == 0 {
 		body.Key.Scopes, body.Key.MaxRisk = []string{muster.ScopeRead, muster.ScopeSearch, "run:*"}, muster.RiskLow
 	}
+	body.Key.MaxRisk, body.Key.ExpiresAt = w.By.Bound(body.Key.MaxRisk, body.Key.ExpiresAt)
 	cmd, err := c.command(w, fsm.OpNodeRegister, body)
 	if err != nil {
 		return muster.Registered{}, err
@@ -278,6 +279,7 @@ func (c *Cluster) CreateKey(ctx context.Context, w muster.Write, spec muster.Key
 		at := time.Now().UTC().Add(d)
 		body.ExpiresAt = &at
 	}
+	body.MaxRisk, body.ExpiresAt = w.By.Bound(body.MaxRisk, body.ExpiresAt)
 	cmd, err := c.command(w, fsm.OpKeyCreate, body)
 	if err != nil {
 		return muster.Key{}, err

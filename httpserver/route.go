@@ -3,6 +3,7 @@ package httpserver
 import (
 	"context"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,11 +16,13 @@ type Route struct {
 	Method string
 	Path   string // segments in braces are parameters, percent-decoded once
 	Scope  string
-	Write  bool   // changes something: shorter default deadline
-	Body   int    // most bytes of body; 0 is 1 MiB
-	Media  string // of the body; empty is application/json
-	AtNode bool   // done by the node that the query parameter node names, if it does
-	Status int    // of success; 0 is 200
+	Write  bool     // changes something: shorter default deadline
+	Body   int      // most bytes of body; 0 is 1 MiB
+	Media  string   // of the body; empty is application/json
+	Query  []string // the parameters it knows
+	AtNode bool     // done by the node that the query parameter node names, if it does
+	Waits  bool     // the body may say for how long
+	Status int      // of success; 0 is 200
 	Handle func(context.Context, *Request) (any, error)
 }
 
@@ -34,9 +37,11 @@ type Request struct {
 	Params map[string]string
 	Query  url.Values
 	Body   []byte
-	Media  string // Content-Type, as sent
 	Key    string // Idempotency-Key
 	Route  string
+
+	known bool // who sends it
+	timed bool // the header says how long it may take
 }
 
 const (
@@ -67,4 +72,18 @@ func (r Route) match(path string) (params map[string]string, ok bool) {
 		params[strings.Trim(segment, "{}")] = value
 	}
 	return params, true
+}
+
+// checkQuery refuses parameters that the route does not know, or that are
+// there twice.
+func (r Route) checkQuery(q url.Values) error {
+	for name, values := range q {
+		switch {
+		case !slices.Contains(r.Query, name) && (name != "node" || !r.AtNode):
+			return muster.FieldError(name, "no such query parameter")
+		case len(values) > 1:
+			return muster.FieldError(name, "is there twice")
+		}
+	}
+	return nil
 }

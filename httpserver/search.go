@@ -34,9 +34,6 @@ func (s *Server) answerQuery(ctx context.Context, q muster.Query) (any, error) {
 // searchByURL is the search for a browser's address line.
 func (s *Server) searchByURL(ctx context.Context, r *Request) (any, error) {
 	v := r.Query
-	if err := known(v, "q", "limit", "nodes", "collections", "timeout_ms", "operator", "local", "dedupe", "content_length"); err != nil {
-		return nil, err
-	}
 	q := muster.Query{Text: v.Get("q"), Options: muster.QueryOptions{Operator: v.Get("operator"), Collections: list(v, "collections")}}
 	if v.Has("nodes") {
 		nodes := list(v, "nodes")
@@ -75,9 +72,6 @@ func list(v url.Values, name string) []string {
 }
 
 func (s *Server) addDocuments(ctx context.Context, r *Request) (any, error) {
-	if err := known(r.Query, "node"); err != nil {
-		return nil, err
-	}
 	return s.cfg.Docs.Add(ctx, r.Body)
 }
 
@@ -90,16 +84,10 @@ func collection(r *Request) string {
 }
 
 func (s *Server) getDocument(ctx context.Context, r *Request) (any, error) {
-	if err := known(r.Query, "node", "collection"); err != nil {
-		return nil, err
-	}
 	return s.cfg.Docs.Get(ctx, collection(r), r.Params["id"])
 }
 
 func (s *Server) deleteDocument(ctx context.Context, r *Request) (any, error) {
-	if err := known(r.Query, "node", "collection"); err != nil {
-		return nil, err
-	}
 	n, err := s.cfg.Docs.Delete(ctx, collection(r), []string{r.Params["id"]})
 	if err == nil && n == 0 {
 		return nil, muster.Errorf(muster.NotFound, "no document %q in collection %s", r.Params["id"], collection(r))
@@ -108,9 +96,6 @@ func (s *Server) deleteDocument(ctx context.Context, r *Request) (any, error) {
 }
 
 func (s *Server) deleteCollection(ctx context.Context, r *Request) (any, error) {
-	if err := known(r.Query, "node", "collection"); err != nil {
-		return nil, err
-	}
 	if r.Query.Get("collection") == "" {
 		return nil, muster.FieldError("collection", "must be said")
 	}
@@ -118,19 +103,13 @@ func (s *Server) deleteCollection(ctx context.Context, r *Request) (any, error) 
 	return map[string]int{"deleted": n}, err
 }
 
-func (s *Server) indexStats(ctx context.Context, r *Request) (any, error) {
-	if err := known(r.Query, "node"); err != nil {
-		return nil, err
-	}
+func (s *Server) indexStats(ctx context.Context, _ *Request) (any, error) {
 	stats, err := s.cfg.Engine.Stats(ctx)
 	stats.Node = s.slug()
 	return stats, err
 }
 
 func (s *Server) rebuildIndex(ctx context.Context, r *Request) (any, error) {
-	if err := known(r.Query, "node"); err != nil {
-		return nil, err
-	}
 	if err := s.cfg.Engine.Rebuild(ctx); err != nil {
 		return nil, err
 	}
@@ -156,8 +135,8 @@ func (s *Server) shard(ctx context.Context, r *Request) (any, error) {
 }
 
 func decodeFor(r *Request, q any) error {
-	if !r.Rights.May(muster.ScopeSearch) {
-		return muster.Errorf(muster.Forbidden, "this needs the scope %s", muster.ScopeSearch)
+	if err := need(r.Rights, muster.ScopeSearch); err != nil {
+		return err
 	}
 	return api.Decode(r.Body, q)
 }

@@ -32,25 +32,65 @@ func TestMain(m *testing.M) {
 type house struct {
 	mu       sync.Mutex
 	nodes    []muster.Node
+	listed   int      // how often Nodes was called
 	commands [][]byte // as Apply got them, not copied
 	calls    []api.Call
+	sent     []api.Request // as Forward got them
+	lost     error         // what Forward ends with
+	index    uint64
+	rights   muster.Rights // of the key mk_rights
+	spec     muster.KeySpec
+	shown    *string // the key that a registration shows
 }
 
 func (h *house) Register(_ context.Context, _ muster.Write, g muster.Registration) (muster.Registered, error) {
-	key := "mk_once"
-	return muster.Registered{Success: true, Node: muster.Node{Name: g.Name, Slug: g.Slug}, APIKey: &key}, nil
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.index++
+	return muster.Registered{Success: true, Node: muster.Node{Name: g.Name, Slug: g.Slug}, APIKey: h.shown}, nil
 }
 
 func (h *house) CreateKey(_ context.Context, _ muster.Write, k muster.KeySpec) (muster.Key, error) {
-	return muster.Key{Name: k.Name}, nil
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.spec = k
+	return muster.Key{Name: k.Name, Plain: h.shown, MaxRisk: k.MaxRisk}, nil
 }
 func (h *house) RevokeKey(context.Context, muster.Write, string) error  { return nil }
 func (h *house) RemovePeer(context.Context, muster.Write, string) error { return nil }
-func (h *house) Nodes() []muster.Node                                   { return h.nodes }
-func (h *house) Status() muster.ClusterStatus                           { return muster.ClusterStatus{} }
-func (h *house) WaitIndex(context.Context, uint64) error                { return nil }
-func (h *house) Linearize(context.Context) error                        { return nil }
-func (h *house) ReadIndex(context.Context) (uint64, error)              { return 7, nil }
+func (h *house) Status() muster.ClusterStatus {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return muster.ClusterStatus{AppliedIndex: h.index, Master: &muster.MasterRef{Slug: fmt.Sprint("m", h.index)}}
+}
+
+func (h *house) Nodes() []muster.Node {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.listed++
+	return slices.Clone(h.nodes)
+}
+
+func (h *house) Node(id string) (muster.Node, bool) {
+	for _, n := range h.nodes {
+		if n.ID == id {
+			return n, true
+		}
+	}
+	return muster.Node{}, false
+}
+
+// Forward notes what is sent on.
+func (h *house) Forward(_ context.Context, to muster.Node, _ muster.Rights, r api.Request) (api.Response, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sent = append(h.sent, r)
+	return api.Response{Status: http.StatusOK, Body: []byte(`{"to":"` + to.ID + `"}`)}, h.lost
+}
+
+func (h *house) WaitIndex(context.Context, uint64) error   { return nil }
+func (h *house) Linearize(context.Context) error           { return nil }
+func (h *house) ReadIndex(context.Context) (uint64, error) { return 7, nil }
 func (h *house) Join(context.Context, muster.Joining) (muster.Joined, error) {
 	return muster.Joined{}, nil
 }
@@ -93,34 +133,51 @@ func (shard) Search(context.Context, muster.ShardSearch) (muster.ShardHits, erro
 // Key grants the scope that the key spells: mk_<scope>.
 func (h *house) Key(_ context.Context, plain string) (muster.Rights, error) {
 	scope := strings.TrimPrefix(plain, "mk_")
-	if scope == "bad" {
+	switch scope {
+	case "bad":
 		return muster.Rights{}, muster.Errorf(muster.Unauthorized, "Invalid API key")
+	case "rights":
+		return h.rights, nil
 	}
 	return muster.Rights{Principal: "key:1", Scopes: []string{scope}}, nil
 }
 
-// Signed takes every other token for one of a node.
-func (h *house) Signed(_, _, _, _ string, _ []byte) (httpserver.Caller, error) {
-	return httpserver.Caller{Rights: muster.Rights{Principal: "node:1", Scopes: []string{muster.ScopeNode, muster.ScopeSearch}}, Node: "1"}, nil
+// Call takes every other token for one of a node, but for a forged one.
+func (h *house) Call(token, _, _, _ string, body func(httpserver.Caller) ([]byte, error)) (httpserver.Caller, error) {
+	if strings.HasPrefix(token, "forged") {
+		return httpserver.Caller{}, muster.Errorf(muster.Unauthorized, "signed call: bad signature")
+	}
+	by := httpserver.Caller{Node: "1", Rights: muster.Rights{
+		Principal: "node:1", Scopes: []string{muster.ScopeNode, muster.ScopeSearch, muster.ScopeRead, "run:app.*"},
+	}}
+	_, err := body(by)
+	return by, err
 }
 
-func serve(t *testing.T, h *house) (base string, s *httpserver.Server) {
+func serve(t *testing.T, h *house, with ...func(*httpserver.Config)) (base string, s *httpserver.Server) {
 	t.Helper()
+	if h.shown == nil {
+		h.shown = new("mk_once")
+	}
 	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := ln.Addr().String()
 	_ = ln.Close()
-	s = httpserver.New(httpserver.Config{
-		Addr: addr, ID: "1", Name: "a", Auth: h, Cluster: h, Log: slog.New(slog.DiscardHandler),
+	cfg := httpserver.Config{
+		Addr: addr, ID: "1", Name: "a", Auth: h, Cluster: h, Log: slog.New(slog.DiscardHandler), Forward: h,
 		Search: h, Docs: h, Engine: h, Shard: shard{}, Keys: func() []muster.Key { return nil }, Waiting: func() map[string]string { return nil },
 		Record: func(c api.Call) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.calls = append(h.calls, c)
 		},
-	})
+	}
+	for _, change := range with {
+		change(&cfg)
+	}
+	s = httpserver.New(cfg)
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -162,36 +219,50 @@ func ask(t *testing.T, method, url, token, body string, header ...string) answer
 	return answer{got.StatusCode, string(raw), got.Header}
 }
 
+// scopes are all that a key can hold, one of a kind.
+func scopes() []string {
+	return []string{
+		muster.ScopeRead, muster.ScopeSearch, muster.ScopeIndex, muster.ScopeTx, muster.ScopeRegistry, muster.ScopeAdmin, "run:app.*", "run:web.*",
+	}
+}
+
 func TestEveryRouteAsksForItsScope(t *testing.T) {
-	base, s := serve(t, &house{})
+	base, s := serve(t, &house{}, withActions(&hands{}))
 	for _, r := range s.Routes() {
 		if r.Scope == "" {
 			t.Errorf("%s %s has no scope", r.Method, r.Path)
 		}
-		url := base + strings.NewReplacer("{slug}", "x", "{id}", "x").Replace(r.Path)
-		wrong := "mk_tx"
-		right := "mk_" + r.Scope
-		if r.Scope == muster.ScopeNode {
-			right = "a.node.token"
+		name, url := r.Method+" "+r.Path, base+strings.NewReplacer("{slug}", "x", "{id}", "x", "{name}", "app.x").Replace(r.Path)
+		body, want := "", r.Scope
+		if strings.HasPrefix(r.Scope, "run:") { // the handler says which
+			if want = muster.ScopeAny; !strings.Contains(r.Path, "/jobs") {
+				body, want = `{"action":"app.x","on":{"all":true}}`, "run:app.x"
+			}
 		}
-		none, garbage := ask(t, r.Method, url, "", ""), ask(t, r.Method, url, "mk_bad", "")
+		none, garbage := ask(t, r.Method, url, "", body), ask(t, r.Method, url, "mk_bad", body)
 		if r.Scope == muster.ScopePublic {
 			if none.code == 401 || none.code == 403 {
-				t.Errorf("%s %s is public but answers %d", r.Method, r.Path, none.code)
+				t.Errorf("%s is public but answers %d", name, none.code)
 			}
 			continue
 		}
 		if none.code != 401 || !strings.Contains(none.body, "API key required") {
-			t.Errorf("%s %s without a key: %d %s", r.Method, r.Path, none.code, none.body)
+			t.Errorf("%s without a key: %d %s", name, none.code, none.body)
 		}
 		if garbage.code != 401 || !strings.Contains(garbage.body, "Invalid API key") {
-			t.Errorf("%s %s with a bad key: %d %s", r.Method, r.Path, garbage.code, garbage.body)
+			t.Errorf("%s with a bad key: %d %s", name, garbage.code, garbage.body)
 		}
-		if got := ask(t, r.Method, url, wrong, ""); got.code != 403 && r.Scope != muster.ScopeAny {
-			t.Errorf("%s %s with another scope: %d", r.Method, r.Path, got.code)
+		if got := ask(t, r.Method, url, "forged", body); got.code != 401 {
+			t.Errorf("%s with a forged signature: %d %s", name, got.code, got.body)
 		}
-		if got := ask(t, r.Method, url, right, ""); got.code == 401 || got.code == 403 && r.Path != api.PathJoin {
-			t.Errorf("%s %s with its scope: %d %s", r.Method, r.Path, got.code, got.body)
+		for _, scope := range scopes() {
+			may := (muster.Rights{Principal: "key:1", Scopes: []string{scope}}).May(want)
+			if got := ask(t, r.Method, url, "mk_"+scope, body); got.code == 401 || (got.code == 403) == may {
+				t.Errorf("%s with %s: %d %s", name, scope, got.code, got.body)
+			}
+		}
+		if got := ask(t, r.Method, url, "a.node.token", body); r.Scope == muster.ScopeNode && (got.code == 401 || got.code == 403 && r.Path != api.PathJoin) {
+			t.Errorf("%s by a node: %d %s", name, got.code, got.body)
 		}
 	}
 	if got := ask(t, "GET", base+api.PathReadIndex, "mk_node", ""); got.code != 403 {
@@ -256,6 +327,32 @@ func TestBadRequestsAreRefusedWithTheirReason(t *testing.T) {
 		{"limit", "GET", "/v1/nodes?limit=0", "", nil, 422, `"limit"`},
 		{"unknown filter", "GET", "/v1/nodes?helthy=true", "", nil, 422, "helthy"},
 		{"consistency", "GET", "/v1/nodes?consistency=strong", "", nil, 422, `"consistency"`},
+		{"status", "GET", "/v1/nodes?status=dead", "", nil, 422, `"status"`},
+		{"type", "GET", "/v1/nodes?type=slave", "", nil, 422, `"type"`},
+		{"healthy", "GET", "/v1/nodes?healthy=1", "", nil, 422, `"healthy"`},
+		{"index", "GET", "/v1/nodes?min_index=x", "", nil, 422, `"min_index"`},
+		{"no index", "GET", "/v1/nodes?min_index=", "", nil, 422, `"min_index"`},
+		{"twice", "GET", "/v1/nodes?limit=1&limit=2", "", nil, 422, `"limit"`},
+		{"ready for what", "GET", "/readyz?for=read", "", nil, 422, `"for"`},
+		{"what is not a query", "GET", "/v1/nodes?%zz", "", nil, 400, "query string"},
+		{"a long key", "POST", "/v1/nodes", good, []string{"Idempotency-Key", strings.Repeat("k", 256)}, 422, `"Idempotency-Key"`},
+		{"the longest key", "POST", "/v1/nodes", good, []string{"Idempotency-Key", strings.Repeat("k", 255)}, 201, ""},
+		{"a key of bytes", "POST", "/v1/nodes", good, []string{"Idempotency-Key", "a\xffb"}, 422, `"Idempotency-Key"`},
+		{"a key with a tab", "POST", "/v1/nodes", good, []string{"Idempotency-Key", "a\tb"}, 422, `"Idempotency-Key"`},
+		{"a name with a bell", "POST", "/v1/nodes", `{"name":"a\u0007","slug":"a","url":"http://h/"}`, nil, 422, `"name"`},
+		{"a name that turns", "POST", "/v1/nodes", `{"name":"a\u202eb","slug":"a","url":"http://h/"}`, nil, 422, `"name"`},
+		{"a version with a line", "POST", "/v1/nodes", `{"name":"a","url":"http://h/","version":"1\n2"}`, nil, 422, `"version"`},
+		{"a long description", "POST", "/v1/nodes", `{"name":"a","url":"http://h/","description":"` + strings.Repeat("x", 4097) + `"}`, nil, 422, `"description"`},
+		{"an escape", "POST", "/v1/nodes", `{"name":"a","url":"http://h/","description":"\u001b[2J"}`, nil, 422, `"description"`},
+		{"a key's name", "POST", "/v1/keys", `{"name":"k\u0000","scopes":["read"]}`, nil, 422, `"name"`},
+		{"a risk", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"max_risk":"huge"}`, nil, 422, `"max_risk"`},
+		{"targets", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"targets":"env=prod"}`, nil, 422, "not supported yet"},
+		{"a filter", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"filter":{"a":1}}`, nil, 422, "not supported yet"},
+		{"no duration", "GET", "/v1/nodes", "", []string{"X-Muster-Timeout-Ms", "soon"}, 422, `"X-Muster-Timeout-Ms"`},
+		{"a search", "GET", "/v1/search?q=a&limit=x", "", nil, 422, `"limit"`},
+		{"another search", "GET", "/v1/search?q=a&local=perhaps", "", nil, 422, `"local"`},
+		{"which collection", "DELETE", "/v1/documents", "", nil, 422, `"collection"`},
+		{"such node", "GET", "/v1/nodes/a?min_index=1&consistency=linearizable", "", nil, 200, `"a"`},
 		{"no such node", "GET", "/v1/nodes/nobody", "", nil, 404, "nobody"},
 		{"no such path", "GET", "/v2/nodes", "", nil, 404, "/v2/nodes"},
 		{"another method", "PUT", "/v1/nodes", "", nil, 405, ""},

@@ -128,6 +128,12 @@ var errBadSigner = errors.New("unknown signer")
 // seen before, restarted when it might have been, before this node started, and
 // replays_full when too many were seen of late to tell.
 func (v *Verifier) Verify(token string, arrived Call) (Verified, error) {
+	return v.VerifyBody(token, arrived, func(Verified) ([]byte, error) { return arrived.Body, nil })
+}
+
+// VerifyBody is Verify for a body that is not read yet: it is asked for only
+// when all else holds, and an error of body is returned as it is.
+func (v *Verifier) VerifyBody(token string, arrived Call, body func(Verified) ([]byte, error)) (Verified, error) {
 	if len(token) > maxToken {
 		return Verified{}, muster.Errorf(muster.Unauthorized, "signed call is too long")
 	}
@@ -144,8 +150,9 @@ func (v *Verifier) Verify(token string, arrived Call) (Verified, error) {
 	if err != nil {
 		return Verified{}, err
 	}
-	if !c.binds(arrived) {
-		return Verified{}, muster.Errorf(muster.Unauthorized, "this call was signed for another request")
+	other := muster.Errorf(muster.Unauthorized, "this call was signed for another request")
+	if c.Method != arrived.Method || c.Path != arrived.Path || c.Key != arrived.Key {
+		return Verified{}, other
 	}
 	rights, err := c.rights(kid)
 	if err != nil {
@@ -154,10 +161,15 @@ func (v *Verifier) Verify(token string, arrived Call) (Verified, error) {
 	if err := v.remembers(c, now); err != nil {
 		return Verified{}, err
 	}
-	if err := v.seen.admit(id, now); err != nil {
+	verified := Verified{Signer: kid, FromNode: kid != kidOperator, Rights: rights, ID: c.ID}
+	raw, err := body(verified)
+	if err != nil {
 		return Verified{}, err
 	}
-	return Verified{Signer: kid, FromNode: kid != kidOperator, Rights: rights, ID: c.ID}, nil
+	if sum := sha256.Sum256(raw); c.Body != hex.EncodeToString(sum[:]) {
+		return Verified{}, other
+	}
+	return verified, v.seen.admit(id, now)
 }
 
 // check refuses what no node would sign. A longer life would outlast the memory
@@ -173,11 +185,6 @@ func (c *claims) check(kid string) (id uuid.UUID, err error) {
 		return id, muster.Errorf(muster.Unauthorized, "signed call has claims that no node would sign")
 	}
 	return id, nil
-}
-
-func (c *claims) binds(r Call) bool {
-	sum := sha256.Sum256(r.Body)
-	return c.Method == r.Method && c.Path == r.Path && c.Key == r.Key && c.Body == hex.EncodeToString(sum[:])
 }
 
 // rights are the original caller's. A joiner has those of a node and may only

@@ -436,15 +436,7 @@ func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
 			return muster.Rights{}, muster.Errorf(muster.Forbidden, "Node is not active").WithCode("node_" + string(n.Status))
 		}
 	}
-	return muster.Rights{Principal: "key:" + id, Scopes: key.Scopes, NodeID: key.NodeID, MaxRisk: key.MaxRisk}, nil
-}
-
-// Signed returns who signed a call, and for whom.
-func (g *gate) Signed(token, method, path, key string, body []byte) (httpserver.Caller, error) {
-	v, err := g.verifier.Verify(token, trust.Call{Method: method, Path: path, Key: key, Body: body})
-	by := httpserver.Caller{Rights: v.Rights, CallID: v.ID}
-	if v.FromNode {
-		by.Node = v.Signer
-	}
-	return by, err
+	return muster.Rights{
+		Principal: "key:" + id, Scopes: key.Scopes, NodeID: key.NodeID, MaxRisk: key.MaxRisk, ExpiresAt: key.ExpiresAt,
+	}, nil
 }

@@ -139,3 +139,19 @@ func (d documents) Add(ctx context.Context, ndjson []byte) (muster.Indexed, erro
 	done.Errors, done.Failed = bad, len(bad)
 	return done, nil
 }
+
+// Call returns who signed a call, and for whom.
+func (g *gate) Call(token, method, path, key string, body func(httpserver.Caller) ([]byte, error)) (httpserver.Caller, error) {
+	v, err := g.verifier.VerifyBody(token, trust.Call{Method: method, Path: path, Key: key}, func(v trust.Verified) ([]byte, error) {
+		return body(callerOf(v))
+	})
+	return callerOf(v), err
+}
+
+func callerOf(v trust.Verified) httpserver.Caller {
+	by := httpserver.Caller{Rights: v.Rights, CallID: v.ID}
+	if v.FromNode {
+		by.Node = v.Signer
+	}
+	return by
+}

@@ -200,15 +200,22 @@ func (c *nodeRegisterCmd) Run(ctx context.Context, io streams, f *clientFlags) e
 	if err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintln(io.err, "The key is not shown again.")
+	key := once(io, r.APIKey, r.Hint)
 	return f.show(io, r, func(w *tabwriter.Writer) {
-		key := "(shown by another node)"
-		if r.APIKey != nil {
-			key = *r.APIKey
-		}
 		line(w, "ID", "NAME", "URL", "API KEY")
 		line(w, r.Node.ID, r.Node.Name, r.Node.URL, key)
 	})
+}
+
+// once is how a table shows a key that is shown once, and says so; or that it
+// was, and what to do then.
+func once(io streams, key *string, hint string) string {
+	if key == nil {
+		_, _ = fmt.Fprintln(io.err, "hint:", hint)
+		return "(not shown again)"
+	}
+	_, _ = fmt.Fprintln(io.err, "The key is not shown again.")
+	return *key
 }
 
 type keyCmd struct {
@@ -236,13 +243,12 @@ func (c *keyCreateCmd) Run(ctx context.Context, io streams, f *clientFlags) erro
 	if err != nil {
 		return err
 	}
+	key := once(io, k.Plain, k.Hint)
 	return f.show(io, k, func(w *tabwriter.Writer) {
 		line(w, "ID", k.ID)
 		line(w, "Name", k.Name)
 		line(w, "Scopes", strings.Join(k.Scopes, " "))
-		if k.Plain != nil {
-			line(w, "Key", *k.Plain)
-		}
+		line(w, "Key", key)
 	})
 }
 

@@ -38,6 +38,8 @@ const (
 	PathReadIndex = "/internal/v1/read-index"
 	PathPin       = "/internal/v1/search/stats"
 	PathShard     = "/internal/v1/search/query"
+	PathRun       = "/internal/v1/run"
+	PathActions   = "/internal/v1/actions"
 )
 
 // Call is one request as the wire saw it, incoming or outgoing.
@@ -81,6 +83,14 @@ type Nodes struct {
 // Keys lists keys without their secrets.
 type Keys struct {
 	Keys []muster.Key `json:"keys"`
+}
+
+// NewKey is a key that was made. Plain is nil when the answer repeats an
+// earlier one that another node gave; Hint then says what to do.
+type NewKey struct {
+	muster.Key
+	Plain *string `json:"key"`
+	Hint  string  `json:"hint,omitempty"`
 }
 
 // NodeStatus is a node's answer about the caller's node, or about itself if
@@ -244,17 +254,31 @@ func (c *Client) exchange(ctx context.Context, addr string, r Request, authoriza
 	}
 	defer func() { _ = raw.Body.Close() }()
 	answer.Status, answer.Header = raw.StatusCode, raw.Header
+	if raw.StatusCode >= http.StatusMultipleChoices && raw.StatusCode < http.StatusBadRequest {
+		return answer, redirected(addr, raw)
+	}
 	if answer.Body, err = io.ReadAll(io.LimitReader(raw.Body, maxAnswer)); err != nil {
 		return answer, muster.Errorf(muster.OutcomeUnknown, "answer of %s: %w", addr, err)
 	}
 	return answer, nil
 }
 
+// client follows no redirects: a call is signed for one node, and a key is
+// meant for no other.
 func (c *Client) client() *http.Client {
-	if c.HTTP == nil {
-		return http.DefaultClient
+	var client http.Client
+	if c.HTTP != nil {
+		client = *c.HTTP
 	}
-	return c.HTTP
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &client
+}
+
+// redirected is the error of an answer that sends the caller elsewhere.
+func redirected(addr string, answer *http.Response) error {
+	return muster.Errorf(muster.Unavailable, "%s answered %d and sends the caller to %s, which is not followed",
+		addr, answer.StatusCode, oneLine(answer.Header.Get("Location"))).
+		WithCode("redirected").WithHint("is a proxy in between? Use the address of the node itself")
 }
 
 func (c *Client) record(started time.Time, addr string, req *http.Request, answer Response, err error) {
@@ -405,7 +429,7 @@ func (c *Client) Register(ctx context.Context, g muster.Registration, key string
 }
 
 // CreateKey makes a key.
-func (c *Client) CreateKey(ctx context.Context, spec muster.KeySpec) (k muster.Key, err error) {
+func (c *Client) CreateKey(ctx context.Context, spec muster.KeySpec) (k NewKey, err error) {
 	return k, c.Do(ctx, http.MethodPost, "/v1/keys", spec, &k)
 }
 

@@ -172,3 +172,25 @@ func TestDocumentsGoAsLines(t *testing.T) {
 		t.Error(done, err)
 	}
 }
+
+func TestARedirectIsNotFollowedAndNamed(t *testing.T) {
+	for _, code := range []int{301, 302, 303, 304, 307, 308} {
+		followed := false
+		c, seen := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if followed = followed || r.URL.Path == "/stolen"; r.URL.Path != "/stolen" {
+				w.Header().Set("Location", "/stolen")
+				w.WriteHeader(code)
+			}
+		})
+		_, err := c.Keys(t.Context())
+		if followed || muster.CodeOf(err) != "redirected" || muster.KindOf(err) != muster.Unavailable || code != 304 && !strings.Contains(err.Error(), "/stolen") {
+			t.Errorf("%d: followed %v, %v", code, followed, err)
+		}
+		if len(seen.all) != 1 || seen.all[0].Status != code || seen.all[0].Err == "" {
+			t.Errorf("%d: recorded %+v", code, seen.all)
+		}
+		if c.Holds(t.Context(), c.Addrs[0], "n1") || followed {
+			t.Errorf("%d: its health was followed", code)
+		}
+	}
+}

@@ -88,7 +88,10 @@ func ErrorBody(err error, requestID string) Error {
 func FromResponse(status int, raw []byte) error {
 	var body Error
 	if json.Unmarshal(raw, &body) != nil || body.Message == "" {
-		body.Message = strings.TrimSpace("answer " + strconv.Itoa(status) + " " + http.StatusText(status))
+		body = Error{Message: strings.TrimSpace("answer " + strconv.Itoa(status) + " " + http.StatusText(status))}
+		if line := oneLine(string(raw)); line != "" {
+			body.Message += ": " + line
+		}
 	}
 	e := &muster.Error{Kind: muster.Kind(body.Code), Code: body.Code, Message: body.Message, Hint: body.Hint, Fields: body.Errors}
 	if !slices.Contains(kinds(), e.Kind) || Status(e) != status {
@@ -98,6 +101,20 @@ func FromResponse(status int, raw []byte) error {
 		e.Code = ""
 	}
 	return e
+}
+
+const maxLine = 200 // characters of a stranger's words in a message
+
+// oneLine is the first line of what a stranger says, made safe for a terminal:
+// cut, and its control characters escaped.
+func oneLine(text string) string {
+	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
+	runes := []rune(strings.TrimSpace(text))
+	if len(runes) > maxLine {
+		runes = append(runes[:maxLine-1], '…')
+	}
+	quoted := strconv.Quote(string(runes))
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
 
 // kinds are all of them; of those that share a status the first stands for it.

@@ -89,3 +89,18 @@ func TestAFieldIsNamedAsItWasWritten(t *testing.T) {
 		t.Errorf("%+v", err)
 	}
 }
+
+func TestAStrangersReasonIsShownOnOneSafeLine(t *testing.T) {
+	for body, want := range map[string]string{
+		"upstream connect error\nline two": "answer 503 Service Unavailable: upstream connect error",
+		"\x1b[31mred\a":                    `answer 503 Service Unavailable: \x1b[31mred\a`,
+		`he said "no"`:                     `answer 503 Service Unavailable: he said "no"`,
+		"":                                 "answer 503 Service Unavailable",
+		`{"detail":"busy"}`:                `answer 503 Service Unavailable: {"detail":"busy"}`,
+		strings.Repeat("ü", 500):           "answer 503 Service Unavailable: " + strings.Repeat("ü", 199) + "…",
+	} {
+		if err := api.FromResponse(503, []byte(body)); err.Error() != want {
+			t.Errorf("%q became %q", body, err)
+		}
+	}
+}

@@ -1,0 +1,248 @@
+package httpserver
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"muster"
+	"muster/httpserver/api"
+
+	"github.com/google/uuid"
+)
+
+// runDeadline is how long a run is waited for if nobody says.
+const runDeadline = 30 * time.Second
+
+func (s *Server) actionTable() []Route {
+	return []Route{
+		{Method: "GET", Path: "/v1/actions", Scope: muster.ScopeRead, Handle: s.listActions},
+		{Method: "GET", Path: "/v1/actions/{name}", Scope: muster.ScopeRead, Handle: s.showAction},
+		{Method: "POST", Path: "/api/ai-engine/actions", Scope: scopeRun, Waits: true, Handle: s.runAction},
+		{Method: "POST", Path: "/v1/run", Scope: scopeRun, Waits: true, Handle: s.run},
+		{Method: "GET", Path: api.PathActions, Scope: muster.ScopeNode, Handle: s.ownActions},
+		{Method: "POST", Path: api.PathRun, Scope: muster.ScopeNode, Waits: true, Handle: s.execute},
+		{Method: "GET", Path: "/v1/jobs", Scope: scopeRun, Handle: noJobs},
+		{Method: "GET", Path: "/v1/jobs/{id}", Scope: scopeRun, Handle: noJobs},
+		{Method: "GET", Path: "/v1/jobs/{id}/events", Scope: scopeRun, Handle: noJobs},
+		{Method: "GET", Path: "/v1/jobs/{id}/output/{slug}", Scope: scopeRun, Handle: noJobs},
+		{Method: "POST", Path: "/v1/jobs/{id}/cancel", Scope: scopeRun, Handle: noJobs},
+		{Method: "POST", Path: "/v1/jobs/{id}/retry", Scope: scopeRun, Handle: noJobs},
+	}
+}
+
+func noJobs(context.Context, *Request) (any, error) {
+	return nil, muster.Errorf(muster.Invalid, "jobs are not kept yet").WithCode("jobs_not_supported").
+		WithHint("run with wait: true and read the results in the answer")
+}
+
+// infos is this node's own actions.
+func (s *Server) infos() []muster.ActionInfo {
+	if s.cfg.Actions == nil {
+		return []muster.ActionInfo{}
+	}
+	infos := slices.Clone(s.cfg.Actions.Infos())
+	for i := range infos {
+		infos[i].Nodes = []string{s.slug()}
+	}
+	return append([]muster.ActionInfo{}, infos...)
+}
+
+func (s *Server) ownActions(context.Context, *Request) (any, error) {
+	return api.Actions{Actions: s.infos()}, nil
+}
+
+func (s *Server) catalog(ctx context.Context) ([]muster.ActionInfo, error) {
+	if s.cfg.Catalog == nil {
+		return s.infos(), nil
+	}
+	return s.cfg.Catalog.Catalog(ctx)
+}
+
+func (s *Server) listActions(ctx context.Context, _ *Request) (any, error) {
+	all, err := s.catalog(ctx)
+	return api.Actions{Actions: append([]muster.ActionInfo{}, all...)}, err
+}
+
+// showAction lists the versions of one action.
+func (s *Server) showAction(ctx context.Context, r *Request) (any, error) {
+	all, err := s.catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name := r.Params["name"]
+	all = slices.DeleteFunc(slices.Clone(all), func(a muster.ActionInfo) bool { return a.Action != name })
+	if len(all) == 0 {
+		return nil, muster.Errorf(muster.NotFound, "no action %q", name)
+	}
+	return api.Actions{Actions: all}, nil
+}
+
+// asked is a run as it is sent; On is nil when it is not said.
+type asked struct {
+	muster.Run
+	On *muster.Selector `json:"on"`
+}
+
+// decodeRun reads a run that the caller may ask for.
+func decodeRun(r *Request) (a asked, err error) {
+	if err := api.Decode(r.Body, &a); err != nil {
+		return a, err
+	}
+	if a.Action == "" {
+		return a, muster.FieldError("action", "must be said")
+	}
+	if a.TimeoutMs < 0 {
+		return a, muster.FieldError("timeout_ms", "must not be below 0")
+	}
+	if err := checkKey("key", a.Key); err != nil {
+		return a, err
+	}
+	if r.Key != "" && a.Key != "" && r.Key != a.Key {
+		return a, muster.FieldError("key", "differs from the header "+api.HeaderIdempotency)
+	}
+	if a.Key == "" {
+		a.Key = r.Key
+	}
+	return a, need(r.Rights, "run:"+a.Action)
+}
+
+// patience is how long a run is waited for: what the header says, which ctx has
+// already, or what the body says; the smaller wins.
+func patience(ctx context.Context, r *Request, ms int) time.Duration {
+	limit := runDeadline
+	if ms > 0 {
+		limit = time.Duration(min(ms, int(maxDeadline.Milliseconds()))) * time.Millisecond
+	} else if r.timed {
+		limit = maxDeadline
+	}
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end))
+	}
+	return limit
+}
+
+// run runs an action on the nodes it names.
+func (s *Server) run(ctx context.Context, r *Request) (any, error) {
+	a, err := decodeRun(r)
+	if err != nil {
+		return nil, err
+	}
+	if a.On == nil {
+		return nil, muster.FieldError("on", "must be said").WithHint(`all nodes are {"all": true}`)
+	}
+	answer, err := s.runOn(ctx, r, a, *a.On)
+	if err != nil {
+		return nil, err
+	}
+	return orJob(answer, answer), nil
+}
+
+// orJob is the answer of a run, or the name of the job that goes on.
+func orJob(run muster.RunAnswer, answer any) any {
+	if run.Results == nil {
+		return status{http.StatusAccepted, api.Started{Job: run.Job}}
+	}
+	return answer
+}
+
+func (s *Server) runOn(ctx context.Context, r *Request, a asked, on muster.Selector) (muster.RunAnswer, error) {
+	if s.cfg.Runner == nil {
+		return muster.RunAnswer{}, muster.FieldError("on", "this node runs actions on itself only")
+	}
+	limit := patience(ctx, r, a.TimeoutMs)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	a.Run.On, a.TimeoutMs = on, max(1, int(limit.Milliseconds()))
+	return s.cfg.Runner.Run(ctx, r.Rights, a.Run)
+}
+
+// runAction runs an action on this node, or on those it names.
+func (s *Server) runAction(ctx context.Context, r *Request) (any, error) {
+	a, err := decodeRun(r)
+	if err != nil {
+		return nil, err
+	}
+	if a.On != nil {
+		return s.run(ctx, r)
+	}
+	how := a.How
+	if how.Mode != "" || how.Concurrency != 0 || how.Batches != nil || how.Pause != "" || how.MaxFail != nil || how.OnFail != "" {
+		return nil, muster.FieldError("how", "is for runs with on")
+	}
+	if s.cfg.Actions == nil {
+		return nil, muster.Errorf(muster.Malformed, "this node has no actions").WithCode(codeUnknownAction)
+	}
+	e := muster.Execution{Action: a.Action, Params: a.Params, Check: a.Check, Job: s.newJob()}
+	if err := s.cfg.Actions.Admit(r.Rights, e); err != nil {
+		return nil, err
+	}
+	if a.Key != "" || a.Wait != nil && !*a.Wait { // what must be remembered is the runner's
+		return s.runSelf(ctx, r, a)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience(ctx, r, a.TimeoutMs))
+	defer cancel()
+	res, ended, err := s.perform(ctx, r.Rights, e)
+	if err == nil && !ended {
+		return status{http.StatusAccepted, api.Started{Job: e.Job}}, nil
+	}
+	return ran(e.Action, res), err
+}
+
+// runSelf runs an action on this node alone, by the runner.
+func (s *Server) runSelf(ctx context.Context, r *Request, a asked) (any, error) {
+	run, err := s.runOn(ctx, r, a, muster.Selector{Nodes: &[]string{s.cfg.ID}})
+	if err != nil {
+		return nil, err
+	}
+	return orJob(run, ran(a.Action, run.Results[s.slug()])), nil
+}
+
+func (s *Server) newJob() string { return "j_" + s.cfg.ID + "_" + uuid.Must(uuid.NewV7()).String() }
+
+const codeUnknownAction = "unknown_action"
+
+func ran(action string, res muster.Result) api.Ran {
+	return api.Ran{
+		Success: res.Success, Action: action, Node: res.Node, State: res.State,
+		Result: res.Result, Error: res.Error, DurationMs: res.DurationMs,
+	}
+}
+
+// perform executes an action here. The end of ctx ends the wait, not the work:
+// then ended is false.
+func (s *Server) perform(ctx context.Context, by muster.Rights, e muster.Execution) (res muster.Result, ended bool, err error) {
+	done := make(chan muster.Result, 1)
+	if !s.errands.run(ctx, func(ctx context.Context) { done <- s.cfg.Actions.Execute(ctx, by, e) }) {
+		return res, false, muster.Errorf(muster.Unavailable, "this node is going down")
+	}
+	select {
+	case res = <-done:
+		self := s.self()
+		res.Node, res.NodeName = self.Slug, self.Name
+		return res, true, nil
+	case <-ctx.Done():
+		return res, false, nil
+	}
+}
+
+// execute runs an action here for another node, which selected this one. Who
+// leads the run has waited long enough when ctx ends, and knows no outcome.
+func (s *Server) execute(ctx context.Context, r *Request) (any, error) {
+	var e muster.Execution
+	if err := api.Decode(r.Body, &e); err != nil {
+		return nil, err
+	}
+	if err := need(r.Rights, "run:"+e.Action); err != nil {
+		return nil, err
+	}
+	if s.cfg.Actions == nil {
+		return nil, muster.Errorf(muster.Malformed, "this node has no actions").WithCode(codeUnknownAction)
+	}
+	res, ended, err := s.perform(ctx, r.Rights, e)
+	if err == nil && !ended {
+		err = muster.Errorf(muster.OutcomeUnknown, "the action goes on after the wait for it ended")
+	}
+	return res, err
+}

@@ -1,0 +1,223 @@
+package httpserver_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/httpserver"
+	"muster/httpserver/api"
+)
+
+// hands stands for actions that do what the test says.
+type hands struct {
+	refuse error
+	result muster.Result
+	answer muster.RunAnswer
+	asked  muster.Run
+	done   muster.Execution
+	by     muster.Rights
+	left   time.Duration // until the deadline
+	block  chan struct{} // nil, or what Execute waits for
+	killed chan struct{} // closed when it was killed meanwhile
+}
+
+func (h *hands) Admit(muster.Rights, muster.Execution) error { return h.refuse }
+
+func (h *hands) Infos() []muster.ActionInfo {
+	return []muster.ActionInfo{{Action: "app.x", Version: "1"}}
+}
+
+func (h *hands) Execute(ctx context.Context, by muster.Rights, e muster.Execution) muster.Result {
+	h.note(ctx, by)
+	h.done = e
+	if h.block == nil {
+		return h.result
+	}
+	select {
+	case <-h.block:
+	case <-ctx.Done():
+		close(h.killed)
+	}
+	return h.result
+}
+
+func (h *hands) Run(ctx context.Context, by muster.Rights, r muster.Run) (muster.RunAnswer, error) {
+	h.note(ctx, by)
+	h.asked = r
+	return h.answer, nil
+}
+
+func (h *hands) note(ctx context.Context, by muster.Rights) {
+	h.by = by
+	end, _ := ctx.Deadline()
+	h.left = time.Until(end)
+}
+
+func (h *hands) Catalog(context.Context) ([]muster.ActionInfo, error) {
+	return []muster.ActionInfo{{Action: "app.x", Nodes: []string{"a", "b"}}, {Action: "app.y", Nodes: []string{"b"}}}, nil
+}
+
+func withActions(h *hands) func(*httpserver.Config) {
+	return func(c *httpserver.Config) { c.Actions, c.Runner = h, h }
+}
+
+const pathActions = "/api/ai-engine/actions"
+
+func TestAnActionOnThisNodeTellsWhatBecameOfIt(t *testing.T) {
+	for _, c := range []struct {
+		name, token, body string
+		result            muster.Result
+		code              int
+		says              string
+	}{
+		{"done", "mk_run:app.*", `{"action":"app.x","params":{"a":1}}`, muster.Result{Success: true, State: muster.StateOK, Result: json.RawMessage(`{}`)}, 200, `"result":{}`},
+		{"failed", "mk_run:app.*", `{"action":"app.x"}`, muster.Result{State: muster.StateFailed, Error: &muster.ActionError{Code: "exit"}}, 200, `"code":"exit"`},
+		{"not its scope", "mk_run:web.*", `{"action":"app.x"}`, muster.Result{}, 403, "run:app.x"},
+		{"another glob", "mk_run:app.x", `{"action":"app.*"}`, muster.Result{}, 403, ""},
+		{"no action", "mk_admin", `{}`, muster.Result{}, 422, `"action"`},
+		{"how without on", "mk_admin", `{"action":"app.x","how":{"mode":"serial"}}`, muster.Result{}, 422, `"how"`},
+		{"negative", "mk_admin", `{"action":"app.x","timeout_ms":-1}`, muster.Result{}, 422, `"timeout_ms"`},
+		{"misspelt", "mk_admin", `{"action":"app.x","onn":{}}`, muster.Result{}, 422, `"onn"`},
+		{"misspelt inside", "mk_admin", `{"action":"app.x","on":{"nodse":[]}}`, muster.Result{}, 422, `"on.nodse"`},
+		{"a long key", "mk_admin", `{"action":"app.x","key":"` + strings.Repeat("k", 256) + `"}`, muster.Result{}, 422, `"key"`},
+	} {
+		h := &hands{result: c.result}
+		base, _ := serve(t, &house{nodes: []muster.Node{{ID: "1", Slug: "a"}}}, withActions(h))
+		got := ask(t, "POST", base+pathActions, c.token, c.body)
+		if got.code != c.code || !strings.Contains(got.body, c.says) {
+			t.Errorf("%s: %d %s", c.name, got.code, got.body)
+		}
+		if got.code == 200 && (!strings.HasPrefix(h.done.Job, "j_1_") || h.by.Principal != "key:1") {
+			t.Errorf("%s: asked %+v by %+v", c.name, h.done, h.by)
+		}
+	}
+}
+
+func TestARefusedActionIsAnErrorAndIsNotStarted(t *testing.T) {
+	for code, err := range map[int]error{
+		400: muster.Errorf(muster.Malformed, "no action here").WithCode("unknown_action"),
+		403: muster.Errorf(muster.Forbidden, "its risk is too high"),
+		422: muster.FieldError("params.a", "must be a number"),
+	} {
+		h := &hands{refuse: err}
+		base, _ := serve(t, &house{}, withActions(h))
+		got := ask(t, "POST", base+pathActions, "mk_run:app.*", `{"action":"app.x"}`)
+		if got.code != code || !strings.Contains(got.body, muster.CodeOf(err)) || h.done.Action != "" {
+			t.Errorf("%d %s, done %+v", got.code, got.body, h.done)
+		}
+	}
+}
+
+func TestTheEndOfTheWaitIsNotTheEndOfTheWork(t *testing.T) {
+	for path, c := range map[string]struct {
+		token, body string
+		code        int
+		says        string
+	}{
+		pathActions: {"mk_run:app.*", `{"action":"app.x","timeout_ms":50}`, 202, `{"job":"j_1_`},
+		api.PathRun: {"a.node.token", `{"action":"app.x","job":"j"}`, 504, "outcome_unknown"},
+	} {
+		for _, stopped := range []bool{false, true} {
+			h := &hands{block: make(chan struct{}), killed: make(chan struct{})}
+			base, s := serve(t, &house{}, withActions(h))
+			got := ask(t, "POST", base+path, c.token, c.body, api.HeaderTimeout, "100")
+			if got.code != c.code || !strings.Contains(got.body, c.says) {
+				t.Errorf("%s: %d %s", path, got.code, got.body)
+			}
+			if stopped {
+				if err := s.Stop(t.Context()); err != nil {
+					t.Error(err)
+				}
+				<-h.killed
+				continue
+			}
+			select {
+			case h.block <- struct{}{}: // it was still at work
+			case <-h.killed:
+				t.Errorf("%s: it was killed with the wait", path)
+			}
+		}
+	}
+}
+
+func TestARunGoesToTheRunnerWithItsKeyAndItsTime(t *testing.T) {
+	all := muster.RunAnswer{Job: "j_1_2", Success: true, Results: map[string]muster.Result{"a": {Success: true, Node: "a"}}}
+	for _, c := range []struct {
+		name, path, body string
+		header           []string
+		answer           muster.RunAnswer
+		code             int
+		says             string
+		most             time.Duration
+	}{
+		{"all", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, nil, all, 200, `"job":"j_1_2"`, 30 * time.Second},
+		{"by the node protocol", pathActions, `{"action":"app.x","on":{"all":true},"key":"k"}`, nil, all, 200, `"job":"j_1_2"`, 30 * time.Second},
+		{"the body's time", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k","timeout_ms":60000}`, nil, all, 200, "", time.Minute},
+		{"the header's time", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, []string{api.HeaderTimeout, "50000"}, all, 200, "", 50 * time.Second},
+		{"the smaller of both", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k","timeout_ms":60000}`, []string{api.HeaderTimeout, "50000"}, all, 200, "", 50 * time.Second},
+		{"the key as header", "/v1/run", `{"action":"app.x","on":{"all":true}}`, []string{api.HeaderIdempotency, "k"}, all, 200, "", 30 * time.Second},
+		{"two keys", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, []string{api.HeaderIdempotency, "l"}, all, 422, `"key"`, 0},
+		{"no target", "/v1/run", `{"action":"app.x"}`, nil, all, 422, `"on"`, 0},
+		{"it goes on", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, nil, muster.RunAnswer{Job: "j_1_2"}, 202, `{"job":"j_1_2"}`, 30 * time.Second},
+		{"a key for this node alone", pathActions, `{"action":"app.x","key":"k"}`, nil, all, 200, `"success":true`, 30 * time.Second},
+		{"nobody waits", pathActions, `{"action":"app.x","wait":false,"key":"k"}`, nil, muster.RunAnswer{Job: "j_1_2"}, 202, `{"job":"j_1_2"}`, 30 * time.Second},
+	} {
+		h := &hands{answer: c.answer}
+		base, _ := serve(t, &house{nodes: []muster.Node{{ID: "1", Slug: "a"}}}, withActions(h))
+		got := ask(t, "POST", base+c.path, "mk_run:app.*", c.body, c.header...)
+		if got.code != c.code || !strings.Contains(got.body, c.says) {
+			t.Errorf("%s: %d %s", c.name, got.code, got.body)
+		}
+		if c.most > 0 && (h.asked.Key != "k" || h.left > c.most || h.left < c.most-10*time.Second || time.Duration(h.asked.TimeoutMs)*time.Millisecond > c.most) {
+			t.Errorf("%s: asked %+v with %v left", c.name, h.asked, h.left)
+		}
+	}
+}
+
+func TestANodeWithoutActionsSaysSo(t *testing.T) {
+	base, _ := serve(t, &house{})
+	for _, c := range []struct {
+		method, path, token, body string
+		code                      int
+		says                      string
+	}{
+		{"GET", "/v1/actions", "mk_read", "", 200, `{"actions":[]}`},
+		{"GET", "/v1/actions/app.x", "mk_read", "", 404, "app.x"},
+		{"POST", "/v1/run", "mk_admin", `{"action":"app.x","on":{"all":true}}`, 422, `"on"`},
+		{"POST", pathActions, "mk_admin", `{"action":"app.x"}`, 400, "unknown_action"},
+		{"POST", api.PathRun, "a.node.token", `{"action":"app.x","job":"j"}`, 400, "unknown_action"},
+		{"GET", api.PathActions, "a.node.token", "", 200, `{"actions":[]}`},
+		{"GET", "/v1/jobs/x/output/a", "mk_read", "", 422, "jobs_not_supported"},
+	} {
+		if got := ask(t, c.method, base+c.path, c.token, c.body); got.code != c.code || !strings.Contains(got.body, c.says) {
+			t.Errorf("%s %s: %d %s", c.method, c.path, got.code, got.body)
+		}
+	}
+}
+
+func TestACallOfANodeIsCheckedForItsCallersRights(t *testing.T) {
+	h := &hands{result: muster.Result{Success: true, State: muster.StateNoop}}
+	base, _ := serve(t, &house{nodes: []muster.Node{{ID: "1", Slug: "a", Name: "A"}}}, withActions(h))
+	if got := ask(t, "POST", base+api.PathRun, "a.node.token", `{"action":"app.x","job":"j"}`); got.code != 200 || !strings.Contains(got.body, `"node":"a","node_name":"A","success":true,"state":"noop"`) {
+		t.Errorf("%d %s", got.code, got.body)
+	}
+	if got := ask(t, "POST", base+api.PathRun, "a.node.token", `{"action":"web.x","job":"j"}`); got.code != 403 {
+		t.Errorf("an action beyond the caller's: %d %s", got.code, got.body)
+	}
+}
+
+func TestTheCatalogIsOfAllNodes(t *testing.T) {
+	h := &hands{}
+	base, _ := serve(t, &house{}, withActions(h), func(c *httpserver.Config) { c.Catalog = h })
+	for path, want := range map[string]int{"/v1/actions": 2, "/v1/actions/app.x": 1} {
+		var got api.Actions
+		a := ask(t, "GET", base+path, "mk_read", "")
+		if err := json.Unmarshal([]byte(a.body), &got); err != nil || len(got.Actions) != want || len(got.Actions[0].Nodes) != 2 {
+			t.Errorf("%s: %v %s", path, err, a.body)
+		}
+	}
+}

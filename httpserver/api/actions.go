@@ -1,0 +1,56 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"muster"
+)
+
+// Actions lists actions.
+type Actions struct {
+	Actions []muster.ActionInfo `json:"actions"`
+}
+
+// Started names a job that goes on.
+type Started struct {
+	Job string `json:"job"`
+}
+
+// Ran is what became of an action on the node that was asked.
+type Ran struct {
+	Success    bool                `json:"success"`
+	Action     string              `json:"action"`
+	Node       string              `json:"node"` // slug
+	State      muster.State        `json:"state"`
+	Result     json.RawMessage     `json:"result,omitzero"`
+	Error      *muster.ActionError `json:"error,omitempty"`
+	DurationMs int64               `json:"duration_ms"`
+}
+
+// Run runs an action on the nodes it names. An answer without results is of a
+// job that goes on.
+func (c *Client) Run(ctx context.Context, r muster.Run) (a muster.RunAnswer, err error) {
+	return a, c.Do(ctx, http.MethodPost, "/v1/run", r, &a)
+}
+
+// Actions returns the cluster's catalog.
+func (c *Client) Actions(ctx context.Context) (a Actions, err error) {
+	return a, c.Do(ctx, http.MethodGet, "/v1/actions", nil, &a)
+}
+
+// Action returns the versions of one action. It is NotFound when there is none.
+func (c *Client) Action(ctx context.Context, name string) (a Actions, err error) {
+	return a, c.Do(ctx, http.MethodGet, "/v1/actions/"+pathID(name), nil, &a)
+}
+
+// OwnActions returns the actions of the node that is asked. Nodes ask it.
+func (c *Client) OwnActions(ctx context.Context) (a Actions, err error) {
+	return a, c.Do(ctx, http.MethodGet, PathActions, nil, &a)
+}
+
+// Execute has the node that is asked run an action now. Nodes ask it.
+func (c *Client) Execute(ctx context.Context, e muster.Execution) (r muster.Result, err error) {
+	return r, c.Do(ctx, http.MethodPost, PathRun, e, &r)
+}

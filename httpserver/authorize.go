@@ -1,0 +1,71 @@
+package httpserver
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"muster"
+
+	"github.com/valyala/fasthttp"
+)
+
+// scopeRun is the scope of routes whose action is in the body: any key passes,
+// and the handler checks that it may run the action.
+const scopeRun = "run:<action>"
+
+// authorize finds out who calls and whether the route is for them. Nothing of
+// the body is read before that is known.
+func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Route, req *Request) error {
+	if route.Scope == muster.ScopePublic {
+		return nil
+	}
+	token, ok := strings.CutPrefix(string(c.Request.Header.Peek("Authorization")), "Bearer ")
+	if !ok || token == "" {
+		return muster.Errorf(muster.Unauthorized, "API key required").WithHint("send it as: Authorization: Bearer mk_…")
+	}
+	if strings.HasPrefix(token, "mk_") {
+		rights, err := s.cfg.Auth.Key(ctx, token)
+		if err != nil {
+			return err
+		}
+		return req.admit(Caller{Rights: rights}, route)
+	}
+	body := func(by Caller) (raw []byte, err error) {
+		if err = req.admit(by, route); err == nil {
+			req.Body, err = readBody(c, route)
+		}
+		return req.Body, err
+	}
+	by, err := s.cfg.Auth.Call(token, req.Method, string(c.Request.Header.RequestURI()), req.Key, body)
+	if err != nil {
+		return err
+	}
+	return req.admit(by, route)
+}
+
+// admit notes who calls, if the route is for them.
+func (r *Request) admit(by Caller, route Route) error {
+	r.Rights, r.Node, r.CallID, r.known = by.Rights, by.Node, by.CallID, true
+	switch {
+	case by.Rights.Expired(time.Now()):
+		r.known = false
+		return muster.Errorf(muster.Unauthorized, "Invalid API key").WithHint("the key has expired")
+	case route.Scope == muster.ScopeNode && by.Node == "":
+		return muster.Errorf(muster.Forbidden, "only nodes of this cluster call this")
+	case route.Scope == muster.ScopeNode:
+		return nil
+	case route.Scope == scopeRun && by.Rights.May(muster.ScopeAny):
+		return nil
+	default:
+		return need(by.Rights, route.Scope)
+	}
+}
+
+// need is the error of a caller without a scope, or nil.
+func need(by muster.Rights, scope string) error {
+	if by.May(scope) {
+		return nil
+	}
+	return muster.Errorf(muster.Forbidden, "this needs the scope %s", scope).WithHint("ask an operator for a key with it")
+}

@@ -1,0 +1,53 @@
+package httpserver
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"muster"
+	"muster/httpserver/api"
+
+	"github.com/valyala/fasthttp"
+)
+
+// target finds the node that a request names by slug or ID, and says whether
+// it is this one.
+func (s *Server) target(name string) (node muster.Node, here bool, err error) {
+	if name == s.cfg.ID {
+		return muster.Node{}, true, nil
+	}
+	for _, n := range s.cfg.Cluster.Nodes() {
+		if n.DeletedAt != nil || n.Slug != name && n.ID != name {
+			continue
+		}
+		if n.ID != s.cfg.ID && n.Kind != muster.KindAgent {
+			return n, false, muster.FieldError("node", n.Slug+" is an external node: it has no index of ours")
+		}
+		return n, n.ID == s.cfg.ID, nil
+	}
+	return node, false, muster.FieldError("node", "no node "+strconv.Quote(name))
+}
+
+// forward has a request done by another node, one hop away. It goes by the
+// node's ID: a slug may have moved on to another node when it arrives. What a
+// node sent goes no further.
+func (s *Server) forward(ctx context.Context, c *fasthttp.RequestCtx, req *Request, to muster.Node) (any, int, error) {
+	if req.Node != "" {
+		return nil, 0, muster.Errorf(muster.Unavailable, "node %s was asked for the work of node %s", s.cfg.ID, to.ID).
+			WithCode("misrouted").WithHint("ask again: the nodes do not agree yet who has which name")
+	}
+	query := req.Query
+	query.Set("node", to.ID)
+	header := http.Header{}
+	for _, name := range []string{api.HeaderIdempotency, "X-Request-Id"} {
+		if value := c.Request.Header.Peek(name); len(value) > 0 {
+			header.Set(name, string(value))
+		}
+	}
+	got, err := s.cfg.Forward.Forward(ctx, to, req.Rights, api.Request{
+		Method: req.Method, Path: req.Path + "?" + query.Encode(),
+		Media: string(c.Request.Header.ContentType()), Body: req.Body, Header: header,
+	})
+	return got.Body, got.Status, err
+}

@@ -1,0 +1,128 @@
+package httpserver
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"muster"
+	"muster/httpserver/api"
+)
+
+// fresh waits until this node's copy is as new as the caller asked for.
+func (s *Server) fresh(ctx context.Context, q url.Values) error {
+	if q.Has("min_index") {
+		index, err := strconv.ParseUint(q.Get("min_index"), 10, 64)
+		if err != nil {
+			return muster.FieldError("min_index", "must be a whole number")
+		}
+		if err := s.cfg.Cluster.WaitIndex(ctx, index); err != nil {
+			return err
+		}
+	}
+	if err := oneOf(q, "consistency", "local", "linearizable"); err != nil {
+		return err
+	}
+	if q.Get("consistency") == "linearizable" {
+		return s.cfg.Cluster.Linearize(ctx)
+	}
+	return nil
+}
+
+const (
+	defaultPage = 100
+	maxPage     = 1000
+)
+
+func (s *Server) listNodes(ctx context.Context, r *Request) (any, error) {
+	q := r.Query
+	if err := s.fresh(ctx, q); err != nil {
+		return nil, err
+	}
+	limit := defaultPage
+	if q.Has("limit") {
+		var err error
+		if limit, err = strconv.Atoi(q.Get("limit")); err != nil || limit < 1 || limit > maxPage {
+			return nil, muster.FieldError("limit", "must be from 1 to 1000")
+		}
+	}
+	keep, err := filter(q)
+	if err != nil {
+		return nil, err
+	}
+	page := api.Nodes{Nodes: []muster.Node{}}
+	nodes := s.cfg.Cluster.Nodes()
+	slices.SortFunc(nodes, func(a, b muster.Node) int { return strings.Compare(place(a), place(b)) })
+	for _, n := range nodes {
+		if !keep(n) {
+			continue
+		}
+		page.Total++
+		if place(n) <= q.Get("cursor") {
+			continue
+		}
+		if len(page.Nodes) == limit {
+			page.Cursor = place(page.Nodes[limit-1])
+			continue
+		}
+		page.Nodes = append(page.Nodes, n)
+	}
+	return page, nil
+}
+
+// place orders the nodes in lists: by slug, then by ID. The separator is below
+// all that a slug holds, the dash too.
+func place(n muster.Node) string { return n.Slug + " " + n.ID }
+
+// oneOf refuses a parameter that is none of the words it may be.
+func oneOf[T ~string](q url.Values, name string, words ...T) error {
+	if !q.Has(name) || slices.Contains(words, T(q.Get(name))) {
+		return nil
+	}
+	all := make([]string, len(words))
+	for i, word := range words {
+		all[i] = string(word)
+	}
+	return muster.FieldError(name, "must be "+strings.Join(all, " or "))
+}
+
+func filter(q url.Values) (func(muster.Node) bool, error) {
+	err := errors.Join(
+		oneOf(q, "status", muster.StatusActive, muster.StatusInactive, muster.StatusMaintenance, muster.StatusError),
+		oneOf(q, "type", muster.TypeMaster, muster.TypeChild))
+	if err != nil {
+		return nil, err
+	}
+	flags := map[string]bool{}
+	for _, name := range []string{"healthy", "deleted"} {
+		if err := oneOf(q, name, "true", "false"); err != nil {
+			return nil, err
+		}
+		if q.Has(name) {
+			flags[name] = q.Get(name) == "true"
+		}
+	}
+	return func(n muster.Node) bool {
+		healthy, asked := flags["healthy"]
+		return (n.DeletedAt != nil) == flags["deleted"] && (!asked || n.Healthy == healthy) &&
+			(q.Get("status") == "" || string(n.Status) == q.Get("status")) &&
+			(q.Get("type") == "" || string(n.Type) == q.Get("type")) &&
+			(q.Get("capability") == "" || n.Can(muster.Capability(q.Get("capability")))) &&
+			strings.Contains(strings.ToLower(n.Name+" "+n.Slug), strings.ToLower(q.Get("q")))
+	}, nil
+}
+
+func (s *Server) showNode(ctx context.Context, r *Request) (any, error) {
+	if err := s.fresh(ctx, r.Query); err != nil {
+		return nil, err
+	}
+	for _, n := range s.cfg.Cluster.Nodes() {
+		if n.Slug == r.Params["slug"] && n.DeletedAt == nil {
+			return n, nil
+		}
+	}
+	return nil, muster.Errorf(muster.NotFound, "no node %s", r.Params["slug"])
+}

@@ -1,0 +1,117 @@
+package httpserver
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"muster"
+	"muster/httpserver/api"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
+	"github.com/valyala/fasthttp"
+)
+
+// methodError says that a path exists, but not for this method.
+type methodError struct {
+	why   *muster.Error
+	allow []string
+}
+
+func (e *methodError) Error() string { return e.why.Error() }
+
+// Unwrap returns the error as callers see it.
+func (e *methodError) Unwrap() error { return e.why }
+
+// serve runs one request through the table.
+func (s *Server) serve(c *fasthttp.RequestCtx) {
+	started := time.Now()
+	req := &Request{ID: requestID(c), Method: string(c.Method())}
+	answer, code, err := s.answer(c, req)
+	drain(c, req.known)
+	if err != nil {
+		answer, code = s.fault(c, req, answer, err)
+	}
+	s.sign(c, req.ID)
+	writeJSON(c, code, answer)
+	if s.cfg.Record != nil {
+		call := api.Call{
+			Direction: "in", Method: req.Method, Path: req.Path, Status: code, Caller: req.Rights.Principal,
+			RequestID: req.ID, At: started, Duration: time.Since(started),
+		}
+		if err != nil {
+			call.Err = err.Error()
+		}
+		s.cfg.Record(call)
+	}
+}
+
+// fault is the answer that tells an error.
+func (s *Server) fault(c *fasthttp.RequestCtx, req *Request, answer any, err error) (any, int) {
+	body, code := api.ErrorBody(err, req.ID), api.Status(err)
+	if code == http.StatusInternalServerError {
+		s.cfg.Log.Error("request failed", "path", req.Path, "request_id", req.ID, "error", err)
+	}
+	if e, ok := errors.AsType[*methodError](err); ok {
+		code = http.StatusMethodNotAllowed
+		c.Response.Header.Set("Allow", strings.Join(e.allow, ", "))
+	}
+	if code == http.StatusServiceUnavailable {
+		c.Response.Header.Set("Retry-After", "1")
+	}
+	if short, less := answer.(muster.Answer); less { // what was found goes with the reason why it is not enough
+		return api.Short{Error: body, Answer: short}, code
+	}
+	return body, code
+}
+
+// sign says who answers. It comes after the handler: a write's answer carries
+// the index of that write, and the master that did it.
+func (s *Server) sign(c *fasthttp.RequestCtx, id string) {
+	status := s.cfg.Cluster.Status()
+	c.Response.Header.Set("X-Request-Id", id)
+	c.Response.Header.Set("X-Muster-Node", s.slug())
+	c.Response.Header.Set("X-Muster-Index", strconv.FormatUint(status.AppliedIndex, 10))
+	c.Response.Header.Set("X-Muster-Stale-Ms", strconv.FormatInt(status.StaleMs, 10))
+	if status.Master != nil {
+		c.Response.Header.Set("X-Muster-Master", status.Master.Slug)
+	}
+}
+
+func writeJSON(c *fasthttp.RequestCtx, code int, answer any) {
+	raw, ok := answer.([]byte)
+	if !ok {
+		var err error
+		if raw, err = json.Marshal(answer, json.Deterministic(true), jsontext.AllowInvalidUTF8(true)); err != nil {
+			raw, code = []byte(`{"error":"Internal Server Error","message":"internal error","code":"internal"}`), http.StatusInternalServerError
+		}
+	}
+	c.SetStatusCode(code)
+	c.SetContentType("application/json")
+	c.SetBody(raw)
+}
+
+// refuse answers what fasthttp could not read.
+func (s *Server) refuse(c *fasthttp.RequestCtx, err error) {
+	kind, code := error(muster.Errorf(muster.Malformed, "the request cannot be read")), http.StatusBadRequest
+	if _, small := errors.AsType[*fasthttp.ErrSmallBuffer](err); small {
+		code = http.StatusRequestHeaderFieldsTooLarge
+	}
+	id := requestID(c)
+	s.sign(c, id)
+	writeJSON(c, code, api.ErrorBody(kind, id))
+	c.SetConnectionClose()
+}
+
+func requestID(c *fasthttp.RequestCtx) string {
+	id := string(c.Request.Header.Peek("X-Request-Id"))
+	sane := id != "" && len(id) <= maxRequestID && !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' })
+	if sane {
+		return id
+	}
+	return uuid.NewString()
+}
