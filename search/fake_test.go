@@ -17,7 +17,10 @@ import (
 	"muster/search"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// bleve's workers end by themselves, soon after their queue is closed.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/blevesearch/bleve_index_api.AnalysisWorker"))
+}
 
 // shard is a brute-force index. Its documents never change; what a test may
 // change is how it behaves.

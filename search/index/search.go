@@ -190,14 +190,16 @@ func (p *postings) has(id bleve.IndexInternalID) (bool, error) {
 	return !p.end && p.number == id.Value(), nil
 }
 
-// score is what the term adds to the present document.
+// score is what the term adds to the present document. The conversion keeps
+// compilers from fusing multiplication and addition, which would make the last
+// bit depend on the processor, and ties with it.
 func (p *postings) score() float64 {
 	if p.qtf == 0 {
 		return 0
 	}
 	tf := float64(p.doc.Freq)
 	dl := math.Round(1 / (p.doc.Norm * p.doc.Norm)) // bleve keeps 1/sqrt(length)
-	return p.weight * float64(p.qtf) * p.idf * tf / (tf + k1*(1-b+b*dl/p.avgdl))
+	return p.weight * float64(p.qtf) * p.idf * tf / (tf + float64(k1*(1-b+float64(b*dl/p.avgdl))))
 }
 
 // queue is a heap of postings by their present document.
