@@ -6,12 +6,14 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/blevesearch/bleve/v2/analysis"
 	"github.com/blevesearch/bleve/v2/document"
+	"github.com/blevesearch/bleve/v2/index/scorch"
 	bleve "github.com/blevesearch/bleve_index_api"
 	"golang.org/x/text/unicode/norm"
 
@@ -241,6 +243,30 @@ func cut(content string, n int) (short string, truncated bool) {
 func load(r bleve.IndexReader, key string) (d muster.Document, ok bool, err error) {
 	ok, err = stored(r, key, fieldSource, func(b []byte) error { return json.Unmarshal(b, &d) })
 	return d, ok, err
+}
+
+// loadAt reads the document of a number, which a posting has. It is quicker than
+// load, which has to look for the key in every segment.
+func loadAt(r bleve.IndexReader, number uint64) (d muster.Document, err error) {
+	snapshot, ok := r.(*scorch.IndexSnapshot)
+	if !ok {
+		return d, fmt.Errorf("a reader is a %T", r)
+	}
+	for _, s := range snapshot.Segments() {
+		if size := uint64(s.FullSize()); number >= size {
+			number -= size
+			continue
+		}
+		err = errors.New("it has no source")
+		visited := s.VisitDocument(number, func(field string, _ byte, value []byte, _ []uint64) bool {
+			if field == fieldSource {
+				err = json.Unmarshal(value, &d)
+			}
+			return field != fieldSource
+		})
+		return d, errors.Join(visited, err)
+	}
+	return d, errors.New("it is not there")
 }
 
 // loadCounts reads the token counts of a stored document.

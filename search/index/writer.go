@@ -20,7 +20,6 @@ const (
 	batchDocs  = 1000
 	batchBytes = 16 << 20
 	batchWait  = 5 * time.Millisecond
-	chunkDocs  = 500 // of one caller
 )
 
 // job is what a caller asks of the writer. One of the first four is set.
@@ -91,7 +90,7 @@ func (x *Index) Put(ctx context.Context, docs []muster.Document) (muster.Indexed
 		j.put = append(j.put, p)
 		j.documents++
 		j.weight += p.size
-		if j.documents >= chunkDocs || j.weight >= batchBytes {
+		if j.documents >= batchDocs || j.weight >= batchBytes {
 			if err := flush(); err != nil {
 				return out, err
 			}
