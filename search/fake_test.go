@@ -31,8 +31,9 @@ type shard struct {
 	pinDelay, searchDelay time.Duration
 	deaf                  bool // sleeps on when its context ends
 	pinErr, searchErr     error
-	failFrom              int // pages from here on fail with searchErr
-	gone                  int // so many searches say generation_gone
+	failFrom              int  // pages from here on fail with searchErr
+	gone                  int  // so many searches say generation_gone
+	still                 bool // pinning makes no new generation
 
 	mu         sync.Mutex
 	generation uint64 // guarded by mu
@@ -152,7 +153,9 @@ func (n *net) Pin(ctx context.Context, node muster.Node, q muster.ShardQuery) (m
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pins++
-	s.generation++
+	if !s.still || s.generation == 0 {
+		s.generation++
+	}
 	stats := statsOf(s.docs, q.Text)
 	stats.IndexID, stats.Generation, stats.ScoringID = "index-"+node.ID, s.generation, cmp.Or(s.scoring, "v1")
 	return stats, nil
