@@ -29,6 +29,9 @@ const mappingVersion = 1
 // MaxID is the longest document ID, in bytes.
 const MaxID = 512
 
+// maxDepth is how deep a document may nest, itself counted.
+const maxDepth = 64
+
 // The fields of the index. Only the first three are analysed.
 const (
 	fieldTitle      = "title"
@@ -119,7 +122,36 @@ func check(d muster.Document) error {
 	case !utf8.ValidString(d.Collection) || strings.Contains(d.Collection, "\x00"):
 		return muster.FieldError("collection", "is not UTF-8 or contains NUL")
 	}
+	for k, raw := range d.Metadata {
+		switch {
+		case strings.Contains(k, "\x00"):
+			return muster.FieldError("metadata", "a key contains NUL")
+		case depth(raw) > maxDepth-2: // the document and its metadata are two
+			return muster.FieldError("metadata", fmt.Sprintf("nests deeper than %d", maxDepth))
+		}
+	}
 	return nil
+}
+
+// depth returns how deep brackets nest outside of strings. Of bad JSON it may
+// say anything; that is refused either way.
+func depth(raw []byte) (deepest int) {
+	now, quoted := 0, false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			now++
+			deepest = max(deepest, now)
+		case c == '}' || c == ']':
+			now--
+		}
+	}
+	return deepest
 }
 
 // prepare checks and analyses a document.
