@@ -87,8 +87,7 @@ func Open(dir string, opts Options) (*Index, error) {
 	}
 	m, err := readMeta(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		m = meta{IndexID: uuid.NewString(), Mapping: mappingVersion}
-		err = writeMeta(dir, m)
+		m, err = create(dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("index in %s: %w", dir, err)
@@ -128,16 +127,42 @@ func (e *engine) close() error {
 	return err
 }
 
+// engines returns the directories in dir that are an engine's.
+func engines(dir string) (ids []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if _, err := uuid.Parse(e.Name()); err == nil && e.IsDir() {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, err
+}
+
+// create makes the meta file of a new index. Documents that are there without
+// one are not swept away for it.
+func create(dir string) (m meta, err error) {
+	ids, err := engines(dir)
+	if err != nil {
+		return m, err
+	}
+	if len(ids) > 0 {
+		return m, muster.Errorf(muster.Conflict, "%s is missing, but %s is there", metaFile, ids[0]).
+			WithHint("bring back " + metaFile + ", or remove the directory to begin an empty index")
+	}
+	m = meta{IndexID: uuid.NewString(), Mapping: mappingVersion}
+	return m, writeMeta(dir, m)
+}
+
 // sweep removes what an interrupted rebuild left. The lock on the engine that
 // stays is held, so nobody else builds here.
 func (x *Index) sweep(keep string) {
-	entries, err := os.ReadDir(x.dir)
+	ids, err := engines(x.dir)
 	if err != nil {
 		return
 	}
-	for _, e := range entries {
-		if _, err := uuid.Parse(e.Name()); err == nil && e.IsDir() && e.Name() != keep {
-			_ = os.RemoveAll(filepath.Join(x.dir, e.Name()))
+	for _, id := range ids {
+		if id != keep {
+			_ = os.RemoveAll(filepath.Join(x.dir, id))
 		}
 	}
 }
