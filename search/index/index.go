@@ -27,7 +27,8 @@ import (
 
 // Options shape an Index. The zero value is good.
 type Options struct {
-	PinFor   time.Duration                 // how long a generation is kept after its last use; 0 means 30 s
+	PinFor   time.Duration                 // how long a generation is kept after its last use; 0 means 60 s, the longest search
+	Pins     int                           // generations kept at most, besides those that are read now; 0 means 256
 	OnChange func(generation, docs uint64) // called after each batch, by the writer: must be quick; may be nil
 	Workers  int                           // goroutines that analyse; 0 means 2
 }
@@ -69,7 +70,10 @@ const metaFile = "meta.json"
 // another process has open is a Conflict.
 func Open(dir string, opts Options) (*Index, error) {
 	if opts.PinFor <= 0 {
-		opts.PinFor = 30 * time.Second
+		opts.PinFor = time.Minute
+	}
+	if opts.Pins <= 0 {
+		opts.Pins = 256
 	}
 	if opts.Workers <= 0 {
 		opts.Workers = 2

@@ -508,6 +508,23 @@ func TestAGenerationThatNobodyUsesIsLetGo(t *testing.T) {
 	t.Error("still there")
 }
 
+func TestOnlySoManyGenerationsAreKept(t *testing.T) {
+	x := open(t, t.TempDir(), index.Options{Pins: 3})
+	pins := make([]muster.ShardSearch, 0, 5)
+	for i := range 5 {
+		put(t, x, muster.Document{ID: fmt.Sprint(i), Content: "plum"})
+		pins = append(pins, pin(t, x, text("plum")))
+		if _, err := x.Search(t.Context(), pins[0]); err != nil {
+			t.Errorf("a generation in use was let go: %v", err)
+		}
+	}
+	for i, kept := range []bool{true, false, false, true, true} {
+		if _, err := x.Search(t.Context(), pins[i]); gone(err) == kept {
+			t.Errorf("generation %d: %v", i+1, err)
+		}
+	}
+}
+
 func TestConcurrentWritersLoseNothing(t *testing.T) {
 	var last uint64
 	x := open(t, t.TempDir(), index.Options{OnChange: func(_, docs uint64) { last = docs }})
