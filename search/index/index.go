@@ -111,7 +111,9 @@ func Open(dir string, opts Options) (*Index, error) {
 func (x *Index) openEngine(id string) (*engine, error) {
 	e := &engine{id: id, path: filepath.Join(x.dir, id), queue: bleve.NewAnalysisQueue(x.opts.Workers)}
 	var err error
-	e.index, err = scorch.NewScorch(scorch.Name, map[string]any{"path": e.path, "bolt_timeout": "1s"}, e.queue)
+	e.index, err = scorch.NewScorch(scorch.Name, map[string]any{
+		"path": e.path, "bolt_timeout": "1s", "unsafe_batch": true, // persist waits for the disk
+	}, e.queue)
 	if err == nil {
 		err = e.index.Open()
 	}

@@ -339,7 +339,7 @@ func (x *Index) commit(jobs []*job) (generation, docs uint64, changed bool, err 
 	}
 	t.generation++
 	todo.SetInternal([]byte(totalsKey), t.bytes())
-	return t.generation, docs, true, x.eng.index.Batch(todo)
+	return t.generation, docs, true, x.eng.persist(todo)
 }
 
 // rebuild copies all documents into a new engine and exchanges the two.
@@ -387,7 +387,7 @@ func (x *Index) copyTo(ctx context.Context, e *engine, r bleve.IndexReader) erro
 	flush := func() error {
 		t.generation++
 		todo.SetInternal([]byte(totalsKey), t.bytes())
-		err := e.index.Batch(todo)
+		err := e.persist(todo)
 		todo, weight = bleve.NewBatch(), 0
 		return err
 	}
