@@ -41,6 +41,7 @@ type Index struct {
 	jobs     chan *job
 	closing  chan struct{}
 	wg       sync.WaitGroup // writer and janitor
+	issued   uint64         // the highest generation that searches may have seen; the writer's
 
 	mu     sync.RWMutex // held for reading while eng is in use
 	eng    *engine
@@ -90,7 +91,8 @@ func Open(dir string, opts Options) (*Index, error) {
 		return nil, fmt.Errorf("index in %s: %w", dir, err)
 	}
 	m, err := readMeta(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	fresh := errors.Is(err, fs.ErrNotExist)
+	if fresh {
 		m, err = create(dir)
 	}
 	if err != nil {
@@ -103,9 +105,24 @@ func Open(dir string, opts Options) (*Index, error) {
 		return nil, err
 	}
 	x.sweep(m.IndexID)
+	if !fresh {
+		if err := x.resume(); err != nil {
+			return nil, errors.Join(err, x.eng.close())
+		}
+	}
 	x.wg.Go(x.write)
 	x.wg.Go(x.expirePins)
 	return x, nil
+}
+
+// resume leaves one generation out: before a crash, searches may have seen the
+// one that was on its way to the disk, and a number must not name two states.
+func (x *Index) resume() error {
+	return x.view(func(_ *engine, r bleve.IndexReader) error {
+		t, err := readTotals(r)
+		x.issued = t.generation + 1
+		return err
+	})
 }
 
 func (x *Index) openEngine(id string) (*engine, error) {

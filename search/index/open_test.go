@@ -112,3 +112,16 @@ func TestAnIndexWithoutItsMetaFileIsRefusedAndNotEmptied(t *testing.T) {
 		t.Error("lost")
 	}
 }
+
+func TestAReopenedIndexLeavesOneGenerationOut(t *testing.T) {
+	dir := t.TempDir()
+	for _, want := range []uint64{1, 3, 5} { // 2 and 4 may have been seen before a crash
+		x := open(t, dir, index.Options{})
+		if got := put(t, x, muster.Document{ID: "1", Content: "plum"}); got.Generation != want {
+			t.Errorf("generation %d, want %d", got.Generation, want)
+		}
+		if err := x.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -337,7 +337,8 @@ func (x *Index) commit(jobs []*job) (generation, docs uint64, changed bool, err 
 			todo.Delete(k)
 		}
 	}
-	t.generation++
+	t.generation = max(t.generation, x.issued) + 1
+	x.issued = t.generation
 	todo.SetInternal([]byte(totalsKey), t.bytes())
 	return t.generation, docs, true, x.eng.persist(todo)
 }
