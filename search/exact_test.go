@@ -243,7 +243,7 @@ func (c *cluster) fill(t *testing.T, r *rand.Rand, products int) {
 }
 
 func TestClusterOfRealIndexesEqualsTheFormulaOverMaps(t *testing.T) {
-	seeds, rounds := uint64(10), 8
+	seeds, rounds := uint64(10), 5
 	if testing.Short() {
 		seeds, rounds = 5, 2
 	}
@@ -299,7 +299,7 @@ func (y *tally) states() int {
 }
 
 func TestAnswersEqualTheFormulaForTheGenerationsTheyNameWhileWritesGoOn(t *testing.T) {
-	seeds, questions := uint64(5), 250
+	seeds, questions := uint64(5), 120
 	if testing.Short() {
 		seeds, questions = 3, 30
 	}

@@ -18,6 +18,8 @@ type product struct {
 	page           int    // number of its URL; 0: none
 	brand          string // metadata
 	seed           uint64 // of how it is written
+
+	terms map[string][]string // by field
 }
 
 // stem returns the term of a word, "" for one that is not indexed. It stands
@@ -69,6 +71,7 @@ func anyProduct(r *rand.Rand, ids int) product {
 	if r.IntN(8) == 0 {
 		p.brand = []string{"acme", "Big Co"}[r.IntN(2)]
 	}
+	p.terms = map[string][]string{"title": stems(p.title), "content": stems(p.content), "all": stems(slices.Concat(p.title, p.content))}
 	return p
 }
 
@@ -171,15 +174,7 @@ type shelf map[[2]string]product
 
 func (s shelf) put(p product) { s[[2]string{p.collection, p.id}] = p }
 
-// text is one product's words of a field, as terms.
-func (p product) text(field string) (terms []string) {
-	words := p.content
-	switch field {
-	case "title":
-		words = p.title
-	case "all":
-		words = slices.Concat(p.title, p.content)
-	}
+func stems(words []string) (terms []string) {
 	for _, w := range words {
 		if t := stem(w); t != "" {
 			terms = append(terms, t)
@@ -209,7 +204,7 @@ func (q question) matches(c clause, p product, brands bool) (yes, say bool) {
 		c.field, _ = q.bare()
 	}
 	t := stem(c.word)
-	return slices.Contains(p.text(c.field), t), t != ""
+	return slices.Contains(p.terms[c.field], t), t != ""
 }
 
 func (q question) takes(p product, brands bool) bool {
@@ -278,7 +273,7 @@ func (w weighed) add(all []product) []float64 {
 	tf, dl := make([]float64, len(all)), make([]float64, len(all))
 	n, df, tokens := float64(len(all)), 0.0, 0.0
 	for i, p := range all {
-		text := p.text(w.field)
+		text := p.terms[w.field]
 		tf[i], dl[i] = times(text, w.term), float64(len(text))
 		tokens += dl[i]
 		df += min(1, tf[i])

@@ -39,7 +39,7 @@ func TestMetadataThatNestsTooDeepIsRefusedAndLosesNothing(t *testing.T) {
 func TestLongValuesKeepTheirDigitsAndLetters(t *testing.T) {
 	x := open(t, t.TempDir(), index.Options{})
 	digits := "1" + strings.Repeat("234567890", 20_000) + ".50"
-	long := strings.Repeat("\u00e9", 100_000)
+	long := strings.Repeat("\u00e9", 40_000)
 	put(t, x, muster.Document{ID: "1", URL: "https://x.y/" + long, Title: long, Content: "plum", Metadata: muster.Metadata{
 		"n": json.RawMessage(digits), "big": json.RawMessage("-12345678901234567890e+400"), "s": json.RawMessage(`"` + long + `"`),
 	}})
