@@ -17,7 +17,10 @@ import (
 	"muster/search"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// bleve's workers end by themselves, soon after their queue is closed.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/blevesearch/bleve_index_api.AnalysisWorker"))
+}
 
 // shard is a brute-force index. Its documents never change; what a test may
 // change is how it behaves.
@@ -28,8 +31,9 @@ type shard struct {
 	pinDelay, searchDelay time.Duration
 	deaf                  bool // sleeps on when its context ends
 	pinErr, searchErr     error
-	failFrom              int // pages from here on fail with searchErr
-	gone                  int // so many searches say generation_gone
+	failFrom              int  // pages from here on fail with searchErr
+	gone                  int  // so many searches say generation_gone
+	still                 bool // pinning makes no new generation
 
 	mu         sync.Mutex
 	generation uint64 // guarded by mu
@@ -149,7 +153,9 @@ func (n *net) Pin(ctx context.Context, node muster.Node, q muster.ShardQuery) (m
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pins++
-	s.generation++
+	if !s.still || s.generation == 0 {
+		s.generation++
+	}
 	stats := statsOf(s.docs, q.Text)
 	stats.IndexID, stats.Generation, stats.ScoringID = "index-"+node.ID, s.generation, cmp.Or(s.scoring, "v1")
 	return stats, nil

@@ -334,9 +334,11 @@ func ask(ctx context.Context, asker Asker, node muster.Node, question muster.Sha
 
 func (s *run) accept(m *member, p page) {
 	if p.restart != nil {
+		if p.restart.IndexID != m.stats.IndexID || p.restart.Generation != m.stats.Generation {
+			s.inexact = true // new documents under the sums of the old ones
+		}
 		m.retried, m.stats, m.docs, m.list.hits = true, *p.restart, p.restart.Docs, nil
 		s.f.remember(m.node.ID, m.docs)
-		s.inexact = true // new documents under the sums of the old ones
 	}
 	m.answered, m.matched = true, max(p.Matched, 0)
 	for _, h := range p.Hits[:min(len(p.Hits), p.size)] {

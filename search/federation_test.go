@@ -281,6 +281,16 @@ func TestGoneGenerationIsPinnedOnceMoreAndSaysInexact(t *testing.T) {
 	}
 }
 
+func TestSameGenerationPinnedOnceMoreIsStillExact(t *testing.T) {
+	n := newNet(some("a", 2), some("b", 2))
+	b := n.shard("b")
+	b.gone, b.still = 1, true
+	a := ask(t, n.federation(t), muster.Query{Text: "fox"})
+	if a.Count != 4 || a.Partial || a.Merge != "exact" || b.pins != 2 {
+		t.Errorf("%+v, pinned %d times", a, b.pins)
+	}
+}
+
 func TestGenerationThatIsGoneASecondTimeEndsThatNodesHits(t *testing.T) {
 	n := newNet(copies(40))
 	a := n.shard("a")

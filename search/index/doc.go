@@ -6,12 +6,14 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/blevesearch/bleve/v2/analysis"
 	"github.com/blevesearch/bleve/v2/document"
+	"github.com/blevesearch/bleve/v2/index/scorch"
 	bleve "github.com/blevesearch/bleve_index_api"
 	"golang.org/x/text/unicode/norm"
 
@@ -26,6 +28,9 @@ const mappingVersion = 1
 
 // MaxID is the longest document ID, in bytes.
 const MaxID = 512
+
+// maxDepth is how deep a document may nest, itself counted.
+const maxDepth = 64
 
 // The fields of the index. Only the first three are analysed.
 const (
@@ -117,7 +122,36 @@ func check(d muster.Document) error {
 	case !utf8.ValidString(d.Collection) || strings.Contains(d.Collection, "\x00"):
 		return muster.FieldError("collection", "is not UTF-8 or contains NUL")
 	}
+	for k, raw := range d.Metadata {
+		switch {
+		case strings.Contains(k, "\x00"):
+			return muster.FieldError("metadata", "a key contains NUL")
+		case depth(raw) > maxDepth-2: // the document and its metadata are two
+			return muster.FieldError("metadata", fmt.Sprintf("nests deeper than %d", maxDepth))
+		}
+	}
 	return nil
+}
+
+// depth returns how deep brackets nest outside of strings. Of bad JSON it may
+// say anything; that is refused either way.
+func depth(raw []byte) (deepest int) {
+	now, quoted := 0, false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			now++
+			deepest = max(deepest, now)
+		case c == '}' || c == ']':
+			now--
+		}
+	}
+	return deepest
 }
 
 // prepare checks and analyses a document.
@@ -241,6 +275,30 @@ func cut(content string, n int) (short string, truncated bool) {
 func load(r bleve.IndexReader, key string) (d muster.Document, ok bool, err error) {
 	ok, err = stored(r, key, fieldSource, func(b []byte) error { return json.Unmarshal(b, &d) })
 	return d, ok, err
+}
+
+// loadAt reads the document of a number, which a posting has. It is quicker than
+// load, which has to look for the key in every segment.
+func loadAt(r bleve.IndexReader, number uint64) (d muster.Document, err error) {
+	snapshot, ok := r.(*scorch.IndexSnapshot)
+	if !ok {
+		return d, fmt.Errorf("a reader is a %T", r)
+	}
+	for _, s := range snapshot.Segments() {
+		if size := uint64(s.FullSize()); number >= size {
+			number -= size
+			continue
+		}
+		err = errors.New("it has no source")
+		visited := s.VisitDocument(number, func(field string, _ byte, value []byte, _ []uint64) bool {
+			if field == fieldSource {
+				err = json.Unmarshal(value, &d)
+			}
+			return field != fieldSource
+		})
+		return d, errors.Join(visited, err)
+	}
+	return d, errors.New("it is not there")
 }
 
 // loadCounts reads the token counts of a stored document.

@@ -27,7 +27,8 @@ import (
 
 // Options shape an Index. The zero value is good.
 type Options struct {
-	PinFor   time.Duration                 // how long a generation is kept after its last use; 0 means 30 s
+	PinFor   time.Duration                 // how long a generation is kept after its last use; 0 means 60 s, the longest search
+	Pins     int                           // generations kept at most, besides those that are read now; 0 means 256
 	OnChange func(generation, docs uint64) // called after each batch, by the writer: must be quick; may be nil
 	Workers  int                           // goroutines that analyse; 0 means 2
 }
@@ -40,6 +41,7 @@ type Index struct {
 	jobs     chan *job
 	closing  chan struct{}
 	wg       sync.WaitGroup // writer and janitor
+	issued   uint64         // the highest generation that searches may have seen; the writer's
 
 	mu     sync.RWMutex // held for reading while eng is in use
 	eng    *engine
@@ -69,7 +71,10 @@ const metaFile = "meta.json"
 // another process has open is a Conflict.
 func Open(dir string, opts Options) (*Index, error) {
 	if opts.PinFor <= 0 {
-		opts.PinFor = 30 * time.Second
+		opts.PinFor = time.Minute
+	}
+	if opts.Pins <= 0 {
+		opts.Pins = 256
 	}
 	if opts.Workers <= 0 {
 		opts.Workers = 2
@@ -86,9 +91,9 @@ func Open(dir string, opts Options) (*Index, error) {
 		return nil, fmt.Errorf("index in %s: %w", dir, err)
 	}
 	m, err := readMeta(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		m = meta{IndexID: uuid.NewString(), Mapping: mappingVersion}
-		err = writeMeta(dir, m)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	if fresh {
+		m, err = create(dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("index in %s: %w", dir, err)
@@ -100,15 +105,32 @@ func Open(dir string, opts Options) (*Index, error) {
 		return nil, err
 	}
 	x.sweep(m.IndexID)
+	if !fresh {
+		if err := x.resume(); err != nil {
+			return nil, errors.Join(err, x.eng.close())
+		}
+	}
 	x.wg.Go(x.write)
 	x.wg.Go(x.expirePins)
 	return x, nil
 }
 
+// resume leaves one generation out: before a crash, searches may have seen the
+// one that was on its way to the disk, and a number must not name two states.
+func (x *Index) resume() error {
+	return x.view(func(_ *engine, r bleve.IndexReader) error {
+		t, err := readTotals(r)
+		x.issued = t.generation + 1
+		return err
+	})
+}
+
 func (x *Index) openEngine(id string) (*engine, error) {
 	e := &engine{id: id, path: filepath.Join(x.dir, id), queue: bleve.NewAnalysisQueue(x.opts.Workers)}
 	var err error
-	e.index, err = scorch.NewScorch(scorch.Name, map[string]any{"path": e.path, "bolt_timeout": "1s"}, e.queue)
+	e.index, err = scorch.NewScorch(scorch.Name, map[string]any{
+		"path": e.path, "bolt_timeout": "1s", "unsafe_batch": true, // persist waits for the disk
+	}, e.queue)
 	if err == nil {
 		err = e.index.Open()
 	}
@@ -128,16 +150,42 @@ func (e *engine) close() error {
 	return err
 }
 
+// engines returns the directories in dir that are an engine's.
+func engines(dir string) (ids []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if _, err := uuid.Parse(e.Name()); err == nil && e.IsDir() {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, err
+}
+
+// create makes the meta file of a new index. Documents that are there without
+// one are not swept away for it.
+func create(dir string) (m meta, err error) {
+	ids, err := engines(dir)
+	if err != nil {
+		return m, err
+	}
+	if len(ids) > 0 {
+		return m, muster.Errorf(muster.Conflict, "%s is missing, but %s is there", metaFile, ids[0]).
+			WithHint("bring back " + metaFile + ", or remove the directory to begin an empty index")
+	}
+	m = meta{IndexID: uuid.NewString(), Mapping: mappingVersion}
+	return m, writeMeta(dir, m)
+}
+
 // sweep removes what an interrupted rebuild left. The lock on the engine that
 // stays is held, so nobody else builds here.
 func (x *Index) sweep(keep string) {
-	entries, err := os.ReadDir(x.dir)
+	ids, err := engines(x.dir)
 	if err != nil {
 		return
 	}
-	for _, e := range entries {
-		if _, err := uuid.Parse(e.Name()); err == nil && e.IsDir() && e.Name() != keep {
-			_ = os.RemoveAll(filepath.Join(x.dir, e.Name()))
+	for _, id := range ids {
+		if id != keep {
+			_ = os.RemoveAll(filepath.Join(x.dir, id))
 		}
 	}
 }

@@ -92,6 +92,12 @@ func ids(h muster.ShardHits) string {
 type reference struct {
 	docs    map[[2]string]muster.Document
 	analyse func(string) []string
+	counts  map[string]counted // by field, of one search
+}
+
+type counted struct {
+	tokens int
+	df     map[string]float64
 }
 
 func newReference(t *testing.T) *reference {
@@ -136,21 +142,29 @@ func count(list []string, term string) (n int) {
 	return n
 }
 
+// counted returns the length of a field in all documents, and how many have a term.
+func (r *reference) counted(f string) (tokens int, df map[string]float64) {
+	df = map[string]float64{}
+	for _, d := range r.docs {
+		words := r.field(d, f)
+		tokens += len(words)
+		for _, t := range slices.Compact(slices.Sorted(slices.Values(words))) {
+			df[t]++
+		}
+	}
+	return tokens, df
+}
+
 func (r *reference) bm25(d muster.Document, f string, terms []string) (sum float64) {
 	if len(terms) == 0 {
 		return 0
 	}
-	n, tokens := float64(len(r.docs)), 0
-	df := map[string]float64{}
-	for _, o := range r.docs {
-		words := r.field(o, f)
-		tokens += len(words)
-		for _, t := range slices.Compact(slices.Sorted(slices.Values(terms))) {
-			if slices.Contains(words, t) {
-				df[t]++
-			}
-		}
+	c, ok := r.counts[f]
+	if !ok {
+		c.tokens, c.df = r.counted(f)
+		r.counts[f] = c
 	}
+	n, tokens, df := float64(len(r.docs)), c.tokens, c.df
 	words := r.field(d, f)
 	for _, t := range terms { // a term named twice counts twice
 		if tf := float64(count(words, t)); tf > 0 {
@@ -167,6 +181,7 @@ type want struct {
 
 // search knows signs, title:, content: and collection:.
 func (r *reference) search(q muster.ShardQuery) (list []want) {
+	r.counts = map[string]counted{}
 	for k, d := range r.docs {
 		if len(q.Collections) > 0 && !slices.Contains(q.Collections, k[0]) {
 			continue
@@ -491,6 +506,23 @@ func TestAGenerationThatNobodyUsesIsLetGo(t *testing.T) {
 		}
 	}
 	t.Error("still there")
+}
+
+func TestOnlySoManyGenerationsAreKept(t *testing.T) {
+	x := open(t, t.TempDir(), index.Options{Pins: 3})
+	pins := make([]muster.ShardSearch, 0, 5)
+	for i := range 5 {
+		put(t, x, muster.Document{ID: fmt.Sprint(i), Content: "plum"})
+		pins = append(pins, pin(t, x, text("plum")))
+		if _, err := x.Search(t.Context(), pins[0]); err != nil {
+			t.Errorf("a generation in use was let go: %v", err)
+		}
+	}
+	for i, kept := range []bool{true, false, false, true, true} {
+		if _, err := x.Search(t.Context(), pins[i]); gone(err) == kept {
+			t.Errorf("generation %d: %v", i+1, err)
+		}
+	}
 }
 
 func TestConcurrentWritersLoseNothing(t *testing.T) {

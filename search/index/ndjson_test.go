@@ -51,11 +51,22 @@ func TestALineIsReadStrictly(t *testing.T) {
 	}
 }
 
+// longLine holds a document of about n bytes between two short ones.
+func longLine(n int) []byte {
+	return []byte(`{"id":"first","content":"mulberry"}` + "\n" +
+		`{"id":"long","content":"mulberry ` + strings.Repeat("dolor sit amet ", n/15) + ` endoffive"}` + "\n" +
+		`{"id":"last","content":"mulberry"}`)
+}
+
 func TestAVeryLongLineIsTakenWhole(t *testing.T) {
-	body := `{"id":"first","content":"mulberry"}` + "\n" +
-		`{"id":"5m","content":"mulberry ` + strings.Repeat("dolor sit amet ", 350_000) + ` endoffive"}` + "\n" +
-		`{"id":"last","content":"mulberry"}`
-	lines, faults := index.ParseNDJSON([]byte(body))
+	lines, faults := index.ParseNDJSON(longLine(20 << 20))
+	if len(lines) != 3 || len(faults) != 0 || len(lines[1].Document.Content) < 20<<20 || !strings.HasSuffix(lines[1].Document.Content, "endoffive") {
+		t.Fatal(len(lines), faults)
+	}
+}
+
+func TestAVeryLongDocumentIsFoundByItsLastWordAndScoredByItsLength(t *testing.T) {
+	lines, faults := index.ParseNDJSON(longLine(300 << 10))
 	if len(lines) != 3 || len(faults) != 0 {
 		t.Fatal(len(lines), faults)
 	}
@@ -67,7 +78,7 @@ func TestAVeryLongLineIsTakenWhole(t *testing.T) {
 		r.put(l.Document)
 	}
 	put(t, x, docs...)
-	if ids(ask(t, x, text("endoffive"))) != "5m" || ask(t, x, text("mulberry")).Matched != 3 {
+	if ids(ask(t, x, text("endoffive"))) != "long" || ask(t, x, text("mulberry")).Matched != 3 {
 		t.Error("not all found")
 	}
 	compare(t, r, x, muster.ShardQuery{Text: "mulberry dolor"})

@@ -24,7 +24,7 @@ type pin struct {
 }
 
 // Pin keeps the present generation readable for Options.PinFor after its last
-// use, and returns its statistics for all terms of the query that can score on
+// use, unless Options.Pins later ones push it out, and returns its statistics for all terms of the query that can score on
 // any node, and the metadata keys named in it that exist here.
 func (x *Index) Pin(ctx context.Context, sq muster.ShardQuery) (s muster.ShardStats, err error) {
 	q, err := query.Parse(sq.Text)
@@ -93,13 +93,37 @@ func (x *Index) hold() (at pinKey, p *pin, t totals, err error) {
 	x.pinMu.Lock()
 	defer x.pinMu.Unlock()
 	if p = x.pins[at]; p != nil {
-		err = r.Close()
+		_ = r.Close() // the same snapshot, which the pin goes on holding
 	} else {
+		x.evictLocked()
 		p = &pin{reader: r}
 		x.pins[at] = p
 	}
 	p.refs++
-	return at, p, t, err
+	return at, p, t, nil
+}
+
+// evictLocked makes room for a pin: it lets go of the one that has not been used
+// for longest. Each holds files open and memory. It expects pinMu to be held.
+func (x *Index) evictLocked() {
+	if len(x.pins) < x.opts.Pins {
+		return
+	}
+	var oldest pinKey
+	var least *pin
+	for at, p := range x.pins {
+		if p.refs == 0 && (least == nil || p.used.Before(least.used)) {
+			oldest, least = at, p
+		}
+	}
+	if least != nil {
+		x.letGoLocked(oldest, least)
+	}
+}
+
+func (x *Index) letGoLocked(at pinKey, p *pin) {
+	_ = p.reader.Close() // gives back files, which the next open would do, too
+	delete(x.pins, at)
 }
 
 // pinned marks a pinned generation as in use, or returns nil.
@@ -139,8 +163,7 @@ func (x *Index) expire(before time.Time) {
 	defer x.pinMu.Unlock()
 	for at, p := range x.pins {
 		if p.refs == 0 && p.used.Before(before) {
-			_ = p.reader.Close() // gives back files, which the next open would do, too
-			delete(x.pins, at)
+			x.letGoLocked(at, p)
 		}
 	}
 }

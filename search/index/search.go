@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -69,7 +70,7 @@ func (x *Index) Search(ctx context.Context, s muster.ShardSearch) (out muster.Sh
 		if err := ctx.Err(); err != nil {
 			return out, err
 		}
-		h, err := hit(held.reader, f, s.ContentLength)
+		h, err := m.hit(f, s.ContentLength)
 		if err != nil {
 			return out, err
 		}
@@ -78,13 +79,10 @@ func (x *Index) Search(ctx context.Context, s muster.ShardSearch) (out muster.Sh
 	return out, nil
 }
 
-func hit(r bleve.IndexReader, f found, length int) (h muster.ShardHit, err error) {
-	d, ok, err := load(r, f.key)
-	if err == nil && !ok {
-		err = errors.New("a document of a pinned generation is missing")
-	}
+func (m *matcher) hit(f found, length int) (h muster.ShardHit, err error) {
+	d, err := loadAt(m.reader, f.number)
 	if err != nil {
-		return h, err
+		return h, fmt.Errorf("document %q of a pinned generation: %w", f.key, err)
 	}
 	h.ID, h.Score, h.Title, h.URL, h.Collection, h.Metadata = d.ID, f.score, d.Title, d.URL, d.Collection, d.Metadata
 	if h.Metadata == nil {
@@ -98,8 +96,9 @@ func hit(r bleve.IndexReader, f found, length int) (h muster.ShardHit, err error
 
 // found is a document found. Byte order of keys is the order of the answer.
 type found struct {
-	score float64
-	key   string
+	score  float64
+	key    string
+	number uint64 // its place in the snapshot
 }
 
 // better reports whether f comes before g: score, then collection, then ID.
@@ -190,14 +189,16 @@ func (p *postings) has(id bleve.IndexInternalID) (bool, error) {
 	return !p.end && p.number == id.Value(), nil
 }
 
-// score is what the term adds to the present document.
+// score is what the term adds to the present document. The conversion keeps
+// compilers from fusing multiplication and addition, which would make the last
+// bit depend on the processor, and ties with it.
 func (p *postings) score() float64 {
 	if p.qtf == 0 {
 		return 0
 	}
 	tf := float64(p.doc.Freq)
 	dl := math.Round(1 / (p.doc.Norm * p.doc.Norm)) // bleve keeps 1/sqrt(length)
-	return p.weight * float64(p.qtf) * p.idf * tf / (tf + k1*(1-b+b*dl/p.avgdl))
+	return p.weight * float64(p.qtf) * p.idf * tf / (tf + float64(k1*(1-b+float64(b*dl/p.avgdl))))
 }
 
 // queue is a heap of postings by their present document.
@@ -374,7 +375,7 @@ func (m *matcher) consider(id bleve.IndexInternalID, here []*postings) error {
 	if err != nil {
 		return err
 	}
-	m.best.offer(found{score, key})
+	m.best.offer(found{score, key, id.Value()})
 	return nil
 }
 

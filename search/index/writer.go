@@ -20,7 +20,6 @@ const (
 	batchDocs  = 1000
 	batchBytes = 16 << 20
 	batchWait  = 5 * time.Millisecond
-	chunkDocs  = 500 // of one caller
 )
 
 // job is what a caller asks of the writer. One of the first four is set.
@@ -91,7 +90,7 @@ func (x *Index) Put(ctx context.Context, docs []muster.Document) (muster.Indexed
 		j.put = append(j.put, p)
 		j.documents++
 		j.weight += p.size
-		if j.documents >= chunkDocs || j.weight >= batchBytes {
+		if j.documents >= batchDocs || j.weight >= batchBytes {
 			if err := flush(); err != nil {
 				return out, err
 			}
@@ -338,9 +337,10 @@ func (x *Index) commit(jobs []*job) (generation, docs uint64, changed bool, err 
 			todo.Delete(k)
 		}
 	}
-	t.generation++
+	t.generation = max(t.generation, x.issued) + 1
+	x.issued = t.generation
 	todo.SetInternal([]byte(totalsKey), t.bytes())
-	return t.generation, docs, true, x.eng.index.Batch(todo)
+	return t.generation, docs, true, x.eng.persist(todo)
 }
 
 // rebuild copies all documents into a new engine and exchanges the two.
@@ -388,7 +388,7 @@ func (x *Index) copyTo(ctx context.Context, e *engine, r bleve.IndexReader) erro
 	flush := func() error {
 		t.generation++
 		todo.SetInternal([]byte(totalsKey), t.bytes())
-		err := e.index.Batch(todo)
+		err := e.persist(todo)
 		todo, weight = bleve.NewBatch(), 0
 		return err
 	}

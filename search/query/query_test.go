@@ -7,11 +7,14 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"go.uber.org/goleak"
 	"golang.org/x/text/unicode/norm"
 
 	"muster"
 	"muster/search/query"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func parse(t *testing.T, text string) query.Query {
 	t.Helper()
