@@ -65,7 +65,7 @@ type Result struct {
 	NodeName   string          `json:"node_name"` // name
 	Success    bool            `json:"success"`
 	State      State           `json:"state"`
-	Result     json.RawMessage `json:"result,omitempty"`
+	Result     json.RawMessage `json:"result,omitzero"`
 	Error      *ActionError    `json:"error,omitempty"`
 	DurationMs int64           `json:"duration_ms"`
 }

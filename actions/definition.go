@@ -59,7 +59,7 @@ func (d Definition) Info() muster.ActionInfo {
 // become one.
 type Field struct {
 	Type      string `json:"type"`
-	Aggregate string `json:"aggregate"` // summary, sum, avg, min, max or list
+	Aggregate string `json:"aggregate,omitempty"` // summary, sum, avg, min, max or list
 }
 
 // Undo names the action that takes this one back.

@@ -19,6 +19,10 @@ import (
 // drainGrace is how long output is read after all of the process group is dead.
 const drainGrace = 500 * time.Millisecond
 
+// stopGrace is how long a program may take to end when the node goes down: it
+// must not outlive the node.
+const stopGrace = time.Second
+
 // call is one execution on its way to a handler.
 type call struct {
 	def    *Definition
@@ -89,8 +93,13 @@ func (h *Handler) command(ctx context.Context, c call, dir string) *exec.Cmd {
 		cmd.Stdin = bytes.NewReader(paramsJSON(c.params))
 	}
 	ownGroup(cmd)
-	cmd.Cancel = func() error { return terminate(cmd.Process) }
 	cmd.WaitDelay = time.Duration(c.def.Limits.KillAfter)
+	cmd.Cancel = func() error {
+		if errors.Is(context.Cause(ctx), errStopping) {
+			cmd.WaitDelay = min(cmd.WaitDelay, stopGrace) // read after this returns
+		}
+		return terminate(cmd.Process)
+	}
 	return cmd
 }
 

@@ -289,6 +289,25 @@ func TestStopKillsProgramsAndWaits(t *testing.T) {
 	}
 }
 
+func TestStopDoesNotWaitForAProgramThatIgnoresIt(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pid")
+	e := executor(t, actions.ExecutorConfig{}, script(t, `]`, `trap "" TERM; echo $$ >`+pids+`; while :; do sleep 600; done`))
+	results := make(chan muster.Result, 1)
+	go func() { results <- run(t, e, "a.script", `{}`) }()
+	pid := pidIn(t, pids)
+	began := time.Now()
+	if err := e.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, pid)
+	if took := time.Since(began); took > 4*time.Second { // kill_after is 5 s
+		t.Errorf("stopping took %v", took)
+	}
+	if r := <-results; r.State != muster.StateInterrupted {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestSecretsAreInNothingThatIsSaid(t *testing.T) {
 	const canary = `c"anary\é<1>`
 	quoted, _ := json.Marshal(canary)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"muster"
@@ -53,30 +54,30 @@ func (s *Server) ownActions(context.Context, *Request) (any, error) {
 	return api.Actions{Actions: s.infos()}, nil
 }
 
-func (s *Server) catalog(ctx context.Context) ([]muster.ActionInfo, error) {
-	if s.cfg.Catalog == nil {
-		return s.infos(), nil
+func (s *Server) catalog(ctx context.Context) api.Actions {
+	all, missing := s.infos(), []string(nil)
+	if s.cfg.Catalog != nil {
+		all, missing = s.cfg.Catalog.Catalog(ctx)
 	}
-	return s.cfg.Catalog.Catalog(ctx)
+	return api.Actions{Actions: append([]muster.ActionInfo{}, all...), Missing: missing}
 }
 
 func (s *Server) listActions(ctx context.Context, _ *Request) (any, error) {
-	all, err := s.catalog(ctx)
-	return api.Actions{Actions: append([]muster.ActionInfo{}, all...)}, err
+	return s.catalog(ctx), nil
 }
 
 // showAction lists the versions of one action.
 func (s *Server) showAction(ctx context.Context, r *Request) (any, error) {
-	all, err := s.catalog(ctx)
-	if err != nil {
-		return nil, err
+	name, c := r.Params["name"], s.catalog(ctx)
+	c.Actions = slices.DeleteFunc(c.Actions, func(a muster.ActionInfo) bool { return a.Action != name })
+	if len(c.Actions) > 0 {
+		return c, nil
 	}
-	name := r.Params["name"]
-	all = slices.DeleteFunc(slices.Clone(all), func(a muster.ActionInfo) bool { return a.Action != name })
-	if len(all) == 0 {
-		return nil, muster.Errorf(muster.NotFound, "no action %q", name)
+	err := muster.Errorf(muster.NotFound, "no action %q", name).WithHint("muster action list shows those there are")
+	if len(c.Missing) > 0 {
+		err = err.WithHint("it may be on a node that did not answer: " + strings.Join(c.Missing, ", "))
 	}
-	return api.Actions{Actions: all}, nil
+	return nil, err
 }
 
 // asked is a run as it is sent; On is nil when it is not said.

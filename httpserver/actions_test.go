@@ -57,8 +57,8 @@ func (h *hands) note(ctx context.Context, by muster.Rights) {
 	h.left = time.Until(end)
 }
 
-func (h *hands) Catalog(context.Context) ([]muster.ActionInfo, error) {
-	return []muster.ActionInfo{{Action: "app.x", Nodes: []string{"a", "b"}}, {Action: "app.y", Nodes: []string{"b"}}}, nil
+func (h *hands) Catalog(context.Context) ([]muster.ActionInfo, []string) {
+	return []muster.ActionInfo{{Action: "app.x", Nodes: []string{"a", "b"}}, {Action: "app.y", Nodes: []string{"b"}}}, []string{"c"}
 }
 
 func withActions(h *hands) func(*httpserver.Config) {

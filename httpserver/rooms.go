@@ -100,9 +100,10 @@ type Actions interface {
 	Execute(ctx context.Context, by muster.Rights, e muster.Execution) muster.Result
 }
 
-// Catalog is the actions of all nodes.
+// Catalog is the actions of all nodes. Missing are the slugs of those that did
+// not answer.
 type Catalog interface {
-	Catalog(ctx context.Context) ([]muster.ActionInfo, error)
+	Catalog(ctx context.Context) (all []muster.ActionInfo, missing []string)
 }
 
 // Runner runs an action on many nodes. The end of ctx ends the wait only: an

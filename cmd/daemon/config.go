@@ -38,6 +38,7 @@ type Config struct {
 	SecretFile      string   `kong:"-"` // --secret-file, which clients have, too
 	Capabilities    []string `help:"What this node can do." default:"search,actions" env:"MUSTER_CAPABILITIES"`
 	Meta            []string `help:"A key=value pair of metadata; repeatable." sep:"none" env:"MUSTER_META" placeholder:"K=V"`
+	Actions         string   `help:"Directory of action definitions, one YAML or JSON file each." env:"MUSTER_ACTIONS" placeholder:"DIR"`
 	TLS             string   `name:"tls" help:"HTTPS between nodes: auto or off. Only off exists yet; beyond loopback it must be written out." env:"MUSTER_TLS" placeholder:"off"`
 	Voters          int      `help:"Wanted number of raft voters: 1, 3, 5 or 7." default:"5" env:"MUSTER_VOTERS"`
 	MaxParallel     int      `help:"Calls of one fan-out under way at once." default:"10" env:"MUSTER_MAX_PARALLEL"`

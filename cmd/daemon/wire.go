@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"muster"
+	"muster/actions"
 	"muster/cluster"
 	"muster/cluster/trust"
 	"muster/httpserver"
@@ -29,6 +30,12 @@ var (
 	_ httpserver.Shard     = (*index.Index)(nil)
 	_ search.Asker         = (*wire)(nil)
 	_ search.Asker         = here{}
+
+	_ httpserver.Actions = (*actions.Executor)(nil)
+	_ httpserver.Runner  = (*actions.Runner)(nil)
+	_ httpserver.Catalog = catalog{}
+	_ actions.Asker      = (*wire)(nil)
+	_ actions.Documents  = documents{}
 )
 
 // wire carries calls to other agents, each signed by this node.
@@ -103,6 +110,11 @@ func (w *wire) Pin(ctx context.Context, n muster.Node, q muster.ShardQuery) (s m
 // Search is phase two of a search at another node.
 func (w *wire) Search(ctx context.Context, n muster.Node, s muster.ShardSearch) (hits muster.ShardHits, err error) {
 	return hits, w.at(n, muster.RightsOf(ctx)).Do(ctx, http.MethodPost, api.PathShard, s, &hits)
+}
+
+// Execute has another node run an action.
+func (w *wire) Execute(ctx context.Context, n muster.Node, by muster.Rights, x muster.Execution) (muster.Result, error) {
+	return w.at(n, by).Execute(ctx, x)
 }
 
 // here asks this node's own index.

@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +22,7 @@ import (
 	"muster"
 	"muster/cluster/trust"
 	"muster/httpserver/api"
+	examples "muster/testdata/actions"
 	"muster/testdata/corpora"
 
 	"github.com/google/uuid"
@@ -128,6 +131,9 @@ func (d *demo) play(ctx context.Context, docs []corpus, own bool) error {
 	if err := d.search(ctx, asker, question, len(d.names)); err != nil {
 		return err
 	}
+	if err := d.run(ctx, asker, len(d.names)); err != nil {
+		return err
+	}
 	if err := d.register(ctx, asker, "crm"); err != nil {
 		return err
 	}
@@ -155,14 +161,14 @@ func (d *demo) failover(ctx context.Context, master, asker, question string) err
 	if s.Master == nil || s.Master.Slug == master {
 		return muster.Errorf(muster.Internal, "no new master is known")
 	}
-	d.say("New master: %s. The first write after the kill, sent to %s, was acknowledged after %d ms.", s.Master.Slug, asker, took.Milliseconds())
+	d.say("New master: %s. The first write after the kill, sent to %s, was acknowledged within %d ms.", s.Master.Slug, asker, took.Milliseconds())
 	for _, slug := range []string{"crm", "billing"} {
 		if _, err := d.client(asker).Node(ctx, slug); err != nil {
 			return fmt.Errorf("look for %s after the failover: %w", slug, err)
 		}
 	}
 	d.say("Both registrations are there. Nothing was lost.")
-	return nil
+	return d.run(ctx, asker, len(d.names)-1)
 }
 
 // index puts each application's documents into its own node.
@@ -197,6 +203,32 @@ func (d *demo) search(ctx context.Context, at, question string, nodes int) error
 	}
 	if a.NodesSearched != nodes || len(a.Results) == 0 {
 		return muster.Errorf(muster.Internal, "%d nodes answered, not %d", a.NodesSearched, nodes)
+	}
+	return nil
+}
+
+// run has every node do something: what the demo's own definition says, or,
+// where there is no such program, a builtin. It fails unless as many nodes did
+// it as are alive; a dead one must be named.
+func (d *demo) run(ctx context.Context, at string, alive int) error {
+	order := muster.Run{
+		Action: "app.greet", Params: muster.Params{"name": json.RawMessage(`"Ada"`)},
+		On: muster.Selector{Nodes: &d.names}, How: muster.Strategy{OnFail: "continue"},
+	}
+	if runtime.GOOS == "windows" {
+		order.Action, order.Params = "node.ping", nil
+	}
+	a, err := d.client(at).Run(ctx, order)
+	if err != nil {
+		return fmt.Errorf("run %s at %s: %w", order.Action, at, err)
+	}
+	d.say("\nRunning the action %s on all nodes, asked at %s: %d of %d did it.", a.Action, at, a.SuccessCount, len(a.Results))
+	for _, slug := range slices.Sorted(maps.Keys(a.Results)) {
+		r := a.Results[slug]
+		d.say("  %-8s %-11s %4d ms  %s", slug, r.State, r.DurationMs, plain(said(r)))
+	}
+	if a.SuccessCount != alive || a.Success != (alive == len(a.Results)) {
+		return muster.Errorf(muster.Internal, "%d nodes ran %s, not %d", a.SuccessCount, a.Action, alive)
 	}
 	return nil
 }
@@ -236,6 +268,10 @@ func (d *demo) raise(ctx context.Context) error {
 	if err := os.WriteFile(secret, []byte(d.secret.Hex()+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write secret: %w", err)
 	}
+	defined, err := d.define()
+	if err != nil {
+		return err
+	}
 	addrs, err := freeAddrs(ctx, 3*len(d.names))
 	if err != nil {
 		return err
@@ -249,7 +285,7 @@ func (d *demo) raise(ctx context.Context) error {
 		d.args[name] = []string{
 			"agent", "--name", name, "--data-dir", filepath.Join(d.dir, name), "--secret-file", secret,
 			"--http", own[0], "--gossip", own[1], "--raft", own[2],
-			"--expect", strconv.Itoa(len(d.names)), "--join", strings.Join(join, ","),
+			"--expect", strconv.Itoa(len(d.names)), "--join", strings.Join(join, ","), "--actions", defined,
 		}
 		d.urls[name] = "http://" + own[0]
 		if err := d.start(name); err != nil {
@@ -258,6 +294,29 @@ func (d *demo) raise(ctx context.Context) error {
 		d.say("Started %s at %s", name, d.urls[name])
 	}
 	return nil
+}
+
+// define writes the action definitions into a directory that only this user
+// can write to.
+func (d *demo) define() (string, error) {
+	dir := filepath.Join(d.dir, "actions")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make %s: %w", dir, err)
+	}
+	files, err := examples.Files.ReadDir(".")
+	if err != nil {
+		return "", fmt.Errorf("read own definitions: %w", err)
+	}
+	for _, f := range files {
+		raw, err := examples.Files.ReadFile(f.Name())
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, f.Name()), raw, 0o600)
+		}
+		if err != nil {
+			return "", fmt.Errorf("write definition: %w", err)
+		}
+	}
+	return dir, nil
 }
 
 // start runs one agent with the flags it has.
@@ -345,7 +404,7 @@ func (d *demo) register(ctx context.Context, at, name string) error {
 	if err != nil {
 		return fmt.Errorf("register %s at %s: %w", name, at, err)
 	}
-	d.say("Registered the application %s at %s.", r.Node.Slug, at)
+	d.say("\nRegistered the application %s at %s.", r.Node.Slug, at)
 	return nil
 }
 

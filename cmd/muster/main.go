@@ -27,6 +27,8 @@ type cli struct {
 	Node    nodeCmd    `cmd:"" help:"The registry."`
 	Key     keyCmd     `cmd:"" help:"Bearer keys for HTTP callers."`
 	Search  searchCmd  `cmd:"" help:"Search all nodes at once."`
+	Run     runCmd     `cmd:"" help:"Run an action on one, several or all nodes."`
+	Action  actionCmd  `cmd:"" help:"The actions that nodes offer."`
 	Index   indexCmd   `cmd:"" help:"Put documents into a node's index."`
 	Cluster clusterCmd `cmd:"" help:"Membership."`
 	Secret  secretCmd  `cmd:"" help:"The cluster secret."`

@@ -8,9 +8,10 @@ import (
 	"muster"
 )
 
-// Actions lists actions.
+// Actions lists actions, and the slugs of the nodes that were not heard.
 type Actions struct {
 	Actions []muster.ActionInfo `json:"actions"`
+	Missing []string            `json:"missing,omitempty"`
 }
 
 // Started names a job that goes on.

@@ -1,0 +1,58 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"muster"
+	"muster/actions"
+)
+
+// catalogTime is how long a node may take to list its actions.
+const catalogTime = 2 * time.Second
+
+// catalog asks all agents for their actions.
+type catalog struct {
+	self  string
+	nodes actions.Nodes
+	own   *actions.Executor
+	wire  *wire
+}
+
+// Catalog merges the lists of the agents that should have actions. Missing are
+// the slugs of those that gave none in time.
+func (c catalog) Catalog(ctx context.Context) (all []muster.ActionInfo, missing []string) {
+	ctx, cancel := context.WithTimeout(ctx, catalogTime)
+	defer cancel()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	lists := map[string][]muster.ActionInfo{}
+	for _, n := range c.nodes.Nodes() {
+		if n.DeletedAt != nil || n.Kind != muster.KindAgent || !n.Can(muster.CapActions) {
+			continue
+		}
+		wg.Go(func() {
+			list, err := c.ask(ctx, n)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				missing = append(missing, n.Slug)
+				return
+			}
+			lists[n.Slug] = list
+		})
+	}
+	wg.Wait()
+	slices.Sort(missing)
+	return actions.Merge(lists), missing
+}
+
+func (c catalog) ask(ctx context.Context, n muster.Node) ([]muster.ActionInfo, error) {
+	if n.ID == c.self {
+		return c.own.Infos(), nil
+	}
+	own, err := c.wire.at(n, muster.RightsOf(ctx)).OwnActions(ctx)
+	return own.Actions, err
+}
