@@ -63,6 +63,17 @@ func BenchmarkSearchOverThreeAgents(b *testing.B) {
 	}
 }
 
+func BenchmarkRunOnThreeAgents(b *testing.B) {
+	d, master := agents(b, "shop", "wiki", "helpdesk")
+	c := steady(b, d, master)
+	for b.Loop() {
+		a, err := c.Run(b.Context(), muster.Run{Action: "node.ping", On: muster.Selector{All: true}})
+		if err != nil || a.SuccessCount != 3 {
+			b.Fatalf("%+v, %v", a, err)
+		}
+	}
+}
+
 func BenchmarkRegisterThroughAFollower(b *testing.B) {
 	d, master := agents(b, "a", "b", "c")
 	c := steady(b, d, other(d, master))
