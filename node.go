@@ -149,10 +149,15 @@ type Node struct {
 	DeletedAt       *time.Time   `json:"deleted_at,omitempty"`
 	Index           uint64       `json:"index"` // registry index of the last change
 
+	Desired   Status   `json:"-"` // the operator's word
 	Observed  Observed `json:"-"`
 	PublicKey []byte   `json:"-"` // Ed25519, 32 bytes; agents only
 	Documents uint64   `json:"-"` // last known number of documents in its index
 }
+
+// DeadPingFailures is the count that a death by gossip stands for, and from
+// which on a node is not healthy.
+const DeadPingFailures = 3
 
 // Can reports whether the node has the capability.
 func (n Node) Can(c Capability) bool { return slices.Contains(n.Capabilities, c) }

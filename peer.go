@@ -29,11 +29,6 @@ type Peer struct {
 	Documents  uint64 // living documents in its index
 	State      PeerState
 	Since      time.Time     // when State began, by this node's clock
+	Seen       time.Time     // last sign of life, by this node's clock
 	RTT        time.Duration // of the last gossip probe; 0 if unknown
-}
-
-// PeerEvent says that a peer changed: it came, changed its facts, failed or left.
-type PeerEvent struct {
-	Peer Peer
-	At   time.Time
 }

@@ -46,21 +46,31 @@ func (c *Cluster) overlay(n *muster.Node, lead string, roles map[string]muster.R
 		role = muster.RoleStandby
 	}
 	n.Role = &role
-	peer, known := c.peers.Peer(n.ID)
-	if !known {
-		return
+	if peer, known := c.peers.Peer(n.ID); known {
+		layOver(n, peer, time.Now())
 	}
-	seen := peer.Since
+}
+
+// layOver puts what this node's own gossip says over the registry's record: it
+// is fresher, and the only word while there is no master.
+func layOver(n *muster.Node, peer muster.Peer, now time.Time) {
+	seen := peer.Seen.UTC()
 	if peer.State == muster.PeerAlive {
-		seen = time.Now()
+		seen = now.UTC()
 		if peer.RTT > 0 {
 			ms := float64(peer.RTT) / float64(time.Millisecond)
 			n.AvgResponseTime = &ms
 		}
 	}
-	seen = seen.UTC()
-	n.LastPingAt = &seen
-	n.Healthy = n.Status == muster.StatusActive && n.PingFailures < 3 && time.Since(seen) < healthyFor
+	n.LastPingAt, n.PingFailures = &seen, 0
+	n.Observed = observed(*n, peer, true, now)
+	if n.Observed == muster.ObservedDown {
+		n.PingFailures = muster.DeadPingFailures
+	}
+	n.Status = muster.StatusOf(n.Desired, n.Observed)
+	n.StatusColor = n.Status.Color()
+	n.Healthy = n.Status == muster.StatusActive && n.PingFailures < muster.DeadPingFailures && now.Sub(seen) < healthyFor
+	n.Documents = documents(*n, peer)
 }
 
 // Status is the cluster as this node sees it.

@@ -60,7 +60,7 @@ func (s *Server) fault(c *fasthttp.RequestCtx, req *Request, answer any, err err
 		code = http.StatusMethodNotAllowed
 		c.Response.Header.Set("Allow", strings.Join(e.allow, ", "))
 	}
-	if code == http.StatusServiceUnavailable {
+	if code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests {
 		c.Response.Header.Set("Retry-After", "1")
 	}
 	if short, less := answer.(muster.Answer); less { // what was found goes with the reason why it is not enough

@@ -182,7 +182,9 @@ func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
 		if toNode {
 			expect("the operator", operator, 403, "")
 			expect("a node", node, 0, "")
-			expect("a node again", node, 401, "replayed")
+			if c.path != api.PathPin && c.path != api.PathShard { // those only read, and come by the thousand
+				expect("a node again", node, 401, "replayed")
+			}
 		} else {
 			expect("the operator", operator, 0, "")
 			expect("the operator again", operator, 401, "replayed")
