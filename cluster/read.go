@@ -182,14 +182,20 @@ func (c *Cluster) readIndex(ctx context.Context) (uint64, error) {
 // ReadIndex returns the master's commit index, after a majority confirmed that
 // it still leads (Ongaro's thesis, section 6.4). The term must be open: until
 // then an earlier term's entries may be committed without this node knowing.
-func (c *Cluster) ReadIndex(context.Context) (uint64, error) {
+func (c *Cluster) ReadIndex(ctx context.Context) (uint64, error) {
 	term := c.raft.CurrentTerm()
 	if c.termed.Load() != term {
 		return 0, muster.Errorf(muster.NotMaster, "this node has not opened term %d as its master", term)
 	}
 	index := c.raft.CommitIndex()
-	if err := c.raft.VerifyLeader().Error(); err != nil {
-		return 0, raftError(err)
+	failed, ended, err := await(ctx, c, func() error { return c.raft.VerifyLeader().Error() })
+	switch {
+	case err != nil:
+		return 0, err
+	case !ended:
+		return 0, muster.Errorf(muster.Timeout, "the deadline passed before a majority confirmed the master")
+	case failed != nil:
+		return 0, raftError(failed)
 	}
 	if c.raft.CurrentTerm() != term {
 		return 0, muster.Errorf(muster.NotMaster, "the term moved on from %d", term)
