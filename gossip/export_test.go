@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"context"
 	"maps"
 	"math"
 	"slices"
@@ -40,6 +41,11 @@ func KnownAfter(p *Pool, age time.Duration) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Sorted(maps.Keys(p.known))
+}
+
+// KeepTelling runs the rhythm in which changes are told.
+func KeepTelling(ctx context.Context, changed <-chan struct{}, always func() bool, tell func()) {
+	rhythm{changed, always, tell}.keep(ctx)
 }
 
 func longest() Facts {
