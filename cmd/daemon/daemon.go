@@ -277,7 +277,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 	}
 	d.onStop("index", func(context.Context) error { return docs.Close() })
 	if stats, err := docs.Stats(ctx); err == nil {
-		d.changed(stats.Generation, stats.Docs)
+		d.changed(stats.IndexID, stats.Generation, stats.Docs)
 	}
 	federation := search.New(search.Config{Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, here{docs}, out)
 	d.onStop("search", federation.Stop)
@@ -303,8 +303,8 @@ func (d *Daemon) raise(ctx context.Context) error {
 }
 
 // changed tells the others how far this node's index is.
-func (d *Daemon) changed(generation, docs uint64) {
-	d.pool.SetFacts(func(f *gossip.Facts) { f.Generation, f.Documents = generation, docs })
+func (d *Daemon) changed(indexID string, generation, docs uint64) {
+	d.pool.SetFacts(func(f *gossip.Facts) { f.IndexID, f.Generation, f.Documents = indexID, generation, docs })
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
