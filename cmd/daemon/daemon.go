@@ -279,16 +279,19 @@ func (d *Daemon) raise(ctx context.Context) error {
 	if stats, err := docs.Stats(ctx); err == nil {
 		d.changed(stats.IndexID, stats.Generation, stats.Docs)
 	}
-	federation := search.New(search.Config{Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, here{docs}, out)
+	federation := search.New(search.Config{
+		Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log,
+		CacheBytes: uint64(d.cfg.CacheSize), CacheTTL: d.cfg.CacheTTL, Generations: generations{d.id.ID, docs, d.pool},
+	}, d.member, here{docs}, out)
 	d.onStop("search", federation.Stop)
-	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Log: d.log})
+	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Log: d.log})
 	if err != nil {
 		return err
 	}
 	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Log: d.log}, d.member, executor, out)
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
-		Search: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
+		Search: federation, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out},
 		Waiting: d.waiting, Record: d.record, Log: d.log,
 	})
