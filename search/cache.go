@@ -127,7 +127,7 @@ func (c *cache) sweep(now time.Time) {
 
 // size is about how many bytes of memory an answer holds.
 func (s *saved) size() uint64 {
-	const each = 64 // of a small allocation or a map's cell, with what it costs besides
+	const each = 80 // of a small allocation or a map's cell, with what it costs besides
 	n := int(unsafe.Sizeof(*s)) + len(s.text)
 	for i := range s.ids {
 		n += each + len(s.ids[i]) + len(s.marks[i].indexID) + int(unsafe.Sizeof(mark{}))

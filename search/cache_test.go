@@ -2,10 +2,13 @@ package search_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -301,7 +304,7 @@ func TestASearchThatBeginsAfterAWriteDoesNotWaitForOneFromBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNet(some("a", 3), some("b", 3))
 		f, g := n.cached(t, nil)
-		n.shard("b").pinDelay = 100 * time.Millisecond // while a is pinned already
+		n.shard("b").searchDelay = 100 * time.Millisecond // when a has answered already
 		before := make(chan muster.Answer, 1)
 		go func() { before <- ask(t, f, muster.Query{Text: "fox"}) }()
 		synctest.Wait()
@@ -398,6 +401,47 @@ func TestTheCacheKeepsToItsBytesIsListedPageByPageAndCanBeEmptied(t *testing.T) 
 	}
 	if c := f.Cached("", 10); c.Total != 0 || c.Bytes != 0 || len(c.Entries) != 0 || c.Entries == nil {
 		t.Errorf("left: %+v", c)
+	}
+}
+
+// far is a net whose answers are memory of their own, as those over a wire are.
+type far struct{ *net }
+
+func (n far) Search(ctx context.Context, node muster.Node, q muster.ShardSearch) (hits muster.ShardHits, err error) {
+	found, err := n.net.Search(ctx, node, q)
+	for i, h := range found.Hits {
+		found.Hits[i].Metadata = muster.Metadata{"brand": []byte(`"acme"`), "n": fmt.Append(nil, i)}
+		found.Hits[i].Title = strings.Clone(h.Content)
+		found.Hits[i].Content = strings.Repeat("x", 500)
+	}
+	raw, err2 := json.Marshal(found)
+	return hits, errors.Join(err, err2, json.Unmarshal(raw, &hits))
+}
+
+func TestTheBytesCountedAreAboutThoseHeld(t *testing.T) {
+	n := newNet(nil, some("b", 150), some("c", 150))
+	for _, s := range n.shards {
+		s.still = true
+	}
+	g := &gossip{told: map[string]state{"id-a": {"index-id-a", 1}, "id-b": {"index-id-b", 1}, "id-c": {"index-id-c", 1}}}
+	f := search.New(search.Config{Self: "id-a", CacheBytes: 64 << 20, Generations: g}, n, n, far{n})
+	held := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := held()
+	for i := range 100 {
+		for j := range 3 {
+			ask(t, f, muster.Query{Text: "fox", Limit: i + 1, Options: muster.QueryOptions{TimeoutMs: 1000 + j}})
+		}
+	}
+	grown := held() - before
+	c := f.Cached("", 1000)
+	t.Logf("%d answers, counted as %d bytes, hold %d", c.Total, c.Bytes, grown)
+	if c.Total != 300 || float64(c.Bytes) < 0.9*float64(grown) || float64(c.Bytes) > 1.5*float64(grown) {
+		t.Errorf("%d answers are counted as %d bytes and hold %d", c.Total, c.Bytes, grown)
 	}
 }
 

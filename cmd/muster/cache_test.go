@@ -108,6 +108,7 @@ func lags(t *testing.T, agents, documents int) (all []time.Duration) {
 
 // seen is how long after a write a node's answers have all n documents.
 func seen(t *testing.T, d *demo, at string, n int, written time.Time) time.Duration {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for {
