@@ -149,7 +149,8 @@ func (s *saved) size() uint64 {
 }
 
 // Cached describes the answers kept at this node, at most limit of them with a
-// hash above after, by hash. There are none without a cache.
+// hash above after, by hash; a limit of 0 gives the counts alone. There are none
+// without a cache.
 func (f *Federation) Cached(after string, limit int) muster.SearchCache {
 	state := muster.SearchCache{Entries: []muster.CachedAnswer{}}
 	c := f.cache
@@ -162,7 +163,7 @@ func (f *Federation) Cached(after string, limit int) muster.SearchCache {
 			continue
 		}
 		state.Total++
-		if key > after {
+		if key > after && limit > 0 {
 			state.Entries = append(state.Entries, muster.CachedAnswer{
 				QueryHash: key, Query: s.text, NodeIDs: s.ids, CreatedAt: s.created, ExpiresAt: s.expires,
 				Hits: s.hits.Load(), Bytes: uint64(len(key)) + s.size(),

@@ -378,6 +378,9 @@ func TestTheCacheKeepsToItsBytesIsListedPageByPageAndCanBeEmptied(t *testing.T) 
 	if all.Total < 5 || all.Total > 60 || len(all.Entries) != all.Total || all.Cursor != "" {
 		t.Fatalf("%+v", all)
 	}
+	if c := f.Cached("", 0); c.Total != all.Total || c.Bytes != all.Bytes || len(c.Entries) != 0 || c.Cursor != "" {
+		t.Errorf("counts alone: %+v", c)
+	}
 	var paged []muster.CachedAnswer
 	sum, cursor := uint64(0), ""
 	for {
