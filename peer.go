@@ -25,6 +25,7 @@ type Peer struct {
 	Stateless  bool   // has no raft state yet
 	Expect     int    // its --expect, 0 without
 	Promise    string // while stateless: the ID of the one it lets found the cluster
+	IndexID    string // of its index, a UUID; empty while it is not open
 	Generation uint64 // generation of its index
 	Documents  uint64 // living documents in its index
 	State      PeerState

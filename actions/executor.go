@@ -19,6 +19,7 @@ type ExecutorConfig struct {
 	ID          string       // of this node
 	Definitions []Definition // from LoadDir; more than the builtin ones
 	Docs        Documents    // this node's index; nil: it has none
+	Cache       Cache        // of answers; nil: it has none
 	Log         *slog.Logger // nil: no log
 }
 
@@ -62,7 +63,7 @@ func NewExecutor(cfg ExecutorConfig) (*Executor, error) {
 // an error, none. What is running goes on as it began.
 func (e *Executor) Reload(defs []Definition) error {
 	set := map[string]*action{}
-	for _, d := range builtins(e.cfg.Docs) {
+	for _, d := range builtins(e.cfg.Docs, e.cfg.Cache) {
 		set[d.Action] = &action{Definition: d, gate: newGate(d.Limits)}
 	}
 	var errs []error

@@ -121,6 +121,30 @@ func TestNodeWithoutIndexOffersNoneOfItsActions(t *testing.T) {
 	}
 }
 
+// answers counts what a cache holds.
+type answers int
+
+func (a *answers) FlushCache() int {
+	n := int(*a)
+	*a = 0
+	return n
+}
+
+func TestTheCacheOfAnswersIsEmptiedWhereThereIsOne(t *testing.T) {
+	e := executor(t, actions.ExecutorConfig{Cache: new(answers(3))})
+	for _, want := range []struct {
+		state  muster.State
+		result string
+	}{{muster.StateOK, `{"deleted":3}`}, {muster.StateNoop, `{"deleted":0}`}} {
+		if r := run(t, e, "cache.flush", `{}`); r.State != want.state || string(r.Result) != want.result {
+			t.Errorf("%+v", r)
+		}
+	}
+	if r := run(t, executor(t, actions.ExecutorConfig{}), "cache.flush", `{}`); r.State != muster.StateInvalid || r.Error.Code != "unknown_action" {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestErrorsOfTheIndexBecomeStates(t *testing.T) {
 	for kind, want := range map[muster.Kind]muster.State{
 		muster.OutcomeUnknown: muster.StateUnknown, muster.Invalid: muster.StateInvalid, muster.Unavailable: muster.StateFailed,

@@ -30,6 +30,7 @@ type Config struct {
 	Auth    Auth
 	Cluster Cluster
 	Search  Searcher
+	Cache   AnswerCache
 	Docs    Documents
 	Engine  Engine
 	Shard   Shard

@@ -351,6 +351,7 @@ func TestBadRequestsAreRefusedWithTheirReason(t *testing.T) {
 		{"no duration", "GET", "/v1/nodes", "", []string{"X-Muster-Timeout-Ms", "soon"}, 422, `"X-Muster-Timeout-Ms"`},
 		{"a search", "GET", "/v1/search?q=a&limit=x", "", nil, 422, `"limit"`},
 		{"another search", "GET", "/v1/search?q=a&local=perhaps", "", nil, 422, `"local"`},
+		{"a cached search", "GET", "/v1/search?q=a&cache=perhaps", "", nil, 422, `"cache"`},
 		{"which collection", "DELETE", "/v1/documents", "", nil, 422, `"collection"`},
 		{"such node", "GET", "/v1/nodes/a?min_index=1&consistency=linearizable", "", nil, 200, `"a"`},
 		{"no such node", "GET", "/v1/nodes/nobody", "", nil, 404, "nobody"},

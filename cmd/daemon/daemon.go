@@ -277,18 +277,21 @@ func (d *Daemon) raise(ctx context.Context) error {
 	}
 	d.onStop("index", func(context.Context) error { return docs.Close() })
 	if stats, err := docs.Stats(ctx); err == nil {
-		d.changed(stats.Generation, stats.Docs)
+		d.changed(stats.IndexID, stats.Generation, stats.Docs)
 	}
-	federation := search.New(search.Config{Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, here{docs}, out)
+	federation := search.New(search.Config{
+		Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log,
+		CacheBytes: uint64(d.cfg.CacheSize), CacheTTL: d.cfg.CacheTTL, Generations: generations{d.id.ID, docs, d.pool},
+	}, d.member, here{docs}, out)
 	d.onStop("search", federation.Stop)
-	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Log: d.log})
+	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Log: d.log})
 	if err != nil {
 		return err
 	}
 	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Log: d.log}, d.member, executor, out)
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
-		Search: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
+		Search: federation, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out},
 		Waiting: d.waiting, Record: d.record, Log: d.log,
 	})
@@ -303,8 +306,8 @@ func (d *Daemon) raise(ctx context.Context) error {
 }
 
 // changed tells the others how far this node's index is.
-func (d *Daemon) changed(generation, docs uint64) {
-	d.pool.SetFacts(func(f *gossip.Facts) { f.Generation, f.Documents = generation, docs })
+func (d *Daemon) changed(indexID string, generation, docs uint64) {
+	d.pool.SetFacts(func(f *gossip.Facts) { f.IndexID, f.Generation, f.Documents = indexID, generation, docs })
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }

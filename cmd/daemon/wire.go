@@ -23,19 +23,22 @@ var (
 	_ httpserver.Cluster = (*cluster.Cluster)(nil)
 	_ httpserver.Auth    = (*gate)(nil)
 
-	_ httpserver.Forwarder = (*wire)(nil)
-	_ httpserver.Searcher  = (*search.Federation)(nil)
-	_ httpserver.Documents = documents{}
-	_ httpserver.Engine    = (*index.Index)(nil)
-	_ httpserver.Shard     = (*index.Index)(nil)
-	_ search.Asker         = (*wire)(nil)
-	_ search.Asker         = here{}
+	_ httpserver.Forwarder   = (*wire)(nil)
+	_ httpserver.Searcher    = (*search.Federation)(nil)
+	_ httpserver.Documents   = documents{}
+	_ httpserver.AnswerCache = (*search.Federation)(nil)
+	_ httpserver.Engine      = (*index.Index)(nil)
+	_ httpserver.Shard       = (*index.Index)(nil)
+	_ search.Asker           = (*wire)(nil)
+	_ search.Asker           = here{}
+	_ search.Generations     = generations{}
 
 	_ httpserver.Actions = (*actions.Executor)(nil)
 	_ httpserver.Runner  = (*actions.Runner)(nil)
 	_ httpserver.Catalog = catalog{}
 	_ actions.Asker      = (*wire)(nil)
 	_ actions.Documents  = documents{}
+	_ actions.Cache      = (*search.Federation)(nil)
 )
 
 // wire carries calls to other agents, each signed by this node.

@@ -189,7 +189,9 @@ func (d *demo) index(ctx context.Context, docs []corpus) error {
 
 // search asks one node, and fails unless as many nodes answered as should.
 func (d *demo) search(ctx context.Context, at, question string, nodes int) error {
-	a, err := d.client(at).Search(ctx, muster.Query{Text: question, Limit: 6})
+	a, err := d.client(at).Search(ctx, muster.Query{
+		Text: question, Limit: 6, Options: muster.QueryOptions{Cache: new(bool)}, // it shows who answers now
+	})
 	if err != nil {
 		return fmt.Errorf("search at %s: %w", at, err)
 	}

@@ -244,7 +244,7 @@ func TestAnAnswerKeepsItsDeadlineAndNamesWhoIsMissing(t *testing.T) {
 	}
 	at := other(d, master)
 	ill := d.names[(slices.Index(d.names, master)+2)%3]
-	q := muster.Query{Text: "plum", Options: muster.QueryOptions{TimeoutMs: 500}}
+	q := muster.Query{Text: "plum", Options: muster.QueryOptions{TimeoutMs: 500, Cache: new(bool)}}
 	if a := find(t, d, at, q); a.Partial || a.TotalResults != 3 {
 		t.Fatalf("before: %+v", a)
 	}

@@ -37,6 +37,7 @@ func TestEachCallHasItsRoute(t *testing.T) {
 		},
 		"GET /api/ai-engine/status":  func() (bool, error) { s, err := c.Status(ctx); return s.Health.PingFailures == 1, err },
 		"POST /v1/search":            func() (bool, error) { _, err := c.Search(ctx, muster.Query{}); return true, err },
+		"DELETE /v1/search/cache":    func() (bool, error) { return true, c.FlushSearchCache(ctx) },
 		"GET /v1/nodes/a%2Fb":        func() (bool, error) { n, err := c.Node(ctx, "a/b"); return n.Name == "k", err },
 		"POST /v1/nodes":             func() (bool, error) { r, err := c.Register(ctx, muster.Registration{}, "k"); return r.Hint == "h", err },
 		"DELETE /v1/keys/k1":         func() (bool, error) { return true, c.RevokeKey(ctx, "k1") },
@@ -50,6 +51,20 @@ func TestEachCallHasItsRoute(t *testing.T) {
 		if ok, err := call(); err != nil || !ok || asked != want {
 			t.Errorf("%s: asked %s with %s: %v %v", want, asked, body, ok, err)
 		}
+	}
+}
+
+func TestAllPagesOfTheCacheAreFetched(t *testing.T) {
+	c, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		page := `{"entries":[{"query_hash":"b"}],"total":2}`
+		if r.URL.Query().Get("cursor") == "" {
+			page = `{"entries":[{"query_hash":"a"}],"total":2,"cursor":"a"}`
+		}
+		_, _ = io.WriteString(w, page)
+	})
+	all, err := c.SearchCache(t.Context())
+	if err != nil || len(all.Entries) != 2 || all.Entries[1].QueryHash != "b" || all.Total != 2 || all.Cursor != "" {
+		t.Errorf("%+v %v", all, err)
 	}
 }
 

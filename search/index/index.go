@@ -27,10 +27,10 @@ import (
 
 // Options shape an Index. The zero value is good.
 type Options struct {
-	PinFor   time.Duration                 // how long a generation is kept after its last use; 0 means 60 s, the longest search
-	Pins     int                           // generations kept at most, besides those that are read now; 0 means 256
-	OnChange func(generation, docs uint64) // called after each batch, by the writer: must be quick; may be nil
-	Workers  int                           // goroutines that analyse; 0 means 2
+	PinFor   time.Duration                                 // how long a generation is kept after its last use; 0 means 60 s, the longest search
+	Pins     int                                           // generations kept at most, besides those that are read now; 0 means 256
+	OnChange func(indexID string, generation, docs uint64) // called after each batch, by the writer: must be quick; may be nil
+	Workers  int                                           // goroutines that analyse; 0 means 2
 }
 
 // Index is an open index. It is safe for concurrent use.
@@ -317,6 +317,16 @@ func (x *Index) Stats(ctx context.Context) (s muster.IndexStats, err error) {
 		}
 	})
 	return s, err
+}
+
+// Present names the present state, which the next search would read.
+func (x *Index) Present() (indexID string, generation uint64, err error) {
+	err = x.view(func(e *engine, r bleve.IndexReader) error {
+		t, err := readTotals(r)
+		indexID, generation = e.id, t.generation
+		return err
+	})
+	return indexID, generation, err
 }
 
 // documents returns how many living documents have the term.

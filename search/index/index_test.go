@@ -527,7 +527,7 @@ func TestOnlySoManyGenerationsAreKept(t *testing.T) {
 
 func TestConcurrentWritersLoseNothing(t *testing.T) {
 	var last uint64
-	x := open(t, t.TempDir(), index.Options{OnChange: func(_, docs uint64) { last = docs }})
+	x := open(t, t.TempDir(), index.Options{OnChange: func(_ string, _, docs uint64) { last = docs }})
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	added, updated := 0, 0

@@ -287,7 +287,7 @@ func eachKey(r bleve.IndexReader, ids bleve.DocIDReader, f func(key string) erro
 
 // apply runs jobs as one batch and answers them.
 func (x *Index) apply(jobs []*job) {
-	generation, docs, changed, err := x.commit(jobs)
+	generation, changed, err := x.commit(jobs)
 	for _, j := range jobs {
 		if err != nil {
 			j.err = fmt.Errorf("write documents: %w", err)
@@ -295,43 +295,58 @@ func (x *Index) apply(jobs []*job) {
 		j.generation = generation
 		close(j.done)
 	}
-	if err == nil && changed && x.opts.OnChange != nil {
-		x.opts.OnChange(generation, docs)
+	if changed {
+		_ = x.tell() // it fails only when the index is closed
 	}
 }
 
-func (x *Index) commit(jobs []*job) (generation, docs uint64, changed bool, err error) {
+// tell reports the present state to OnChange. A batch that the disk refused
+// can be found all the same.
+func (x *Index) tell() error {
+	if x.opts.OnChange == nil {
+		return nil
+	}
+	return x.view(func(e *engine, r bleve.IndexReader) error {
+		t, err := readTotals(r)
+		if err != nil {
+			return err
+		}
+		docs, err := r.DocCount()
+		if err != nil {
+			return err
+		}
+		x.opts.OnChange(e.id, t.generation, docs)
+		return nil
+	})
+}
+
+func (x *Index) commit(jobs []*job) (generation uint64, changed bool, err error) {
 	// Only the writer exchanges the engine, so that it needs no lock to use it.
 	r, err := x.eng.index.Reader()
 	if err != nil {
-		return 0, 0, false, err
+		return 0, false, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	t, err := readTotals(r)
 	if err != nil {
-		return 0, 0, false, err
-	}
-	if docs, err = r.DocCount(); err != nil {
-		return 0, 0, false, err
+		return 0, false, err
 	}
 	b := &batch{reader: r, changes: make(map[string]*change)}
 	for _, j := range jobs {
 		if err := b.run(j); err != nil {
-			return 0, 0, false, err
+			return 0, false, err
 		}
 	}
 	if len(b.changes) == 0 {
-		return t.generation, docs, false, nil
+		return t.generation, false, nil
 	}
 	todo := bleve.NewBatch()
 	for k, c := range b.changes {
 		if c.existed {
 			t.tokens.sub(c.old)
-			docs--
 		}
 		if c.now != nil {
 			t.tokens.add(c.now.counts)
-			docs++
 			todo.Update(c.now.doc)
 		} else {
 			todo.Delete(k)
@@ -340,7 +355,7 @@ func (x *Index) commit(jobs []*job) (generation, docs uint64, changed bool, err 
 	t.generation = max(t.generation, x.issued) + 1
 	x.issued = t.generation
 	todo.SetInternal([]byte(totalsKey), t.bytes())
-	return t.generation, docs, true, x.eng.persist(todo)
+	return t.generation, true, x.eng.persist(todo)
 }
 
 // rebuild copies all documents into a new engine and exchanges the two.
@@ -365,16 +380,7 @@ func (x *Index) rebuild(ctx context.Context) (err error) {
 	x.eng = fresh
 	err = x.dropPins()
 	x.mu.Unlock()
-	err = errors.Join(err, old.close(), os.RemoveAll(filepath.Join(x.dir, old.id)))
-	if x.opts.OnChange != nil {
-		err = errors.Join(err, x.view(func(_ *engine, r bleve.IndexReader) error {
-			t, err := readTotals(r)
-			docs, err2 := r.DocCount()
-			x.opts.OnChange(t.generation, docs)
-			return errors.Join(err, err2)
-		}))
-	}
-	return err
+	return errors.Join(err, old.close(), os.RemoveAll(filepath.Join(x.dir, old.id)), x.tell())
 }
 
 // copyTo puts all documents of r into e. The generation goes on from r's.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -96,7 +97,10 @@ func TestWritersRemoversAndRebuildsAtOnceLeaveCountsThatFitTheDocuments(t *testi
 
 func TestABatchThatCouldNotBeWrittenDoesNotSpoilTheNext(t *testing.T) {
 	dir := t.TempDir()
-	x := open(t, dir, index.Options{})
+	var told []string // by the writer
+	x := open(t, dir, index.Options{OnChange: func(id string, generation, docs uint64) {
+		told = append(told, fmt.Sprint(id, " ", generation, " ", docs))
+	}})
 	put(t, x, muster.Document{ID: "1", Content: "plum"})
 	s, err := x.Stats(t.Context())
 	if err != nil {
@@ -109,6 +113,9 @@ func TestABatchThatCouldNotBeWrittenDoesNotSpoilTheNext(t *testing.T) {
 	if got, err := x.Put(t.Context(), []muster.Document{{ID: "2", Content: "plum"}}); muster.KindOf(err) != muster.OutcomeUnknown || got.Indexed != 0 {
 		t.Errorf("%+v %v", got, err)
 	}
+	if id, generation, err := x.Present(); id != s.IndexID || generation != 2 || err != nil {
+		t.Errorf("at %s %d, %v", id, generation, err)
+	}
 	// Every field is read of what could not be written.
 	sound(t, x, []string{"default"}, []string{"1", "2"})
 	if err := os.Rename(engine+".away", engine); err != nil {
@@ -118,6 +125,9 @@ func TestABatchThatCouldNotBeWrittenDoesNotSpoilTheNext(t *testing.T) {
 	sound(t, x, []string{"default"}, []string{"1", "2", "3"})
 	if err := x.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if want := []string{s.IndexID + " 1 1", s.IndexID + " 2 2", s.IndexID + " 3 3"}; !slices.Equal(told, want) {
+		t.Errorf("told of %v, not %v", told, want)
 	}
 	x = open(t, dir, index.Options{})
 	sound(t, x, []string{"default"}, []string{"1", "2", "3"})
