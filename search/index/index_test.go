@@ -631,7 +631,7 @@ func TestWhatWasAnsweredSurvivesAKill(t *testing.T) {
 
 func TestDocumentsAreRefusedOneByOne(t *testing.T) {
 	x := open(t, t.TempDir(), index.Options{})
-	odd := []string{"path/to/file.md", "..", "a//b", "\u00fc", "u\u0308", "x ", "x", "a\x00b", `"q"`, strings.Repeat("\u00e9", 256)}
+	odd := []string{"path/to/file.md", "..", "a//b", "\u00fc", "u", "x ", "x", "a\x00b", `"q"`, strings.Repeat("\u00e9", 256)}
 	docs := make([]muster.Document, 0, 4+len(odd))
 	docs = append(docs, muster.Document{}, muster.Document{ID: strings.Repeat("k", 513)}, muster.Document{ID: "\xff"}, muster.Document{ID: "c", Collection: "a\x00b"})
 	for _, id := range odd {
@@ -673,6 +673,34 @@ func TestACollectionIsRemovedWhole(t *testing.T) {
 	}
 	if s, _ := x.Stats(t.Context()); s.Generation != before {
 		t.Error("removing nothing made a generation")
+	}
+}
+
+func TestCollectionsAndIDsAreTheSameHoweverTheyAreComposed(t *testing.T) {
+	const composed, apart = "caf\u00e9", "cafe\u0301"
+	x := open(t, t.TempDir(), index.Options{})
+	put(t, x, muster.Document{ID: composed, Collection: composed, Content: "plum"}, muster.Document{ID: "2", Collection: apart, Content: "plum"})
+	if got := put(t, x, muster.Document{ID: apart, Collection: apart, Content: "plum jam"}); got.Updated != 1 {
+		t.Errorf("%+v", got)
+	}
+	d, err := x.Get(t.Context(), apart, apart)
+	if err != nil || d.ID != composed || d.Collection != composed || d.Content != "plum jam" {
+		t.Errorf("%+v %v", d, err)
+	}
+	sound(t, x, []string{composed}, []string{composed, "2"})
+	if n, err := x.Delete(t.Context(), apart, []string{apart, composed}); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+	put(t, x, muster.Document{ID: apart, Collection: composed, Content: "plum"})
+	if n, err := x.DeleteCollection(t.Context(), apart); n != 2 || err != nil {
+		t.Error(n, err)
+	}
+	if h := ask(t, x, text("plum")); h.Matched != 0 {
+		t.Error("left over:", ids(h))
+	}
+	long := strings.Repeat("\u0958", index.MaxID/3) // twice as long in NFC
+	if got, err := x.Put(t.Context(), []muster.Document{{ID: long}}); err != nil || got.Failed != 1 {
+		t.Errorf("%+v %v", got, err)
 	}
 }
 

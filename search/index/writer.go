@@ -59,8 +59,8 @@ func (x *Index) do(ctx context.Context, j *job) error {
 	}
 }
 
-// Put adds documents, or replaces those of equal collection and ID; the last of
-// equal ones wins. When it returns they are on disk and can be found. Documents
+// Put adds documents, or replaces those of equal collection and ID, which are
+// kept in NFC; the last of equal ones wins. When it returns they are on disk and can be found. Documents
 // that are refused are counted and named by their position, from 1, and do not
 // keep the others out. With an error the counts tell what had been written
 // before.
@@ -250,8 +250,9 @@ func (b *batch) run(j *job) error {
 
 // keys returns the documents of a collection.
 func (b *batch) keys(collection string) (keys []string, err error) {
+	prefix := key(collection, "")
 	for k, c := range b.changes {
-		if c.now != nil && !c.existed && strings.HasPrefix(k, collection+"\x00") {
+		if c.now != nil && !c.existed && strings.HasPrefix(k, prefix) {
 			keys = append(keys, k)
 		}
 	}
@@ -260,7 +261,7 @@ func (b *batch) keys(collection string) (keys []string, err error) {
 		return nil, err
 	}
 	err = eachKey(b.reader, ids, func(k string) error {
-		if strings.HasPrefix(k, collection+"\x00") {
+		if strings.HasPrefix(k, prefix) {
 			keys = append(keys, k)
 		}
 		return nil
