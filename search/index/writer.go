@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -302,7 +301,6 @@ func (x *Index) apply(jobs []*job) {
 }
 
 func (x *Index) commit(jobs []*job) (generation, docs uint64, changed bool, err error) {
-	// Only the writer exchanges the engine, so that it needs no lock to use it.
 	r, err := x.eng.index.Reader()
 	if err != nil {
 		return 0, 0, false, err
@@ -361,12 +359,7 @@ func (x *Index) rebuild(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("rebuild: %w", err), fresh.close(), os.RemoveAll(fresh.path))
 	}
-	x.mu.Lock()
-	old := x.eng
-	x.eng = fresh
-	err = x.dropPins()
-	x.mu.Unlock()
-	err = errors.Join(err, old.close(), os.RemoveAll(filepath.Join(x.dir, old.id)))
+	x.exchange(fresh)
 	if x.opts.OnChange != nil {
 		err = errors.Join(err, x.view(func(_ *engine, r bleve.IndexReader) error {
 			t, err := readTotals(r)
