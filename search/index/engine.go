@@ -22,6 +22,8 @@ type engine struct {
 	queue *bleve.AnalysisQueue
 	pins  pins
 	users sync.WaitGroup // Index.enter adds, and nobody once it is exchanged
+
+	refused <-chan error // of the batch that the disk has not taken yet; the writer's
 }
 
 func (x *Index) openEngine(id string) (*engine, error) {

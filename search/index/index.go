@@ -40,7 +40,7 @@ type Index struct {
 	jobs     chan *job
 	closing  chan struct{}
 	wg       sync.WaitGroup // writer, janitor and those who wait to close an engine
-	issued   uint64         // the highest generation that searches may have seen; the writer's
+	issued   uint64         // the highest generation that searches may have seen; Open's, then the writer's
 
 	mu      sync.Mutex // guards what follows
 	eng     *engine    // read and exchanged by the writer, which needs no lock to read it
@@ -52,6 +52,7 @@ type Index struct {
 type meta struct {
 	IndexID string `json:"index_id"`
 	Mapping int    `json:"mapping"`
+	Issued  uint64 `json:"issued,omitempty"` // a generation that searches may have seen
 }
 
 const metaFile = "meta.json"
@@ -95,23 +96,13 @@ func Open(dir string, opts Options) (*Index, error) {
 	}
 	x.sweep(m.IndexID)
 	if !fresh {
-		if err := x.resume(); err != nil {
+		if err := x.resume(m.Issued); err != nil {
 			return nil, errors.Join(err, x.eng.close())
 		}
 	}
 	x.wg.Go(x.write)
 	x.wg.Go(x.expirePins)
 	return x, nil
-}
-
-// resume leaves one generation out: before a crash, searches may have seen the
-// one that was on its way to the disk, and a number must not name two states.
-func (x *Index) resume() error {
-	return x.view(func(_ *engine, r bleve.IndexReader) error {
-		t, err := readTotals(r)
-		x.issued = t.generation + 1
-		return err
-	})
 }
 
 // engines returns the directories in dir that are an engine's.

@@ -295,12 +295,17 @@ func (x *Index) apply(jobs []*job) {
 		j.generation = generation
 		close(j.done)
 	}
-	if err == nil && changed && x.opts.OnChange != nil {
+	if changed && x.opts.OnChange != nil {
 		x.opts.OnChange(generation, docs)
 	}
 }
 
+// commit reports what can be found after it, and whether that changed, which it
+// may have in spite of an error.
 func (x *Index) commit(jobs []*job) (generation, docs uint64, changed bool, err error) {
+	if err := x.eng.writable(); err != nil {
+		return 0, 0, false, err
+	}
 	r, err := x.eng.index.Reader()
 	if err != nil {
 		return 0, 0, false, err
@@ -336,14 +341,19 @@ func (x *Index) commit(jobs []*job) (generation, docs uint64, changed bool, err 
 			todo.Delete(k)
 		}
 	}
-	t.generation = max(t.generation, x.issued) + 1
-	x.issued = t.generation
+	if t.generation, err = x.nextGeneration(t.generation); err != nil {
+		return 0, 0, false, err
+	}
 	todo.SetInternal([]byte(totalsKey), t.bytes())
-	return t.generation, docs, true, x.eng.persist(todo)
+	changed, err = x.eng.persist(todo)
+	return t.generation, docs, changed, err
 }
 
 // rebuild copies all documents into a new engine and exchanges the two.
 func (x *Index) rebuild(ctx context.Context) (err error) {
+	if err := x.eng.writable(); err != nil {
+		return err
+	}
 	r, err := x.eng.index.Reader()
 	if err != nil {
 		return err
@@ -382,7 +392,7 @@ func (x *Index) copyTo(ctx context.Context, e *engine, r bleve.IndexReader) erro
 	flush := func() error {
 		t.generation++
 		todo.SetInternal([]byte(totalsKey), t.bytes())
-		err := e.persist(todo)
+		_, err := e.persist(todo)
 		todo, weight = bleve.NewBatch(), 0
 		return err
 	}
