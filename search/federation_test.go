@@ -561,6 +561,40 @@ func TestPhasesAskInParallelButNotMoreThanAllowed(t *testing.T) {
 	})
 }
 
+func TestNodesThatHangDoNotKeepTheOthersFromBeingAsked(t *testing.T) {
+	for _, hang := range []int{6, 24} { // of 26, and 3 at once
+		for _, phase := range []string{"pin", "search"} {
+			synctest.Test(t, func(t *testing.T) {
+				docs := make([][]muster.Document, 26)
+				for i := range docs {
+					docs[i] = some(string(rune('a'+i)), 1)
+				}
+				n := newNet(docs...)
+				for i, node := range n.nodes {
+					s := n.shards[node.ID]
+					s.pinDelay, s.searchDelay = 10*time.Millisecond, 10*time.Millisecond
+					if i == 0 || i > hang {
+						continue
+					}
+					if phase == "pin" {
+						s.pinDelay = time.Hour
+					} else {
+						s.searchDelay = time.Hour
+					}
+				}
+				f := search.New(search.Config{Self: "id-a", MaxParallel: 3}, n, n, n)
+				a := ask(t, f, muster.Query{Text: "fox", Limit: 100, Options: muster.QueryOptions{TimeoutMs: 1000}})
+				if a.NodesSearched != 26-hang || a.Count != 26-hang || a.NodesAsked != 26 || !a.Partial {
+					t.Errorf("%d hang in %s: %d of %d answered, %d hits", hang, phase, a.NodesSearched, a.NodesAsked, a.Count)
+				}
+				if n.mostBusy > hang+3 {
+					t.Errorf("%d hang in %s: %d calls at once", hang, phase, n.mostBusy)
+				}
+			})
+		}
+	}
+}
+
 func TestManySearchesAtOnceDoNotDisturbEachOther(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
 	n := newNet(randomDocs(r, 40), randomDocs(r, 40), randomDocs(r, 40))
