@@ -102,6 +102,7 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 		{"idempotent: false", "idempotent: maybe", "d.yaml:5: idempotent: must be a bool"},
 		{"idempotent: false", "idempotent: &x false", "anchor is not allowed"},
 		{"idempotent: false", "idempotent: !!bool false", "tag is not allowed"},
+		{`'v\d{4}\.\d+\.\d+'`, `'a)|(?:b'`, "d.yaml:7: params.tag.pattern: error parsing regexp"},
 		{"max: 32", "max: 0x20", "d.yaml:7: "},
 		{"max: 32", "max: -1", "d.yaml:7: params.tag.max: is no bound"},
 		{"max: 32", "max: 70000", "d.yaml:7: params.tag.max: must be at most 65536"},
