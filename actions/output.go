@@ -67,8 +67,8 @@ func (p *process) last() string {
 type printed struct {
 	Stdout    string `json:"stdout"`
 	Stderr    string `json:"stderr,omitempty"`
-	Truncated bool   `json:"truncated,omitempty"`
-	Leaked    int    `json:"leaked_children,omitempty"`
+	Truncated bool   `json:"truncated,omitzero"`
+	Leaked    int    `json:"leaked_children,omitzero"`
 }
 
 // text makes a result of what was printed, at most limit bytes of JSON. The
