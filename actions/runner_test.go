@@ -176,11 +176,11 @@ func TestSelectorsChooseTheirNodes(t *testing.T) {
 		{muster.Selector{Type: muster.TypeChild, Capability: "gpu", Where: "rank=3"}, "d"},
 		{with(all, func(s *muster.Selector) { s.Exclude = []string{"a", "id-b"} }), "c d e"},
 		{with(names("a", "b"), func(s *muster.Selector) { s.Exclude = []string{"a"} }), "b"},
-		{muster.Selector{Sample: 9}, "a b c d e"},
-		{muster.Selector{Percent: 100}, "a b c d e"},
-		{muster.Selector{Percent: 0.1, Capability: "gpu", Exclude: []string{"c"}}, "d"},
-		{muster.Selector{Sample: 2, Seed: &seed}, "?2"},
-		{muster.Selector{Percent: 50, Seed: &seed}, "?3"}, // 2.5 of 5
+		{muster.Selector{Sample: new(9)}, "a b c d e"},
+		{muster.Selector{Percent: new(100.0)}, "a b c d e"},
+		{muster.Selector{Percent: new(0.1), Capability: "gpu", Exclude: []string{"c"}}, "d"},
+		{muster.Selector{Sample: new(2), Seed: &seed}, "?2"},
+		{muster.Selector{Percent: new(50.0), Seed: &seed}, "?3"}, // 2.5 of 5
 	} {
 		r := f.runner()
 		a, err := r.Run(t.Context(), operator(), ping(c.on))
@@ -207,7 +207,7 @@ func TestSampleDependsOnTheSeedAndPrefersNodesThatCanRun(t *testing.T) {
 	f := newFleet(t, 12)
 	samples := map[string]bool{}
 	for seed := range int64(20) {
-		a, err := f.runner().Run(t.Context(), operator(), ping(muster.Selector{Sample: 3, Seed: &seed}))
+		a, err := f.runner().Run(t.Context(), operator(), ping(muster.Selector{Sample: new(3), Seed: &seed}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +219,7 @@ func TestSampleDependsOnTheSeedAndPrefersNodesThatCanRun(t *testing.T) {
 	for i := range 9 {
 		f.nodes[i].Status = muster.StatusMaintenance
 	}
-	a, err := f.runner().Run(t.Context(), operator(), ping(muster.Selector{Sample: 4}))
+	a, err := f.runner().Run(t.Context(), operator(), ping(muster.Selector{Sample: new(4)}))
 	if err != nil || a.SuccessCount != 3 || a.SkippedCount != 1 || a.Success {
 		t.Errorf("%s %v", told(a), err)
 	}
@@ -241,9 +241,12 @@ func TestWrongRunsAreRefusedNamingTheField(t *testing.T) {
 		{ping(muster.Selector{Nodes: &[]string{"a"}, Where: "a=b"}), "on.nodes"},
 		{ping(muster.Selector{All: true, Capability: "x"}), "on.all"},
 		{ping(muster.Selector{Where: "env"}), "on.where"},
-		{ping(muster.Selector{Sample: -1}), "on.sample"},
-		{ping(muster.Selector{Sample: 1, Percent: 1}), "on.sample"},
-		{ping(muster.Selector{Percent: 101}), "on.percent"},
+		{ping(muster.Selector{Sample: new(-1)}), "on.sample"},
+		{ping(muster.Selector{Sample: new(0)}), "on.sample"},
+		{ping(muster.Selector{All: true, Sample: new(0)}), "on.sample"},
+		{ping(muster.Selector{All: true, Percent: new(0.0)}), "on.percent"},
+		{ping(muster.Selector{Sample: new(1), Percent: new(1.0)}), "on.sample"},
+		{ping(muster.Selector{Percent: new(101.0)}), "on.percent"},
 		{ping(muster.Selector{All: true, Seed: &seed}), "on.seed"},
 		{ping(muster.Selector{Type: "boss"}), "on.type"},
 		{muster.Run{On: on}, "action"},
