@@ -416,32 +416,3 @@ func TestLocksKeepActionsApart(t *testing.T) {
 		}
 	}
 }
-
-func TestWhatOthersMayWriteIsRefused(t *testing.T) {
-	for _, c := range []struct {
-		dir, file os.FileMode
-		ok        bool
-	}{{0o755, 0o644, true}, {0o700, 0o600, true}, {0o775, 0o644, false}, {0o757, 0o644, false}, {0o755, 0o664, false}, {0o755, 0o646, false}} {
-		dir := directory(t, map[string]string{"a.yaml": good})
-		if err := errors.Join(os.Chmod(filepath.Join(dir, "a.yaml"), c.file), os.Chmod(dir, c.dir)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := actions.LoadDir(dir); (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), "others may write it") {
-			t.Errorf("%o %o: %v", c.dir, c.file, err)
-		}
-	}
-}
-
-func TestProgramThatOthersMayWriteIsNotStarted(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "tool")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(path, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	e := executor(t, actions.ExecutorConfig{}, define(t, "a.tool", "handler: {kind: exec, argv: ["+path+"]}\n"))
-	if r := run(t, e, "a.tool", `{}`); r.State != muster.StateFailed || !strings.Contains(r.Error.Message, "others may write it") {
-		t.Fatalf("%+v", r.Error)
-	}
-}

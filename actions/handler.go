@@ -2,7 +2,9 @@ package actions
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -56,7 +58,12 @@ func (h *Handler) finish(bad faults, at string, params map[string]Param) {
 	bad.check(oneOf(h.Stdin, "", "params"), at+"/stdin", "must be params")
 	bad.check(oneOf(h.Stdout, "", "json"), at+"/stdout", "must be json")
 	bad.check(h.Cwd == "" || filepath.IsAbs(h.Cwd), at+"/cwd", "must be an absolute path")
-	bad.check(len(h.Argv) > 0 && filepath.IsAbs(h.Argv[0]), at+"/argv", "must begin with the absolute path of a program")
+	whole := len(h.Argv) > 0 && filepath.IsAbs(h.Argv[0])
+	bad.check(whole, at+"/argv", "must begin with the absolute path of a program")
+	if whole {
+		err := safe(h.Argv[0])
+		bad.check(err == nil || errors.Is(err, fs.ErrNotExist), at+"/argv/0", "%v", err) // it may be put there later
+	}
 	h.args = nil
 	afterDashes := false
 	for i, element := range h.Argv {

@@ -224,7 +224,14 @@ func TestAllFaultsOfAllFilesAreToldAtOnce(t *testing.T) {
 }
 
 func TestMissingDirectoryIsAnError(t *testing.T) {
-	if _, err := actions.LoadDir(filepath.Join(t.TempDir(), "no")); muster.KindOf(err) != muster.Invalid {
+	if _, err := actions.LoadDir(filepath.Join(t.TempDir(), "no")); muster.KindOf(err) != muster.Internal || strings.Contains(err.Error(), "actions:") {
+		t.Fatal(err)
+	}
+}
+
+func TestFileThatTakesTheNameOfABuiltinActionIsRefused(t *testing.T) {
+	text := strings.Replace(good, "app.deploy", "index.add", 1)
+	if _, err := actions.LoadDir(directory(t, map[string]string{"a.yaml": text})); err == nil || !strings.Contains(err.Error(), "a.yaml: index.add is built in") {
 		t.Fatal(err)
 	}
 }
