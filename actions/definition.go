@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,20 +134,12 @@ const (
 	maxAttempts    = 100
 )
 
-var (
-	actionName = regexp.MustCompile(`^[a-z][a-z0-9]*([._-][a-z0-9]+)*$`)
-	fieldName  = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
-	semver     = regexp.MustCompile(`^\d+\.\d+\.\d+([-+][0-9A-Za-z][0-9A-Za-z.+-]*)?$`)
-)
-
-func goodAction(name string) bool { return len(name) <= maxName && actionName.MatchString(name) }
-
 // finish checks a decoded definition, fills in defaults and computes what is
 // kept beside it. canonical is what the digest is of.
 func (d *Definition) finish(canonical []byte) faults {
 	bad := faults{}
 	bad.check(goodAction(d.Action), "/action", "must be lower-case words joined by dots, at most %d characters", maxName)
-	bad.check(semver.MatchString(d.Version), "/version", "must be a version like 1.4.0")
+	bad.check(goodVersion(d.Version), "/version", "must be a version like 1.4.0")
 	bad.check(d.Title != "" && plain(d.Title, 200), "/title", "must be one line of 1 to 200 characters")
 	bad.check(d.Risk.Level() > 0, "/risk", "must be read, low, medium, high or destructive")
 	d.finishParams(bad)
@@ -189,7 +180,7 @@ func (d *Definition) tryExamples(bad faults) {
 func (d *Definition) finishParams(bad faults) {
 	for name, p := range d.Params {
 		at := "/params/" + name
-		bad.check(len(name) <= maxName && fieldName.MatchString(name), at, "a parameter's name is lower-case letters, digits and _")
+		bad.check(goodField(name), at, "a parameter's name is lower-case letters, digits and _")
 		p.finish(bad, at)
 		d.Params[name] = p
 	}
@@ -199,7 +190,7 @@ func (d *Definition) finishParams(bad faults) {
 func (d *Definition) finishResult(bad faults) {
 	for name, f := range d.Result {
 		at := "/result/" + name
-		bad.check(len(name) <= maxName && fieldName.MatchString(name), at, "a field's name is lower-case letters, digits and _")
+		bad.check(goodField(name), at, "a field's name is lower-case letters, digits and _")
 		bad.check(oneOf(f.Type, types()...), at+"/type", "must be one of %s", strings.Join(types(), ", "))
 		bad.check(oneOf(f.Aggregate, "", "summary", "sum", "avg", "min", "max", "list"), at+"/aggregate",
 			"must be summary, sum, avg, min, max or list")
@@ -249,7 +240,7 @@ func (d *Definition) finishUndo(bad faults) {
 	bad.check(goodAction(d.Undo.Action), "/undo/action", "must be the name of an action")
 	for name, value := range d.Undo.Params {
 		at := "/undo/params/" + name
-		bad.check(fieldName.MatchString(name), at, "is no parameter's name")
+		bad.check(goodField(name), at, "is no parameter's name")
 		for _, ref := range references(string(value)) {
 			field, ofResult := strings.CutPrefix(ref, "result.")
 			_, declared := d.Result[field]

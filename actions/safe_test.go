@@ -18,9 +18,16 @@ func TestWhatOthersMayWriteIsRefused(t *testing.T) {
 		above, dir, file os.FileMode
 		ok               bool
 	}{
-		{0o755, 0o755, 0o644, true}, {0o700, 0o700, 0o600, true}, {0o777 | os.ModeSticky, 0o755, 0o644, true},
-		{0o755, 0o775, 0o644, false}, {0o755, 0o757, 0o644, false}, {0o755, 0o755, 0o664, false}, {0o755, 0o755, 0o646, false},
-		{0o777, 0o755, 0o644, false}, {0o775, 0o755, 0o644, false}, {0o755, 0o777 | os.ModeSticky, 0o644, false},
+		{0o755, 0o755, 0o644, true},
+		{0o700, 0o700, 0o600, true},
+		{0o777 | os.ModeSticky, 0o755, 0o644, true},
+		{0o755, 0o775, 0o644, false},
+		{0o755, 0o757, 0o644, false},
+		{0o755, 0o755, 0o664, false},
+		{0o755, 0o755, 0o646, false},
+		{0o777, 0o755, 0o644, false},
+		{0o775, 0o755, 0o644, false},
+		{0o755, 0o777 | os.ModeSticky, 0o644, false},
 	} {
 		above := filepath.Join(t.TempDir(), "above")
 		dir := filepath.Join(above, "dir")
