@@ -73,7 +73,7 @@ type Limits struct {
 	Timeout     Duration `json:"timeout"`     // 60s
 	KillAfter   Duration `json:"kill_after"`  // 5s; between SIGTERM and SIGKILL
 	Output      Size     `json:"output"`      // 256KiB; of the result, too
-	Concurrency int      `json:"concurrency"` // 4
+	Concurrency *int     `json:"concurrency"` // 4
 	Queue       *int     `json:"queue"`       // 16; how many may wait for their turn
 }
 
@@ -94,11 +94,11 @@ type Example struct {
 // Duration is written like 90s or 1h30m.
 type Duration time.Duration
 
-// UnmarshalText reads a duration of 0 or more.
+// UnmarshalText reads a duration above 0.
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
-	if err != nil || v < 0 {
-		return fmt.Errorf("%q is not a duration like 90s", text)
+	if err != nil || v <= 0 {
+		return fmt.Errorf("%q is not a duration above 0 like 90s", text)
 	}
 	*d = Duration(v)
 	return nil
@@ -209,8 +209,8 @@ func (l *Limits) finish(bad faults) {
 	if l.Output == 0 {
 		l.Output = 256 << 10
 	}
-	if l.Concurrency == 0 {
-		l.Concurrency = 4
+	if l.Concurrency == nil {
+		l.Concurrency = new(4)
 	}
 	if l.Queue == nil {
 		l.Queue = new(16)
@@ -218,7 +218,7 @@ func (l *Limits) finish(bad faults) {
 	bad.check(time.Duration(l.Timeout) <= maxTimeout, "/limits/timeout", "must be at most %v", maxTimeout)
 	bad.check(time.Duration(l.KillAfter) <= maxKillAfter, "/limits/kill_after", "must be at most %v", maxKillAfter)
 	bad.check(l.Output >= 1<<10 && l.Output <= maxOutput, "/limits/output", "must be from 1KiB to %dMiB", maxOutput>>20)
-	bad.check(l.Concurrency > 0 && l.Concurrency <= maxConcurrency, "/limits/concurrency", "must be from 1 to %d", maxConcurrency)
+	bad.check(*l.Concurrency > 0 && *l.Concurrency <= maxConcurrency, "/limits/concurrency", "must be from 1 to %d", maxConcurrency)
 	bad.check(*l.Queue >= 0 && *l.Queue <= maxQueue, "/limits/queue", "must be from 0 to %d", maxQueue)
 }
 
@@ -241,13 +241,17 @@ func (d *Definition) finishUndo(bad faults) {
 	for name, value := range d.Undo.Params {
 		at := "/undo/params/" + name
 		bad.check(goodField(name), at, "is no parameter's name")
-		for _, ref := range references(string(value)) {
+		refs := references(string(value))
+		bad.check(len(refs) == strings.Count(string(value), "${"), at, "a placeholder ${x} is not closed")
+		for _, ref := range refs {
 			field, ofResult := strings.CutPrefix(ref, "result.")
 			_, declared := d.Result[field]
+			var param Param
 			if !ofResult {
-				_, declared = d.Params[strings.TrimPrefix(ref, "params.")]
+				param, declared = d.Params[strings.TrimPrefix(ref, "params.")]
 			}
 			bad.check(declared, at, "${%s} is not declared", ref)
+			bad.check(!param.Secret, at, "${%s} is secret, and what an undo is given is kept", ref)
 		}
 	}
 }
@@ -290,7 +294,11 @@ func (d *Definition) resultFault(raw json.RawMessage, check bool) string {
 		if p.Type == "enum" {
 			p.Type = "string"
 		}
-		if reason := p.fault(fields[name]); reason != "" {
+		raw, ok := fields[name]
+		if !ok {
+			return "has no field " + name
+		}
+		if reason := p.fault(raw); reason != "" {
 			return "has no good " + name + ": it " + reason
 		}
 	}

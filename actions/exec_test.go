@@ -162,6 +162,13 @@ func TestResultIsReadFromWhereItIsDeclared(t *testing.T) {
 	}
 }
 
+func TestFieldThatAResultLacksIsNamed(t *testing.T) {
+	e := executor(t, actions.ExecutorConfig{}, script(t, `], stdout: json|result: {n: {type: int}}`, `echo '{"m": 1}'`))
+	if r := run(t, e, "a.script", `{}`); r.Error == nil || r.Error.Message != "its result has no field n" {
+		t.Fatalf("%+v", r.Error)
+	}
+}
+
 func TestDryRunRunsItsOwnProgram(t *testing.T) {
 	d := define(t, "a.checked", `handler: {kind: exec, argv: [/bin/sh, -c, 'echo really']}
 check: {kind: exec, argv: [/bin/sh, -c, 'echo only $MUSTER_CHECK']}

@@ -68,6 +68,9 @@ func (h *Handler) finish(bad faults, at string, params map[string]Param) {
 	afterDashes := false
 	for i, element := range h.Argv {
 		arg, reason := parseArgument(element, i, params)
+		if reason == "" && arg.param != "" && isCommand(h.Argv, i) {
+			reason = "a parameter must not be the text that a shell runs"
+		}
 		bad.check(reason == "", fmt.Sprintf("%s/argv/%d", at, i), "%s", reason)
 		arg.dash = afterDashes || arg.prefix != "" || params[arg.param].AllowDash
 		afterDashes = afterDashes || element == "--"

@@ -137,6 +137,11 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 		{"tag: \"${tag}\"", "tag: \"${tug}\"", "d.yaml:15: undo.params.tag: ${tug} is not declared"},
 		{"action: app.rollback", "action: Rollback", "undo.action"},
 		{"timeout: 60s", "timeout: 61m", "d.yaml:16: limits.timeout: must be at most 1h"},
+		{"timeout: 60s", "timeout: 0s", "d.yaml:16: limits.timeout: \"0s\" is not a duration above 0"},
+		{"kill_after: 5s", "kill_after: 0s", "d.yaml:16: limits.kill_after: \"0s\" is not a duration above 0"},
+		{"concurrency: 1", "concurrency: 0", "d.yaml:16: limits.concurrency: must be from 1"},
+		{"tag: \"${tag}\"", "tag: \"${result.previous\"", "d.yaml:15: undo.params.tag: a placeholder ${x} is not closed"},
+		{"tag: \"${tag}\"", "tag: \"${params.token}\"", "d.yaml:15: undo.params.tag: ${params.token} is secret"},
 		{"timeout: 60s", "timeout: -1s", "d.yaml:16: limits.timeout: \"-1s\" is not a duration"},
 		{"timeout: 60s", "timeout: 60", "d.yaml:16: limits.timeout: "},
 		{"256KiB", "256 KB", "\"256 KB\" is not a size"},
@@ -181,6 +186,21 @@ func TestOtherParametersNeedTheirOwnPlace(t *testing.T) {
 		_, err := actions.Parse("d.yaml", []byte("action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+rest+"\n"))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", rest, err, want)
+		}
+	}
+}
+
+func TestParameterIsNeverTheTextThatAShellRuns(t *testing.T) {
+	for argv, ok := range map[string]bool{
+		"[/bin/sh, -c, '${c}']": false, "[/bin/bash, -ec, '${c}']": false, "[/bin/bash, -ce, '${c}']": false, "[/usr/bin/env, bash, -lc, '${c}']": false,
+		"[/bin/dash, -c, -e, '${c}']": false, "[/bin/sh, -c, --, '${c}']": false, "[/bin/busybox, ash, -c, '${c}']": false,
+		"[/usr/bin/env, -S, /bin/zsh, -o, pipefail, -c, '${c}']": false, "[/bin/sh, -e, '${c}']": true,
+		"[/bin/sh, -c, 'echo \"$1\"', sh, '${c}']": true, "[/bin/sh, /srv/run, -c, '${c}']": true, "[/bin/tar, -c, '${c}']": true,
+	} {
+		_, err := actions.Parse("d.yaml", []byte("action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+
+			"params: {c: {type: string, required: true, allow_dash: true}}\nhandler: {kind: exec, argv: "+argv+"}\n"))
+		if (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "must not be the text that a shell runs") {
+			t.Errorf("%s: %v", argv, err)
 		}
 	}
 }
