@@ -165,9 +165,9 @@ func (f *fan) start(ctx context.Context, t target, replies chan<- reply) {
 func unanswered(err error) muster.Result {
 	r := muster.Result{State: muster.StateUnknown, Error: &muster.ActionError{Code: muster.CodeOf(err), Message: err.Error()}}
 	switch muster.KindOf(err) {
-	case muster.Unavailable, muster.Timeout, muster.NoMaster:
-		r.State = muster.StateUnreachable
-	case muster.Forbidden, muster.Unauthorized:
+	case muster.Unavailable, muster.Timeout, muster.NoMaster, muster.Unauthorized:
+		r.State = muster.StateUnreachable // Unauthorized: it does not know this node, yet or any more
+	case muster.Forbidden:
 		r.State = muster.StateDenied
 	case muster.Invalid, muster.Malformed, muster.NotFound, muster.TooLarge, muster.Unsupported:
 		r.State = muster.StateInvalid

@@ -2,6 +2,7 @@ package actions //nolint:testpackage // the old expressions are held against wha
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -21,7 +22,7 @@ func TestNamesAreWhatTheExpressionsSay(t *testing.T) {
 	} {
 		texts := []string{""}
 		for range 5 {
-			for _, text := range texts[:len(texts):len(texts)] {
+			for _, text := range slices.Clip(texts) {
 				for _, r := range c.of {
 					texts = append(texts, text+string(r))
 				}

@@ -329,11 +329,12 @@ func TestNodesThatAreNotAskedAreListedWithTheReason(t *testing.T) {
 }
 
 func TestErrorsOfCallsBecomeStates(t *testing.T) {
-	f := newFleet(t, 11)
+	f := newFleet(t, 12)
 	maps.Copy(f.errs, map[string]error{
 		"b": muster.Errorf(muster.Unavailable, "refused"), "c": muster.Errorf(muster.OutcomeUnknown, "no answer"),
 		"d": muster.Errorf(muster.Forbidden, "no"), "e": muster.Errorf(muster.Malformed, "what").WithCode("unknown_action"),
 		"f": errors.New("whatever"), "g": muster.Errorf(muster.Limited, "busy"), "h": muster.Errorf(muster.Timeout, "not sent"),
+		"l": muster.Errorf(muster.Unauthorized, "signed call: unknown signer"), // it is just coming up
 	})
 	f.answers["i"] = muster.Result{State: "fine", Success: true}
 	f.answers["j"] = muster.Result{State: muster.StateFailed, Success: true}
@@ -342,8 +343,8 @@ func TestErrorsOfCallsBecomeStates(t *testing.T) {
 	run.How.OnFail = "continue"
 	a, err := f.runner().Run(t.Context(), operator(), run)
 	want := "a:ok b:unreachable/unavailable c:unknown/outcome_unknown d:denied/forbidden e:invalid/unknown_action f:unknown/no_answer " +
-		"g:failed/limited h:unreachable/timeout i:unknown/bad_answer j:failed k:noop"
-	if err != nil || told(a) != want || a.SuccessCount != 2 || a.FailureCount != 9 || a.Results["k"].Node != "k" {
+		"g:failed/limited h:unreachable/timeout i:unknown/bad_answer j:failed k:noop l:unreachable/unauthorized"
+	if err != nil || told(a) != want || a.SuccessCount != 2 || a.FailureCount != 10 || a.Results["k"].Node != "k" {
 		t.Fatalf("%s\n%v", told(a), err)
 	}
 }
