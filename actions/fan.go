@@ -88,12 +88,24 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// abandon settles what has answered by now and calls the rest unknown.
+// localGrace is how long a stopping node waits for its own result: its programs
+// are being killed.
+const localGrace = 2 * stopGrace
+
+// abandon settles what has answered by now and calls the rest unknown. What this
+// node does itself is known soon when it stops.
 func (f *fan) abandon(ctx context.Context, waiting map[string]target, replies <-chan reply, began time.Time) {
-	for range len(replies) {
-		a := <-replies
-		delete(waiting, a.target.node.Slug)
-		f.settle(a.target, a.result)
+	stopping := errors.Is(context.Cause(ctx), errStopping)
+	grace := time.NewTimer(localGrace)
+	defer grace.Stop()
+	for len(replies) > 0 || stopping && f.here(waiting) {
+		select {
+		case a := <-replies:
+			delete(waiting, a.target.node.Slug)
+			f.settle(a.target, a.result)
+		case <-grace.C:
+			stopping = false
+		}
 	}
 	for slug, t := range waiting {
 		r := noAnswer(ctx)
@@ -101,6 +113,16 @@ func (f *fan) abandon(ctx context.Context, waiting map[string]target, replies <-
 		f.settle(t, r)
 		delete(waiting, slug)
 	}
+}
+
+// here reports whether this node is among targets.
+func (f *fan) here(targets map[string]target) bool {
+	for _, t := range targets {
+		if t.node.ID == f.r.cfg.Self {
+			return true
+		}
+	}
+	return false
 }
 
 // noAnswer is the result of a call that the end of the wait cut off.

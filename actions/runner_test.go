@@ -507,6 +507,20 @@ func TestCallerWhoGoesAwayAndStopEndTheWait(t *testing.T) {
 	})
 }
 
+func TestStoppingNodeKnowsWhatBecameOfItsOwnWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2)
+		f.mute["b"] = true
+		r := f.runner()
+		run := muster.Run{Action: "node.sleep", Params: given(t, `{"for":"10m"}`), On: names("a", "b")}
+		time.AfterFunc(time.Second, func() { _ = r.Stop(t.Context()) })
+		a, err := r.Run(t.Context(), operator(), run)
+		if err != nil || told(a) != "a:interrupted/interrupted b:unknown/no_answer" {
+			t.Errorf("%s %v", told(a), err)
+		}
+	})
+}
+
 func BenchmarkRunOnAHundredNodes(b *testing.B) {
 	nodes := make(registry, 100)
 	for i := range nodes {
