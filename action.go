@@ -112,4 +112,7 @@ type Execution struct {
 	Params Params `json:"params,omitempty"`
 	Job    string `json:"job"`
 	Check  bool   `json:"check,omitempty"`
+	// StartWithinMs is how long it may wait for its turn, from when it arrives:
+	// after that nobody waits for it any more. 0: as long as it takes.
+	StartWithinMs int64 `json:"start_within_ms,omitzero"`
 }

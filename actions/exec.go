@@ -32,6 +32,7 @@ type call struct {
 	node   string // ID of this node
 	check  bool
 	hide   redactor
+	within time.Duration // to start; 0: at any time
 }
 
 // outcome is what a handler says. Its result is JSON, or nothing.

@@ -151,6 +151,10 @@ func ending(ctx context.Context) string {
 	}
 }
 
+// startMargin is how long before the end of the wait nothing is started any
+// more, so that the answer can still say so.
+const startMargin = 200 * time.Millisecond
+
 // start calls a node. What runs here may outlive the run, but not the runner;
 // the wait for another node ends with the run. The call has no deadline: one
 // would travel with it and end the work there.
@@ -161,6 +165,10 @@ func (f *fan) start(ctx context.Context, t target, replies chan<- reply) {
 		return
 	}
 	by, job, local, remote := f.by, f.job, f.r.local, f.r.remote
+	if at, ok := ctx.Deadline(); ok {
+		left := time.Until(at)
+		job.StartWithinMs = max(1, (left - min(left/10, startMargin)).Milliseconds())
+	}
 	go func() {
 		defer end()
 		began := time.Now()

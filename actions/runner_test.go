@@ -474,7 +474,7 @@ func TestWorkOfThisNodeOutlivesTheWaitButNotTheRunner(t *testing.T) {
 			}
 		}
 		run.Params = given(t, `{"for":"0s"}`)
-		if a, _ := r.Run(t.Context(), operator(), run); told(a) != "a:unknown/no_answer" {
+		if a, _ := r.Run(t.Context(), operator(), run); told(a) != "a:cancelled/not_started" {
 			t.Fatalf("%s: the four do not run any more", told(a))
 		}
 		if err := r.Stop(t.Context()); err != nil {
@@ -503,6 +503,30 @@ func TestCallerWhoGoesAwayAndStopEndTheWait(t *testing.T) {
 		a, err = r.Run(t.Context(), operator(), run)
 		if err != nil || !strings.HasPrefix(told(a), "b:unknown/no_answer c:skipped/") || !strings.Contains(a.Results["b"].Error.Message, "stopped") {
 			t.Errorf("%s %v", told(a), err)
+		}
+	})
+}
+
+func TestWhatIsStillQueuedWhenTheWaitEndsIsNeverStarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2)
+		r := f.runner()
+		on := muster.Selector{All: true}
+		long := muster.Run{Action: "node.sleep", Params: given(t, `{"for":"1m"}`), On: on, TimeoutMs: 1000}
+		for i := range 24 { // four run; were the rest still queued, 16 could be
+			want := "a:unknown/no_answer b:unknown/no_answer"
+			if i >= 4 {
+				want = "a:cancelled/not_started b:cancelled/not_started"
+			}
+			if a, err := r.Run(t.Context(), operator(), long); err != nil || told(a) != want {
+				t.Fatalf("%s %v", told(a), err)
+			}
+		}
+		time.Sleep(time.Minute) //nolint:forbidigo // virtual
+		began := time.Now()
+		short := muster.Run{Action: "node.sleep", Params: given(t, `{"for":"0s"}`), On: on}
+		if a, err := r.Run(t.Context(), operator(), short); err != nil || !a.Success || time.Since(began) > 0 {
+			t.Errorf("%s %v after %v", told(a), err, time.Since(began))
 		}
 	})
 }
