@@ -16,6 +16,7 @@ type fan struct {
 	maxFail int // so many failures stop the run
 	fails   int
 	full    bool                     // the run was stopped by its failures
+	denied  error                    // the caller lost the right to go on
 	results map[string]muster.Result // by slug
 }
 
@@ -46,8 +47,14 @@ func (f *fan) do(ctx context.Context, targets []target, how strategy) {
 
 // over reports whether no more targets are to be started.
 func (f *fan) over(ctx context.Context) bool {
-	f.full = f.full || f.fails >= f.maxFail && ctx.Err() == nil
-	return f.full || ctx.Err() != nil
+	if f.full || f.denied != nil || ctx.Err() != nil {
+		return true
+	}
+	f.full = f.fails >= f.maxFail
+	if !f.full && f.r.cfg.Callers != nil {
+		f.denied = f.r.cfg.Callers.Allowed(f.by)
+	}
+	return f.full || f.denied != nil
 }
 
 // batch starts targets in their order, so many at once, and waits for them. What
@@ -136,6 +143,9 @@ func noAnswer(ctx context.Context) muster.Result {
 func (f *fan) whyNot(ctx context.Context) *muster.ActionError {
 	if f.full {
 		return &muster.ActionError{Code: "max_fail", Message: "not started: as many nodes failed as may fail"}
+	}
+	if f.denied != nil {
+		return &muster.ActionError{Code: muster.CodeOf(f.denied), Message: "not started: " + f.denied.Error()}
 	}
 	return &muster.ActionError{Code: "not_started", Message: "not started when " + ending(ctx)}
 }

@@ -531,6 +531,44 @@ func TestWhatIsStillQueuedWhenTheWaitEndsIsNeverStarted(t *testing.T) {
 	})
 }
 
+// caller may call until a time.
+type caller struct{ until time.Time }
+
+func (c caller) Allowed(muster.Rights) error {
+	if time.Now().After(c.until) {
+		return muster.Errorf(muster.Unauthorized, "the key was revoked")
+	}
+	return nil
+}
+
+func TestRunOfACallerWhoLosesTheRightStartsNothingMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		cfg := actions.RunnerConfig{Self: "id-a", Callers: caller{time.Now().Add(time.Second)}}
+		run := ping(names("a", "b", "c"))
+		run.How = muster.Strategy{Mode: "rolling", Batches: []json.RawMessage{json.RawMessage("1")}, Pause: "3s"}
+		a, err := actions.NewRunner(cfg, f, f.executors["id-a"], f).Run(t.Context(), operator(), run)
+		if err != nil || told(a) != "a:ok b:skipped/unauthorized c:skipped/unauthorized" || len(f.called()) > 0 || a.Success {
+			t.Fatalf("%s %v", told(a), err)
+		}
+	})
+}
+
+func TestRunThatDoesNotSayHowManyAtOnceTakesTheNodesWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for concurrency, want := range map[int]int{0: 3, 5: 5, 1: 1} {
+			f := newFleet(t, 9)
+			cfg := actions.RunnerConfig{Self: "id-a", MaxParallel: 3}
+			run := muster.Run{Action: "node.sleep", Params: given(t, `{"for":"1s"}`), On: muster.Selector{All: true, Exclude: []string{"a"}}}
+			run.How.Concurrency = concurrency
+			a, err := actions.NewRunner(cfg, f, f.executors["id-a"], f).Run(t.Context(), operator(), run)
+			if err != nil || !a.Success || f.peak != want {
+				t.Errorf("%d: %s %v, %d at once", concurrency, told(a), err, f.peak)
+			}
+		}
+	})
+}
+
 func TestStoppingNodeKnowsWhatBecameOfItsOwnWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, 2)

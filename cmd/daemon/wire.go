@@ -36,6 +36,7 @@ var (
 	_ httpserver.Catalog = catalog{}
 	_ actions.Asker      = (*wire)(nil)
 	_ actions.Documents  = documents{}
+	_ actions.Callers    = callers{}
 )
 
 // wire carries calls to other agents, each signed by this node.
