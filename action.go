@@ -67,6 +67,7 @@ type Result struct {
 	State      State           `json:"state"`
 	Result     json.RawMessage `json:"result,omitzero"`
 	Error      *ActionError    `json:"error,omitempty"`
+	Leaked     int             `json:"leaked_children,omitzero"` // processes that left the program's group
 	DurationMs int64           `json:"duration_ms"`
 }
 

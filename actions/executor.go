@@ -219,7 +219,9 @@ func (e *Executor) perform(ctx context.Context, a *action, c call) outcome {
 		o = o.endedBy(context.Cause(ctx))
 	}
 	if len(o.result) > int(a.Limits.Output) {
+		leaked := o.leaked
 		o = failed("result_too_large", "its result is longer than %d bytes", a.Limits.Output)
+		o.leaked = leaked
 	}
 	e.cfg.Log.Info("action ended", "action", a.Action, "job", c.job, "state", string(o.state))
 	return o
@@ -299,10 +301,11 @@ func (o outcome) endedBy(cause error) outcome {
 // resultOf is the outcome as others see it.
 func resultOf(o outcome, hide redactor, began time.Time) muster.Result {
 	r := muster.Result{
-		State: o.state, Success: succeeded(o.state), Result: hide.json(o.result), DurationMs: time.Since(began).Milliseconds(),
+		State: o.state, Success: succeeded(o.state), Result: hide.json(o.result), Leaked: o.leaked, DurationMs: time.Since(began).Milliseconds(),
 	}
 	if o.fault != nil {
 		fault := *o.fault
+		fault.Leaked = o.leaked
 		fault.Message, fault.Output = hide.text(fault.Message), hide.text(fault.Output)
 		r.Error = &fault
 	}

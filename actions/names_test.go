@@ -20,7 +20,7 @@ func TestNamesAreWhatTheExpressionsSay(t *testing.T) {
 	}{
 		{"aZ0._-é\n", goodAction, action, ""}, {"aZ0._-é\n", goodField, field, ""}, {"0.-+aé", goodVersion, version, ""}, {"0.-+aé", goodVersion, version, "1.2.3"},
 	} {
-		texts := []string{""}
+		texts := make([]string, 1, 60_000)
 		for range 5 {
 			for _, text := range slices.Clip(texts) {
 				for _, r := range c.of {

@@ -23,8 +23,12 @@ func ownedByOthers(info fs.FileInfo) (uid int, others bool) {
 	return uid, uid != 0 && uid != os.Geteuid()
 }
 
-// ownGroup makes the process the first of its own group.
-func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+// ownGroup makes the process the first of its own group, which does not outlive
+// this process where the system can see to that.
+func ownGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	diesWithUs(cmd.SysProcAttr)
+}
 
 // terminate asks the whole group to end.
 func terminate(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGTERM) }
