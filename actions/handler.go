@@ -105,8 +105,6 @@ func parseArgument(element string, i int, params map[string]Param) (a argument, 
 		return a, name + " is secret, and arguments are visible to all: use stdin: params"
 	case oneOf(p.Type, "list", "object"):
 		return a, name + " is a " + p.Type + ": use stdin: params"
-	case prefix == "" && !p.Required && p.Default == nil:
-		return a, name + " must be required or have a default to stand alone"
 	}
 	return argument{prefix: prefix, param: name}, ""
 }
@@ -128,7 +126,8 @@ func references(text string) (names []string) {
 }
 
 // fill puts the parameters into argv. An option whose parameter is absent is
-// left out. Each value becomes one argument, or the end of one, as it is.
+// left out; one that stands alone must be given, for what follows would take its
+// place. Each value becomes one argument, or the end of one, as it is.
 func (h *Handler) fill(params muster.Params) ([]string, error) {
 	bad, argv := faults{}, make([]string, 0, len(h.args))
 	for _, a := range h.args {
@@ -138,6 +137,7 @@ func (h *Handler) fill(params muster.Params) ([]string, error) {
 		}
 		raw, ok := params[a.param]
 		if !ok {
+			bad.check(a.prefix != "", a.param, "must be given: it stands alone among the arguments")
 			continue
 		}
 		text := textOf(raw)

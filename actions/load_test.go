@@ -172,7 +172,6 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 func TestOtherParametersNeedTheirOwnPlace(t *testing.T) {
 	for rest, want := range map[string]string{
 		"params: {x: {type: list}}\nhandler: {kind: exec, argv: [/bin/x, '${x}']}":         "x is a list: use stdin",
-		"params: {x: {type: int}}\nhandler: {kind: exec, argv: [/bin/x, '${x}']}":          "must be required or have a default",
 		"params: {x: {type: int, required: true}}\nhandler: {kind: exec, argv: ['${x}']}":  "absolute path",
 		"params: {x: {type: int, pattern: a}}\nhandler: {kind: exec, argv: [/bin/x]}":      "pattern: is for strings only",
 		"params: {x: {type: bool, min: 1}}\nhandler: {kind: exec, argv: [/bin/x]}":         "is not for this type",
