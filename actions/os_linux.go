@@ -18,13 +18,14 @@ func diesWithUs(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }
 const strayRounds = 10
 
 // killStrays kills the processes whose environment has an entry, and returns how
-// many there were. One that cleared its environment is not found.
-func killStrays(entry string) int {
+// many there were. Those of the group are being killed already. One that cleared
+// its environment is not found.
+func killStrays(entry string, group int) int {
 	killed := map[int]bool{}
 	for range strayRounds {
 		before := len(killed)
 		for _, pid := range processes() {
-			if !killed[pid] && has(pid, entry) && kill(pid, entry) {
+			if !killed[pid] && has(pid, entry) && !in(pid, group) && kill(pid, entry) {
 				killed[pid] = true
 			}
 		}
@@ -52,6 +53,11 @@ func processes() (pids []int) {
 func has(pid int, entry string) bool {
 	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
 	return err == nil && slices.ContainsFunc(bytes.Split(raw, []byte{0}), func(e []byte) bool { return string(e) == entry })
+}
+
+func in(pid, group int) bool {
+	of, err := syscall.Getpgid(pid)
+	return err != nil || of == group
 }
 
 // kill ends a process if it still is the one with the entry: its ID may have

@@ -20,6 +20,6 @@ func terminate(p *os.Process) error { return p.Kill() }
 
 func killGroup(p *os.Process) { _ = p.Kill() }
 
-func killStrays(string) int { return 0 }
+func killStrays(string, int) int { return 0 }
 
 func signalOf(*os.ProcessState) string { return "" }

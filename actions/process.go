@@ -57,7 +57,7 @@ func (p *process) run(cmd *exec.Cmd) (*os.ProcessState, error) {
 	}
 	err = cmd.Wait()
 	killGroup(cmd.Process)
-	p.leaked = killStrays(p.mark)
+	p.leaked = killStrays(p.mark, cmd.Process.Pid)
 	if !ended(out, errs) {
 		p.leaked = max(p.leaked, 1)
 	}
