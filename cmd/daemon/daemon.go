@@ -288,7 +288,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Log: d.log}, d.member, executor, out)
+	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
 		Search: federation, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
@@ -438,7 +438,7 @@ func (g *gate) lookAgain(ctx context.Context, id string) (muster.Key, bool) {
 
 // Key returns the rights of a bearer key.
 func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
-	bad := muster.Errorf(muster.Unauthorized, "Invalid API key")
+	bad := badKey()
 	id, hash, ok := trust.ParseKey(plain)
 	if !ok {
 		return muster.Rights{}, bad
@@ -447,16 +447,11 @@ func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
 	if !known {
 		key, known = g.lookAgain(ctx, id)
 	}
-	if !trust.SameHash(key.Hash, hash) || !known || key.RevokedAt != nil {
+	if !trust.SameHash(key.Hash, hash) || !known {
 		return muster.Rights{}, bad
 	}
-	if key.ExpiresAt != nil && time.Now().After(*key.ExpiresAt) {
-		return muster.Rights{}, bad.WithHint("the key has expired")
-	}
-	if key.NodeID != "" {
-		if n, ok := g.reg.Node(key.NodeID); ok && n.Status != muster.StatusActive {
-			return muster.Rights{}, muster.Errorf(muster.Forbidden, "Node is not active").WithCode("node_" + string(n.Status))
-		}
+	if err := (callers{g.reg}).good(key); err != nil {
+		return muster.Rights{}, err
 	}
 	return muster.Rights{
 		Principal: "key:" + id, Scopes: key.Scopes, NodeID: key.NodeID, MaxRisk: key.MaxRisk, ExpiresAt: key.ExpiresAt,

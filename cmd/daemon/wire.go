@@ -39,6 +39,7 @@ var (
 	_ actions.Asker      = (*wire)(nil)
 	_ actions.Documents  = documents{}
 	_ actions.Cache      = (*search.Federation)(nil)
+	_ actions.Callers    = callers{}
 )
 
 // wire carries calls to other agents, each signed by this node.

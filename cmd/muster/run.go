@@ -25,8 +25,8 @@ type runCmd struct {
 	Where      string   `help:"Run where the metadata matches: k=v, k!=v, k in (a,b), joined by &&." group:"Where (one is needed):"`
 	Capability string   `help:"Run on nodes with this capability." group:"Where (one is needed):"`
 	Type       string   `help:"Run on nodes of this type, master or child." group:"Where (one is needed):"`
-	Sample     int      `help:"Run on so many of them, drawn at random." group:"Where (one is needed):"`
-	Percent    float64  `help:"Run on so many percent of them, drawn at random." group:"Where (one is needed):"`
+	Sample     *int     `help:"Run on so many of them, drawn at random." group:"Where (one is needed):"`
+	Percent    *float64 `help:"Run on so many percent of them, drawn at random." group:"Where (one is needed):"`
 	Seed       *int64   `help:"Makes the draw repeatable." group:"Where (one is needed):"`
 	Exclude    []string `help:"Leave out these nodes." group:"Where (one is needed):"`
 
@@ -45,7 +45,7 @@ const answerGrace = 5 * time.Second
 // Run runs an action and prints what became of it on each node.
 func (c *runCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	on := c.selector()
-	if on.Nodes == nil && !on.All && on.Where == "" && on.Capability == "" && on.Type == "" && on.Sample == 0 && on.Percent == 0 {
+	if on.Nodes == nil && !on.All && on.Where == "" && on.Capability == "" && on.Type == "" && on.Sample == nil && on.Percent == nil {
 		return &muster.Error{Kind: muster.Invalid, Message: "say where to run it", Hint: "--on SLUG, --all, --where k=v, --capability WORD, --type TYPE, --sample N or --percent P"}
 	}
 	client, err := f.client()
