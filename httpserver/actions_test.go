@@ -118,12 +118,12 @@ func TestTheEndOfTheWaitIsNotTheEndOfTheWork(t *testing.T) {
 		code        int
 		says        string
 	}{
-		pathActions: {"mk_run:app.*", `{"action":"app.x","timeout_ms":50}`, 202, `{"job":"j_1_`},
+		pathActions: {"mk_run:app.*", `{"action":"app.x","timeout_ms":50}`, 200, `"success":false,"action":"app.x","node":"a","state":"unknown","error":{"code":"no_answer"`},
 		api.PathRun: {"a.node.token", `{"action":"app.x","job":"j"}`, 504, "outcome_unknown"},
 	} {
 		for _, stopped := range []bool{false, true} {
 			h := &hands{block: make(chan struct{}), killed: make(chan struct{})}
-			base, s := serve(t, &house{}, withActions(h))
+			base, s := serve(t, &house{nodes: []muster.Node{{ID: "1", Slug: "a"}}}, withActions(h))
 			got := ask(t, "POST", base+path, c.token, c.body, api.HeaderTimeout, "100")
 			if got.code != c.code || !strings.Contains(got.body, c.says) {
 				t.Errorf("%s: %d %s", path, got.code, got.body)
@@ -160,11 +160,12 @@ func TestARunGoesToTheRunnerWithItsKeyAndItsTime(t *testing.T) {
 		{"the header's time", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, []string{api.HeaderTimeout, "50000"}, all, 200, "", 50 * time.Second},
 		{"the smaller of both", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k","timeout_ms":60000}`, []string{api.HeaderTimeout, "50000"}, all, 200, "", 50 * time.Second},
 		{"the key as header", "/v1/run", `{"action":"app.x","on":{"all":true}}`, []string{api.HeaderIdempotency, "k"}, all, 200, "", 30 * time.Second},
+		{"a longer header", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, []string{api.HeaderTimeout, "3600000"}, all, 200, "", 10 * time.Minute},
+		{"a longer body", "/v1/run", `{"action":"app.x","on":{"all":true},"timeout_ms":600001}`, nil, all, 422, `"timeout_ms"`, 0},
 		{"two keys", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, []string{api.HeaderIdempotency, "l"}, all, 422, `"key"`, 0},
 		{"no target", "/v1/run", `{"action":"app.x"}`, nil, all, 422, `"on"`, 0},
-		{"it goes on", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, nil, muster.RunAnswer{Job: "j_1_2"}, 202, `{"job":"j_1_2"}`, 30 * time.Second},
-		{"a key for this node alone", pathActions, `{"action":"app.x","key":"k"}`, nil, all, 200, `"success":true`, 30 * time.Second},
-		{"nobody waits", pathActions, `{"action":"app.x","wait":false,"key":"k"}`, nil, muster.RunAnswer{Job: "j_1_2"}, 202, `{"job":"j_1_2"}`, 30 * time.Second},
+		{"a key for this node alone", pathActions, `{"action":"app.x","key":"k"}`, nil, all, 422, `"key"`, 0},
+		{"nobody waits", pathActions, `{"action":"app.x","wait":false}`, nil, all, 422, `"wait"`, 0},
 	} {
 		h := &hands{answer: c.answer}
 		base, _ := serve(t, &house{nodes: []muster.Node{{ID: "1", Slug: "a"}}}, withActions(h))
@@ -218,6 +219,29 @@ func TestTheCatalogIsOfAllNodes(t *testing.T) {
 		a := ask(t, "GET", base+path, "mk_read", "")
 		if err := json.Unmarshal([]byte(a.body), &got); err != nil || len(got.Actions) != want || len(got.Actions[0].Nodes) != 2 {
 			t.Errorf("%s: %v %s", path, err, a.body)
+		}
+	}
+}
+
+func TestARunCarriesAsManyDocumentsAsABodyOfThemMay(t *testing.T) {
+	h := &hands{result: muster.Result{Success: true, State: muster.StateOK}, answer: muster.RunAnswer{Results: map[string]muster.Result{}}}
+	base, _ := serve(t, &house{}, withActions(h))
+	const most = 32 << 20
+	run := func(size int, head string) string {
+		const tail = `"}}`
+		return head + strings.Repeat("x", size-len(head)-len(tail)) + tail
+	}
+	for _, c := range []struct {
+		path, token, head string
+		size, code        int
+	}{
+		{pathActions, "mk_run:app.*", `{"action":"app.x","params":{"a":"`, most, 200},
+		{"/v1/run", "mk_run:app.*", `{"action":"app.x","on":{"all":true},"params":{"a":"`, most, 200},
+		{"/v1/run", "mk_run:app.*", `{"action":"app.x","on":{"all":true},"params":{"a":"`, most + 1, 413},
+		{api.PathRun, "a.node.token", `{"action":"app.x","job":"j_1_2","check":false,"params":{"a":"`, most + 1000, 200}, // what was sent on is a bit longer
+	} {
+		if got := ask(t, "POST", base+c.path, c.token, run(c.size, c.head)); got.code != c.code {
+			t.Errorf("%s of %d bytes: %d %s", c.path, c.size, got.code, got.body)
 		}
 	}
 }

@@ -14,11 +14,6 @@ type Actions struct {
 	Missing []string            `json:"missing,omitempty"`
 }
 
-// Started names a job that goes on.
-type Started struct {
-	Job string `json:"job"`
-}
-
 // Ran is what became of an action on the node that was asked.
 type Ran struct {
 	Success    bool                `json:"success"`
@@ -30,8 +25,7 @@ type Ran struct {
 	DurationMs int64               `json:"duration_ms"`
 }
 
-// Run runs an action on the nodes it names. An answer without results is of a
-// job that goes on.
+// Run runs an action on the nodes it names.
 func (c *Client) Run(ctx context.Context, r muster.Run) (a muster.RunAnswer, err error) {
 	return a, c.Do(ctx, http.MethodPost, "/v1/run", r, &a)
 }
