@@ -3,6 +3,7 @@ package httpserver_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,8 @@ type hands struct {
 	left   time.Duration // until the deadline
 	block  chan struct{} // nil, or what Execute waits for
 	killed chan struct{} // closed when it was killed meanwhile
+
+	stubborn bool // cannot be killed
 }
 
 func (h *hands) Admit(muster.Rights, muster.Execution) error { return h.refuse }
@@ -35,6 +38,10 @@ func (h *hands) Execute(ctx context.Context, by muster.Rights, e muster.Executio
 	h.note(ctx, by)
 	h.done = e
 	if h.block == nil {
+		return h.result
+	}
+	if h.stubborn {
+		<-h.block
 		return h.result
 	}
 	select {
@@ -244,4 +251,18 @@ func TestARunCarriesAsManyDocumentsAsABodyOfThemMay(t *testing.T) {
 			t.Errorf("%s of %d bytes: %d %s", c.path, c.size, got.code, got.body)
 		}
 	}
+}
+
+func TestStoppingDoesNotWaitLongerThanItMay(t *testing.T) {
+	h := &hands{block: make(chan struct{}), killed: make(chan struct{}), stubborn: true}
+	base, s := serve(t, &house{}, withActions(h))
+	if got := ask(t, "POST", base+pathActions, "mk_run:app.*", `{"action":"app.x","timeout_ms":20}`); got.code != 200 {
+		t.Fatalf("%d %s", got.code, got.body)
+	}
+	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := s.Stop(soon); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it was stopped while something ran on: %v", err)
+	}
+	close(h.block)
 }
