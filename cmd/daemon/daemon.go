@@ -289,7 +289,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
 		Search: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out},
+		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
 		Waiting: d.waiting, Record: d.record, Log: d.log,
 	})
 	if err := web.Start(ctx); err != nil {
