@@ -25,8 +25,8 @@ const maxExecution = maxDocuments + 64<<10
 
 func (s *Server) actionTable() []Route {
 	return []Route{
-		{Method: "GET", Path: "/v1/actions", Scope: muster.ScopeRead, Handle: s.listActions},
-		{Method: "GET", Path: "/v1/actions/{name}", Scope: muster.ScopeRead, Handle: s.showAction},
+		{Method: "GET", Path: "/v1/actions", Scope: muster.ScopeRead, Query: []string{"limit", "cursor"}, Handle: s.listActions},
+		{Method: "GET", Path: "/v1/actions/{name}", Scope: scopeShow, Handle: s.showAction},
 		{Method: "POST", Path: "/api/ai-engine/actions", Scope: scopeRun, Body: maxDocuments, Waits: true, Handle: s.runAction},
 		{Method: "POST", Path: "/v1/run", Scope: scopeRun, Body: maxDocuments, Waits: true, Handle: s.run},
 		{Method: "GET", Path: api.PathActions, Scope: muster.ScopeNode, Handle: s.ownActions},
@@ -57,8 +57,15 @@ func (s *Server) infos() []muster.ActionInfo {
 	return append([]muster.ActionInfo{}, infos...)
 }
 
-func (s *Server) ownActions(context.Context, *Request) (any, error) {
-	return api.Actions{Actions: s.infos()}, nil
+// ownActions lists this node's actions for another one: those that the caller
+// behind it may see.
+func (s *Server) ownActions(_ context.Context, r *Request) (any, error) {
+	if !runsSome(r.Rights) {
+		if err := need(r.Rights, muster.ScopeRead); err != nil {
+			return nil, err
+		}
+	}
+	return api.Actions{Actions: slices.DeleteFunc(s.infos(), func(a muster.ActionInfo) bool { return !mayShow(r.Rights, a.Action) })}, nil
 }
 
 func (s *Server) catalog(ctx context.Context) api.Actions {
@@ -69,8 +76,10 @@ func (s *Server) catalog(ctx context.Context) api.Actions {
 	return api.Actions{Actions: append([]muster.ActionInfo{}, all...), Missing: missing}
 }
 
-func (s *Server) listActions(ctx context.Context, _ *Request) (any, error) {
-	return s.catalog(ctx), nil
+func (s *Server) listActions(ctx context.Context, r *Request) (_ any, err error) {
+	c := s.catalog(ctx)
+	c.Actions, c.Cursor, err = page(r.Query, c.Actions, func(a muster.ActionInfo) string { return a.Action + " " + a.Version + " " + a.Digest })
+	return c, err
 }
 
 // showAction lists the versions of one action.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -199,7 +200,7 @@ func TestANodeWithoutActionsSaysSo(t *testing.T) {
 		{"POST", pathActions, "mk_admin", `{"action":"app.x"}`, 400, "unknown_action"},
 		{"POST", api.PathRun, "a.node.token", `{"action":"app.x","job":"j"}`, 400, "unknown_action"},
 		{"GET", api.PathActions, "a.node.token", "", 200, `{"actions":[]}`},
-		{"GET", "/v1/jobs/x/output/a", "mk_read", "", 422, "jobs_not_supported"},
+		{"GET", "/v1/jobs/x/output/a", "mk_run:app.*", "", 422, "jobs_not_supported"},
 	} {
 		if got := ask(t, c.method, base+c.path, c.token, c.body); got.code != c.code || !strings.Contains(got.body, c.says) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, got.code, got.body)
@@ -265,4 +266,39 @@ func TestStoppingDoesNotWaitLongerThanItMay(t *testing.T) {
 		t.Errorf("it was stopped while something ran on: %v", err)
 	}
 	close(h.block)
+}
+
+func TestTheCatalogComesInPages(t *testing.T) {
+	h := &hands{}
+	base, _ := serve(t, &house{}, withActions(h), func(c *httpserver.Config) { c.Catalog = h })
+	client := &api.Client{Addrs: []string{base}, Key: "mk_read"}
+	var page api.Actions
+	for i, want := range []string{"app.x", "app.y"} {
+		got := ask(t, "GET", base+"/v1/actions?limit=1&cursor="+url.QueryEscape(page.Cursor), "mk_read", "")
+		page = api.Actions{}
+		if err := json.Unmarshal([]byte(got.body), &page); err != nil || len(page.Actions) != 1 || page.Actions[0].Action != want || (page.Cursor == "") != (i == 1) {
+			t.Errorf("page %d: %v %s", i, err, got.body)
+		}
+	}
+	if all, err := client.Actions(t.Context()); err != nil || len(all.Actions) != 2 || len(all.Missing) != 1 {
+		t.Errorf("%+v %v", all, err)
+	}
+	if got := ask(t, "GET", base+"/v1/actions?limit=0", "mk_read", ""); got.code != 422 || !strings.Contains(got.body, `"limit"`) {
+		t.Errorf("%d %s", got.code, got.body)
+	}
+}
+
+func TestANodeIsShownTheActionsThatItsCallerMaySee(t *testing.T) {
+	h := pair()
+	base, _ := serve(t, h, withActions(&hands{}))
+	for scope, want := range map[string]struct {
+		code  int
+		shown bool
+	}{"read": {200, true}, "run:app.*": {200, true}, "run:web.*": {200, false}, "search": {403, false}} {
+		h.behind = []string{muster.ScopeNode, scope}
+		got := ask(t, "GET", base+api.PathActions, "a.node.token", "")
+		if got.code != want.code || strings.Contains(got.body, "app.x") != want.shown {
+			t.Errorf("%s: %d %s", scope, got.code, got.body)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package httpserver
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,9 +11,26 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// scopeRun is the scope of routes whose action is in the body: any key passes,
-// and the handler checks that it may run the action.
-const scopeRun = "run:<action>"
+const (
+	// scopeRun is the scope of routes whose action is in the body: a key that may
+	// run some action passes, and the handler checks that it may run this one.
+	scopeRun = "run:<action>"
+	// scopeShow is the scope of routes that show the action in their path.
+	scopeShow = "read or run:{name}"
+)
+
+// runsSome reports whether a caller may run any action at all.
+func runsSome(by muster.Rights) bool {
+	return slices.ContainsFunc(by.Scopes, func(scope string) bool {
+		return scope == muster.ScopeAdmin || strings.HasPrefix(scope, "run:")
+	})
+}
+
+// mayShow reports whether a caller may see an action: whoever may run it must
+// know its parameters.
+func mayShow(by muster.Rights, action string) bool {
+	return by.May(muster.ScopeRead) || by.May("run:"+action)
+}
 
 // authorize finds out who calls and whether the route is for them. Nothing of
 // the body is read before that is known.
@@ -55,7 +73,7 @@ func (r *Request) admit(by Caller, route Route) error {
 		return muster.Errorf(muster.Forbidden, "only nodes of this cluster call this")
 	case route.Scope == muster.ScopeNode:
 		return nil
-	case route.Scope == scopeRun && by.Rights.May(muster.ScopeAny):
+	case route.Scope == scopeRun && runsSome(by.Rights), route.Scope == scopeShow && mayShow(by.Rights, r.Params["name"]):
 		return nil
 	default:
 		return need(by.Rights, route.Scope)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
+	"slices"
 
 	"muster"
 )
@@ -12,6 +14,7 @@ import (
 type Actions struct {
 	Actions []muster.ActionInfo `json:"actions"`
 	Missing []string            `json:"missing,omitempty"`
+	Cursor  string              `json:"cursor,omitempty"`
 }
 
 // Ran is what became of an action on the node that was asked.
@@ -30,9 +33,23 @@ func (c *Client) Run(ctx context.Context, r muster.Run) (a muster.RunAnswer, err
 	return a, c.Do(ctx, http.MethodPost, "/v1/run", r, &a)
 }
 
-// Actions returns the cluster's catalog.
-func (c *Client) Actions(ctx context.Context) (a Actions, err error) {
-	return a, c.Do(ctx, http.MethodGet, "/v1/actions", nil, &a)
+// Actions returns the cluster's catalog, page by page.
+func (c *Client) Actions(ctx context.Context) (all Actions, err error) {
+	for {
+		var page Actions
+		if err := c.Do(ctx, http.MethodGet, "/v1/actions?limit=1000&cursor="+url.QueryEscape(all.Cursor), nil, &page); err != nil {
+			return all, err
+		}
+		all.Actions, all.Cursor = append(all.Actions, page.Actions...), page.Cursor
+		for _, slug := range page.Missing {
+			if !slices.Contains(all.Missing, slug) {
+				all.Missing = append(all.Missing, slug)
+			}
+		}
+		if page.Cursor == "" {
+			return all, nil
+		}
+	}
 }
 
 // Action returns the versions of one action. It is NotFound when there is none.
