@@ -47,10 +47,10 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 		if err != nil {
 			return err
 		}
-		return req.admit(Caller{Rights: rights}, route)
+		return s.admit(req, Caller{Rights: rights}, route)
 	}
 	body := func(by Caller) (raw []byte, err error) {
-		if err = req.admit(by, route); err == nil {
+		if err = s.admit(req, by, route); err == nil {
 			req.Body, err = readBody(c, route)
 		}
 		return req.Body, err
@@ -59,7 +59,15 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 	if err != nil {
 		return err
 	}
-	return req.admit(by, route)
+	return s.admit(req, by, route)
+}
+
+// admit notes who calls, if the route is for them now.
+func (s *Server) admit(req *Request, by Caller, route Route) error {
+	if err := req.admit(by, route); err != nil {
+		return err
+	}
+	return s.isolated(route)
 }
 
 // admit notes who calls, if the route is for them.

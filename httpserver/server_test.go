@@ -41,6 +41,7 @@ type house struct {
 	rights   muster.Rights // of the key mk_rights
 	spec     muster.KeySpec
 	shown    *string  // the key that a registration shows
+	stale    int64    // ms
 	behind   []string // the scopes in a node's call; nil: some
 }
 
@@ -62,7 +63,7 @@ func (h *house) RemovePeer(context.Context, muster.Write, string) error { return
 func (h *house) Status() muster.ClusterStatus {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return muster.ClusterStatus{AppliedIndex: h.index, Master: &muster.MasterRef{Slug: fmt.Sprint("m", h.index)}}
+	return muster.ClusterStatus{AppliedIndex: h.index, StaleMs: h.stale, Master: &muster.MasterRef{Slug: fmt.Sprint("m", h.index)}}
 }
 
 func (h *house) Nodes() []muster.Node {
