@@ -327,3 +327,52 @@ func TestAKeyIsNeverMoreThanTheOneThatMadeIt(t *testing.T) {
 		}
 	}
 }
+
+func TestANodeThatHasNotEnteredIsNotReadyForItsPeers(t *testing.T) {
+	dir := t.TempDir()
+	cfg := settings(t)
+	cfg.DataDir, cfg.SecretFile, cfg.Join = filepath.Join(dir, "a"), filepath.Join(dir, "secret"), []string{free(t)} // where nobody is
+	secrets, err := trust.EnsureSecretFile(cfg.SecretFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := start(t, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &one{base: d.Addr(), secret: secrets[0], op: &api.Client{HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}}
+	if o.id, err = trust.LoadOrCreateIdentity(cfg.DataDir); err != nil {
+		t.Fatal(err)
+	}
+	peer, err := trust.LoadOrCreateIdentity(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{api.PathRun, api.PathActions, api.PathPin} {
+		c := call{method: "POST", path: path, body: "{}"}
+		if path == api.PathActions {
+			c.method, c.body = "GET", ""
+		}
+		token, err := peer.Sign(o.call(c))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code, body := o.ask(t, c, token); code != 503 || !strings.Contains(body, `"code":"not_ready"`) {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	c := call{method: "GET", path: "/v1/cluster"}
+	if code, body := o.ask(t, c, o.operator(t, c)); code != 200 {
+		t.Errorf("the operator: %d %s", code, body)
+	}
+	c = call{method: "POST", path: api.PathJoin, body: "{}"}
+	signed := o.call(c)
+	signed.Rights = muster.Rights{Principal: "node:" + peer.ID}
+	token, err := o.secret.SignJoin(signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, body := o.ask(t, c, token); code != 403 { // it is heard, and has to say who joins
+		t.Errorf("a joiner: %d %s", code, body)
+	}
+}

@@ -390,7 +390,7 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
-	return &gate{reg: d.reg, member: d.member, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
+	return &gate{reg: d.reg, member: d.member, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
 		NodeID: d.id.ID, Secrets: d.secrets, Started: time.Now(),
 		NodeKey: func(id string) (ed25519.PublicKey, bool) {
 			n, ok := d.reg.Node(id)
@@ -403,6 +403,7 @@ type gate struct {
 	reg      *fsm.Registry
 	member   *cluster.Cluster
 	verifier *trust.Verifier
+	entered  func() bool
 	looking  chan struct{} // bounds how many look again at once
 }
 
