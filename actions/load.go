@@ -27,11 +27,11 @@ const maxFile = 64 << 10
 // directory or file that others may write is refused.
 func LoadDir(dir string) ([]Definition, error) {
 	if err := safe(dir); err != nil {
-		return nil, muster.Errorf(muster.Invalid, "actions: %w", err)
+		return nil, muster.Errorf(muster.Invalid, "%w", err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, muster.Errorf(muster.Invalid, "actions: %w", err)
+		return nil, muster.Errorf(muster.Invalid, "%w", err)
 	}
 	var all []Definition
 	var errs []error

@@ -50,14 +50,19 @@ func raise(t *testing.T, dir, name string, join ...string) *one {
 	if o.id, err = trust.LoadOrCreateIdentity(filepath.Join(dir, name)); err != nil {
 		t.Fatal(err)
 	}
-	o.op = &api.Client{
-		Addrs: []string{o.base}, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
-		Sign: func(r api.Request, to string) (string, error) {
-			return o.secret.SignOperator(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: to})
-		},
-	}
+	o.op = operator(o.base, o.secret)
 	ready(t, d)
 	return o
+}
+
+// operator is a client of someone who holds the secret.
+func operator(base string, secret trust.Secret) *api.Client {
+	return &api.Client{
+		Addrs: []string{base}, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+		Sign: func(r api.Request, to string) (string, error) {
+			return secret.SignOperator(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: to})
+		},
+	}
 }
 
 func (o *one) key(t *testing.T, scope, life string) api.NewKey {
@@ -340,7 +345,7 @@ func TestANodeThatHasNotEnteredIsNotReadyForItsPeers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &one{base: d.Addr(), secret: secrets[0], op: &api.Client{HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}}
+	o := &one{base: d.Addr(), secret: secrets[0], op: operator(d.Addr(), secrets[0])}
 	if o.id, err = trust.LoadOrCreateIdentity(cfg.DataDir); err != nil {
 		t.Fatal(err)
 	}
