@@ -30,3 +30,10 @@ func TestAnAnswerThatIsNoJSONIsLoggedAndKeepsItsID(t *testing.T) {
 		t.Errorf("recorded %+v", h.calls)
 	}
 }
+
+func TestAHitThatIsNotCutDoesNotSpeakOfIt(t *testing.T) {
+	base, _ := serve(t, &house{})
+	if got := ask(t, "POST", base+"/v1/search", "mk_search", `{"query":"a"}`); got.code != 200 || !strings.Contains(got.body, `"id":"1"`) || strings.Contains(got.body, "truncated") {
+		t.Errorf("%d %s", got.code, got.body)
+	}
+}
