@@ -26,11 +26,11 @@ const maxFile = 64 << 10
 // out. The error joins all faults of all files, each with its file and line. A
 // directory or file that others may write is refused.
 func LoadDir(dir string) ([]Definition, error) {
-	if err := safe(dir); err != nil {
-		return nil, muster.Errorf(muster.Invalid, "%w", err)
-	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
+		return nil, muster.Errorf(muster.Internal, "%w", err)
+	}
+	if err := safe(dir); err != nil {
 		return nil, muster.Errorf(muster.Invalid, "%w", err)
 	}
 	var all []Definition

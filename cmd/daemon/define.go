@@ -1,16 +1,14 @@
 package daemon
 
 import (
-	"errors"
-	"io/fs"
 	"log/slog"
 
 	"muster"
 	"muster/actions"
 )
 
-// define reads the action definitions, none without --actions. What cannot be
-// read is Unavailable, what is wrong in it Invalid.
+// define reads the action definitions, none without --actions. A directory that
+// cannot be read is Internal, what is wrong in it Invalid.
 func (d *Daemon) define() ([]actions.Definition, error) {
 	if d.cfg.Actions == "" {
 		return nil, nil
@@ -19,11 +17,7 @@ func (d *Daemon) define() ([]actions.Definition, error) {
 	if err == nil {
 		return defs, nil
 	}
-	kind := muster.Invalid
-	if _, unread := errors.AsType[*fs.PathError](err); unread {
-		kind = muster.Unavailable
-	}
-	return nil, muster.Errorf(kind, "--actions: %w", err)
+	return nil, muster.Errorf(muster.KindOf(err), "--actions: %w", err)
 }
 
 // Reload reads the action definitions again and puts them in the place of the

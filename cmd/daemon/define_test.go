@@ -73,7 +73,7 @@ func TestADirectoryThatCannotBeReadIsNoFaultOfTheFlag(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = d.Start(t.Context())
-	if muster.KindOf(err) != muster.Unavailable || strings.Count(err.Error(), "actions:") != 1 || !errors.Is(err, os.ErrNotExist) {
+	if muster.KindOf(err) != muster.Internal || strings.Count(err.Error(), "actions:") != 1 || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s: %v", muster.KindOf(err), err)
 	}
 }

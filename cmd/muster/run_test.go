@@ -172,7 +172,7 @@ func TestADefinitionThatIsWrongStopsTheStartAndSaysWhere(t *testing.T) {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	code, out = words(t, "agent", "--actions", filepath.Join(dir, "none"), "--data-dir", filepath.Join(t.TempDir(), "data"))
-	if code != 1 || !strings.Contains(out, "error: --actions: stat ") {
+	if code != 1 || !strings.Contains(out, "error: --actions: open ") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 }
