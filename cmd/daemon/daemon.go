@@ -281,22 +281,23 @@ func (d *Daemon) raise(ctx context.Context) error {
 	}
 	federation := search.New(search.Config{Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, here{docs}, out)
 	d.onStop("search", federation.Stop)
-	d.executor, err = actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Log: d.log})
+	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Log: d.log})
 	if err != nil {
 		return err
 	}
-	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Log: d.log}, d.member, d.executor, out)
+	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Log: d.log}, d.member, executor, out)
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
 		Search: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: d.executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: d.executor, wire: out, parallel: d.cfg.MaxParallel},
+		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
 		Waiting: d.waiting, Record: d.record, Log: d.log,
 	})
 	if err := web.Start(ctx); err != nil {
 		return err
 	}
 	d.onStop("http", web.Stop)
-	d.onStop("actions", d.executor.Stop) // while HTTP still says what became of them
+	d.executor = executor
+	d.onStop("actions", executor.Stop) // while HTTP still says what became of them
 	d.onStop("runs", runner.Stop)
 	d.onStop("leadership", d.member.HandOver) // while HTTP still sends writes on to the next master
 	return nil
