@@ -44,6 +44,8 @@ type Daemon struct {
 	fatal   chan error
 	defined []actions.Definition
 
+	executor *actions.Executor
+
 	undo []step
 	wg   sync.WaitGroup
 }
@@ -109,10 +111,8 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 			err = errors.Join(err, d.Stop(ctx))
 		}
 	}()
-	if d.cfg.Actions != "" {
-		if d.defined, err = actions.LoadDir(d.cfg.Actions); err != nil {
-			return fmt.Errorf("--actions: %w", err)
-		}
+	if d.defined, err = d.define(); err != nil {
+		return err
 	}
 	unlock, err := d.openDir()
 	if err != nil {
@@ -292,13 +292,14 @@ func (d *Daemon) raise(ctx context.Context) error {
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
 		Search: federation, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out},
+		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
 		Waiting: d.waiting, Record: d.record, Log: d.log,
 	})
 	if err := web.Start(ctx); err != nil {
 		return err
 	}
 	d.onStop("http", web.Stop)
+	d.executor = executor
 	d.onStop("actions", executor.Stop) // while HTTP still says what became of them
 	d.onStop("runs", runner.Stop)
 	d.onStop("leadership", d.member.HandOver) // while HTTP still sends writes on to the next master
@@ -393,7 +394,7 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
-	return &gate{reg: d.reg, member: d.member, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
+	return &gate{reg: d.reg, member: d.member, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
 		NodeID: d.id.ID, Secrets: d.secrets, Started: time.Now(), Harmless: harmless,
 		NodeKey: func(id string) (ed25519.PublicKey, bool) {
 			n, ok := d.reg.Node(id)
@@ -410,6 +411,7 @@ type gate struct {
 	reg      *fsm.Registry
 	member   *cluster.Cluster
 	verifier *trust.Verifier
+	entered  func() bool
 	looking  chan struct{} // bounds how many look again at once
 }
 
