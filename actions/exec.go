@@ -2,13 +2,14 @@ package actions
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"time"
 
@@ -53,16 +54,24 @@ func (h *Handler) do(ctx context.Context, c call) outcome {
 	if err := safe(h.Argv[0]); err != nil {
 		return failed("start", "%v", err)
 	}
-	dir, err := os.MkdirTemp("", "muster-action-")
+	around, err := os.MkdirTemp("", "muster-action-")
 	if err != nil {
 		return failed("start", "%v", err)
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
+	defer func() { _ = os.RemoveAll(around) }()
+	dir := filepath.Join(around, "work")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return failed("start", "%v", err)
+	}
 	p := &process{limit: int(c.def.Limits.Output), hide: c.hide, mark: resultEnv + filepath.Join(dir, resultFile)}
 	if h.Stdin == "params" {
 		p.stdin = paramsJSON(c.params)
 	}
-	state, err := p.run(h.command(ctx, c, dir))
+	cmd := h.command(ctx, c, dir)
+	if err := h.as.give(cmd, dir); err != nil {
+		return failed("start", "%v", err)
+	}
+	state, err := p.run(cmd)
 	var o outcome
 	switch {
 	case state == nil && ctx.Err() != nil:
@@ -93,7 +102,7 @@ func (h *Handler) command(ctx context.Context, c call, dir string) *exec.Cmd {
 		cmd.Dir = h.Cwd
 	}
 	cmd.Env = []string{
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=" + home(), "TMPDIR=" + dir,
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=" + cmp.Or(h.as.home, "/"), "TMPDIR=" + dir,
 		"MUSTER_ACTION=" + c.def.Action, "MUSTER_JOB=" + c.job, "MUSTER_NODE=" + c.node,
 		resultEnv + filepath.Join(dir, resultFile),
 	}
@@ -109,13 +118,6 @@ func (h *Handler) command(ctx context.Context, c call, dir string) *exec.Cmd {
 		return terminate(cmd.Process)
 	}
 	return cmd
-}
-
-func home() string {
-	if u, err := user.Current(); err == nil && u.HomeDir != "" {
-		return u.HomeDir
-	}
-	return "/"
 }
 
 // result is what a program that succeeded has to say.
@@ -142,16 +144,28 @@ func (h *Handler) result(c call, p *process, path string) outcome {
 	return outcome{state: muster.StateOK, result: raw}
 }
 
-// readFile reads a whole file of at most limit bytes.
+// readFile reads a whole file of at most limit bytes. It follows no link: the
+// program may not read what the agent can.
 func readFile(path string, limit int64) ([]byte, error) {
-	info, err := os.Lstat(path)
+	irregular := errors.New("the result is no regular file")
+	f, err := openFile(path)
+	if errors.Is(err, errLink) {
+		return nil, irregular
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
 	switch {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, errors.New("the result is no regular file")
-	case info.Size() > limit:
+		return nil, irregular
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if int64(len(raw)) > limit {
 		return nil, fmt.Errorf("the result is longer than %d bytes", limit)
 	}
-	return os.ReadFile(path)
+	return raw, err
 }

@@ -28,9 +28,10 @@ type Handler struct {
 	Stdin  string   `json:"stdin"`  // "params", or nothing
 	Stdout string   `json:"stdout"` // "json", or nothing
 	Cwd    string   `json:"cwd"`    // absolute; default: a directory made for the execution
-	RunAs  string   `json:"run_as"` // not supported yet
+	RunAs  string   `json:"run_as"` // a user of this machine; default: the agent's own, unless that is root
 
 	args []argument
+	as   account
 }
 
 // argument is one element of argv: prefix, then the value of param if there is
@@ -54,7 +55,9 @@ func (h *Handler) finish(bad faults, at string, params map[string]Param) {
 		bad.check(false, at+"/kind", "must be exec")
 		return
 	}
-	bad.check(h.RunAs == "", at+"/run_as", notYet)
+	var err error
+	h.as, err = accountOf(h.RunAs)
+	bad.check(err == nil, at+"/run_as", "%v", err)
 	bad.check(oneOf(h.Stdin, "", "params"), at+"/stdin", "must be params")
 	bad.check(oneOf(h.Stdout, "", "json"), at+"/stdout", "must be json")
 	bad.check(h.Cwd == "" || filepath.IsAbs(h.Cwd), at+"/cwd", "must be an absolute path")

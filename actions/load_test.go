@@ -42,7 +42,7 @@ func directory(t *testing.T, files map[string]string) string {
 		t.Fatal(err)
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(meant(text)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -69,18 +69,18 @@ func TestWholeDefinitionIsReadAndDescribed(t *testing.T) {
 }
 
 func TestJSONAndYAMLOfOneDefinitionHaveOneDigest(t *testing.T) {
-	asYAML, err := actions.Parse("a.yaml", []byte("risk: read\nversion: 1.0.0\naction: a.b\ntitle: T\n"+
-		"params:\n  n: {max: 9007199254740993, type: int}\nhandler:\n  argv: [/bin/true]\n  kind: exec\n"))
+	asYAML, err := parse("a.yaml", "risk: read\nversion: 1.0.0\naction: a.b\ntitle: T\n"+
+		"params:\n  n: {max: 9007199254740993, type: int}\nhandler:\n  argv: [/bin/true]\n  kind: exec\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := `{"action": "a.b", "version": "1.0.0", "title": "T", "risk": "read",
 	"params": {"n": {"type": "int", "max": 9007199254740993}}, "handler": {"kind": "exec", "argv": ["/bin/true"]}}`
-	asJSON, err := actions.Parse("a.json", []byte(text))
+	asJSON, err := parse("a.json", text)
 	if err != nil || asJSON.Digest() != asYAML.Digest() {
 		t.Fatal(err, asJSON.Digest(), asYAML.Digest())
 	}
-	other, err := actions.Parse("a.json", []byte(strings.Replace(text, "0993", "0992", 1)))
+	other, err := parse("a.json", strings.Replace(text, "0993", "0992", 1))
 	if err != nil || other.Digest() == asJSON.Digest() {
 		t.Fatal("digits above 2^53 do not count", err)
 	}
@@ -122,7 +122,7 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 		{"handler: {kind: exec", "handler: {kind: go", "go is not supported yet"},
 		{"handler: {kind: exec", "handler: {kind: builtin", "not defined in files"},
 		{"handler: {kind: exec", "handler: {kind: shell", "must be exec"},
-		{"cwd: /srv/app", "run_as: app", "handler.run_as: is not supported yet"},
+		{"cwd: /srv/app", "run_as: no-such-user", "d.yaml:13: handler.run_as: no user no-such-user on this machine"},
 		{"cwd: /srv/app", "cwd: srv", "handler.cwd: must be an absolute path"},
 		{"cwd: /srv/app", "stdout: xml", "handler.stdout: must be json"},
 		{"stdin: params", "stdin: all", "handler.stdin: must be params"},
@@ -162,7 +162,7 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 		if text == good {
 			t.Fatalf("%q is not in the definition", c.old)
 		}
-		_, err := actions.Parse("d.yaml", []byte(text))
+		_, err := parse("d.yaml", text)
 		if muster.KindOf(err) != muster.Invalid || !strings.HasPrefix(err.Error(), "d.yaml:") || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: %v, want %q", c.new, err, c.want)
 		}
@@ -182,7 +182,7 @@ func TestOtherParametersNeedTheirOwnPlace(t *testing.T) {
 		"params: {x: {type: string, required: true}}\nhandler: {kind: exec, argv: [/bin/x, '${x}']}\n" +
 			"examples: [{params: {x: -rf}}]": "examples.0.params: x: must not begin with -",
 	} {
-		_, err := actions.Parse("d.yaml", []byte("action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+rest+"\n"))
+		_, err := parse("d.yaml", "action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+rest+"\n")
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", rest, err, want)
 		}
@@ -196,8 +196,8 @@ func TestParameterIsNeverTheTextThatAShellRuns(t *testing.T) {
 		"[/usr/bin/env, -S, /bin/zsh, -o, pipefail, -c, '${c}']": false, "[/bin/sh, -e, '${c}']": true,
 		"[/bin/sh, -c, 'echo \"$1\"', sh, '${c}']": true, "[/bin/sh, /srv/run, -c, '${c}']": true, "[/bin/tar, -c, '${c}']": true,
 	} {
-		_, err := actions.Parse("d.yaml", []byte("action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+
-			"params: {c: {type: string, required: true, allow_dash: true}}\nhandler: {kind: exec, argv: "+argv+"}\n"))
+		_, err := parse("d.yaml", "action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+
+			"params: {c: {type: string, required: true, allow_dash: true}}\nhandler: {kind: exec, argv: "+argv+"}\n")
 		if (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "must not be the text that a shell runs") {
 			t.Errorf("%s: %v", argv, err)
 		}
@@ -216,7 +216,7 @@ func TestJSONFaultsHaveLinesToo(t *testing.T) {
 		`{"limits": {"timeout": "x"}}`:                  "d.json:1: limits.timeout: \"x\" is not a duration",
 		`{"action": "a", "params": {"x": {"type": "a"}}}`: "d.json:1: handler.kind: must be exec\nd.json:1: params.x.type: must be one of",
 	} {
-		_, err := actions.Parse("d.json", []byte(text))
+		_, err := parse("d.json", text)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
@@ -299,7 +299,7 @@ func FuzzParse(f *testing.F) {
 		if yaml {
 			name = "f.yaml"
 		}
-		d, err := actions.Parse(name, raw)
+		d, err := parse(name, string(raw))
 		if err != nil {
 			if muster.KindOf(err) != muster.Invalid || !strings.HasPrefix(err.Error(), name+":") {
 				t.Fatalf("%v", err)

@@ -30,6 +30,14 @@ func ownGroup(cmd *exec.Cmd) {
 	diesWithUs(cmd.SysProcAttr)
 }
 
+// errLink is openFile's for a link.
+const errLink = syscall.ELOOP
+
+// openFile opens a file, not a link, without waiting for a writer.
+func openFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+}
+
 // terminate asks the whole group to end.
 func terminate(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGTERM) }
 

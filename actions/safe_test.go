@@ -32,7 +32,7 @@ func TestWhatOthersMayWriteIsRefused(t *testing.T) {
 		above := filepath.Join(t.TempDir(), "above")
 		dir := filepath.Join(above, "dir")
 		file := filepath.Join(dir, "a.yaml")
-		if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(file, []byte(good), 0o600),
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(file, []byte(meant(good)), 0o600),
 			os.Chmod(file, c.file), os.Chmod(dir, c.dir), os.Chmod(above, c.above)); err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +91,7 @@ func TestProgramThatOthersMayWriteIsRefusedAndNotStarted(t *testing.T) {
 	if r := run(t, e, "a.tool", `{}`); r.State != muster.StateFailed || !strings.Contains(r.Error.Message, "others may write it") {
 		t.Errorf("%+v", r.Error)
 	}
-	_, err := actions.Parse("a.yaml", []byte("action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+text))
+	_, err := parse("a.yaml", "action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+text)
 	if err == nil || !strings.Contains(err.Error(), "a.yaml:5: handler.argv.0: "+path+": others may write it") {
 		t.Error(err)
 	}

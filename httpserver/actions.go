@@ -180,6 +180,7 @@ func (s *Server) runAction(ctx context.Context, r *Request) (any, error) {
 		return nil, err
 	}
 	limit := patience(ctx, r, a.TimeoutMs)
+	e.StartWithinMs = max(1, limit.Milliseconds())
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	res, ended, err := s.perform(ctx, r.Rights, e)
@@ -207,7 +208,7 @@ const codeUnknownAction = "unknown_action"
 func ran(action string, res muster.Result) api.Ran {
 	return api.Ran{
 		Success: res.Success, Action: action, Node: res.Node, State: res.State,
-		Result: res.Result, Error: res.Error, DurationMs: res.DurationMs,
+		Result: res.Result, Error: res.Error, Leaked: res.Leaked, DurationMs: res.DurationMs,
 	}
 }
 

@@ -326,7 +326,7 @@ func (d *demo) define() (string, error) {
 	for _, f := range files {
 		raw, err := examples.Files.ReadFile(f.Name())
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, f.Name()), raw, 0o600)
+			err = os.WriteFile(filepath.Join(dir, f.Name()), meant(raw), 0o600)
 		}
 		if err != nil {
 			return "", fmt.Errorf("write definition: %w", err)

@@ -25,6 +25,7 @@ type Ran struct {
 	State      muster.State        `json:"state"`
 	Result     json.RawMessage     `json:"result,omitzero"`
 	Error      *muster.ActionError `json:"error,omitempty"`
+	Leaked     int                 `json:"leaked_children,omitzero"`
 	DurationMs int64               `json:"duration_ms"`
 }
 
