@@ -23,6 +23,9 @@ func TestDefinitionsAreReloadedAllOrNone(t *testing.T) {
 	}
 	write := func(name, text string) {
 		t.Helper()
+		if os.Geteuid() == 0 { // it must be said
+			text = strings.ReplaceAll(text, "kind: exec", "kind: exec, run_as: root")
+		}
 		if err := os.WriteFile(filepath.Join(cfg.Actions, name+".yaml"), []byte(strings.ReplaceAll(text, "NAME", name)), 0o600); err != nil {
 			t.Fatal(err)
 		}
