@@ -46,7 +46,7 @@ func longest() Facts {
 	return Facts{
 		Name: strings.Repeat("n", maxName), ClusterID: "01a211a1-5664-729f-9c97-7a65fe614b9f", Promise: "01a211a1-5664-729f-9c97-7a65fe614ba0",
 		Raft: strings.Repeat("r", maxAddr), HTTP: strings.Repeat("h", maxAddr), Started: math.MaxInt64, Stateless: true, Restarting: true, Leaving: true,
-		Expect: 255, Generation: math.MaxUint64, Documents: math.MaxUint64,
+		Expect: 255, Generation: math.MaxUint64, Documents: math.MaxUint64, TLS: true, Secrets: [2]uint32{math.MaxUint32, 1},
 	}
 }
 
