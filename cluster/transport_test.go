@@ -37,13 +37,13 @@ func (p pipes) connect(t *testing.T, ln net.Listener) (near, far net.Conn) {
 // accepting is a raft port in memory, and how its peers dial.
 func accepting(t *testing.T) (pipes, net.Listener, func(string) *tls.Config) {
 	t.Helper()
-	ca, err := trust.NewAuthority([]trust.Secret{trust.NewSecret()})
+	ring, err := trust.NewRing([]trust.Secret{trust.NewSecret()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, client := ca.MutualTLS("a")
+	certs := trust.NewCertificates(ring, "a")
 	queue := make(pipes, 1)
-	return queue, cluster.Accepting(queue, server), client
+	return queue, cluster.Accepting(queue, certs.Mutual()), certs.Client
 }
 
 func TestAConnectionThatNeverProvesItselfIsCutAndHoldsUpNobody(t *testing.T) {

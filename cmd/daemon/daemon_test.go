@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -213,7 +212,9 @@ func TestASettingThatCannotWorkNamesItsFlag(t *testing.T) {
 		"--capabilities":   func(c *daemon.Config) { c.Capabilities = []string{"Search!"} },
 		"--max-parallel":   func(c *daemon.Config) { c.MaxParallel = 0 },
 		"--profile":        func(c *daemon.Config) { c.Profile = "moon" },
-		"--tls":            func(c *daemon.Config) { c.HTTP = "0.0.0.0:" + strconv.Itoa(c.Port) },
+		"--tls":            func(c *daemon.Config) { c.TLS = "on" },
+		"--tls-cert":       func(c *daemon.Config) { c.TLSCert, c.TLSKey, c.TLS = "c.pem", "k.pem", "off" },
+		"--tls-key":        func(c *daemon.Config) { c.TLSKey = "k.pem" },
 		"--log-level":      func(c *daemon.Config) { c.LogLevel = "loud" },
 		"--log-format":     func(c *daemon.Config) { c.LogFormat = "xml" },
 		"--meta":           func(c *daemon.Config) { c.Meta = []string{"=1"} },

@@ -54,8 +54,8 @@ func TestAWrongWordIsNamedAndEndsWithTheRightCode(t *testing.T) {
 	}{
 		{[]string{"agent", "--voters", "4"}, 2, "--voters"},
 		{[]string{"agent", "--http", "nowhere"}, 2, "--http"},
-		{[]string{"agent", "--bind", "0.0.0.0"}, 2, "--tls off"},
-		{[]string{"agent", "--bind", "0.0.0.0", "--tls", "off"}, 2, "secret"},
+		{[]string{"agent", "--bind", "0.0.0.0"}, 2, "secret"},
+		{[]string{"agent", "--tls", "on"}, 2, "--tls"},
 		{[]string{"agent", "--meta", "x"}, 2, "--meta"},
 		{[]string{"agent", "--nosuch"}, 2, "nosuch"},
 		{[]string{"status", "--addr", "http://127.0.0.1:1", "--key", "mk_x"}, 4, "reached"},
