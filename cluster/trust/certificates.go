@@ -110,5 +110,8 @@ func (a *Authority) verify(s tls.ConnectionState) error {
 		return nil
 	}
 	_, err := leaf.Verify(x509.VerifyOptions{DNSName: s.ServerName, Intermediates: between})
-	return err
+	if err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
+	}
+	return nil
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -31,13 +34,30 @@ func (c *agentCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 		return here(err)
 	}
 	_, _ = fmt.Fprintf(io.out, "muster agent at %s (gossip %s)\nnext, on another port:  muster agent --name NAME --port PORT --join %s\n", d.Addr(), d.Gossip(), d.Gossip())
-	select {
-	case <-ctx.Done():
-	case err = <-d.Fatal():
-	}
+	err = wait(ctx, io, d)
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
 	return here(errors.Join(err, d.Stop(stop)))
+}
+
+// wait waits for the end of the context or of the node. SIGHUP has the node read
+// its files again.
+func wait(ctx context.Context, io streams, d *daemon.Daemon) error {
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP)
+	defer signal.Stop(again)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-d.Fatal():
+			return err
+		case <-again:
+			if err := d.Reload(); err != nil {
+				_ = complain(io, err)
+			}
+		}
+	}
 }
 
 // here marks an error as this machine's: a port taken or a disk that cannot be

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -48,6 +49,7 @@ func main() {
 // run is the program without the process: it returns the exit code.
 func run(ctx context.Context, args []string, io streams) int {
 	var c cli
+	forgetEmpty()
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("muster"), kong.UsageOnError(), kong.Writers(io.out, io.err),
 		kong.Description("Applications find each other, search each other and run actions on each other."),
@@ -68,6 +70,16 @@ func run(ctx context.Context, args []string, io streams) int {
 		return complain(io, err)
 	}
 	return 0
+}
+
+// forgetEmpty unsets empty variables: kong would take them for a value, and no
+// default would count.
+func forgetEmpty() {
+	for _, entry := range os.Environ() {
+		if name, value, _ := strings.Cut(entry, "="); value == "" && strings.HasPrefix(name, "MUSTER_") {
+			_ = os.Unsetenv(name) // it is there
+		}
+	}
 }
 
 // complain prints an error and its way out, and returns its exit code.

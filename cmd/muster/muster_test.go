@@ -96,7 +96,12 @@ func trio(t *testing.T) (*demo, string) {
 // agents is a cluster of processes; the master's name is returned beside it.
 func agents(tb testing.TB, names ...string) (*demo, string) {
 	tb.Helper()
-	d := newDemo(tb.TempDir(), streams{tb.Output(), tb.Output()}, names...)
+	return raised(tb, newDemo(tb.TempDir(), streams{tb.Output(), tb.Output()}, names...))
+}
+
+// raised brings up a cluster that is prepared.
+func raised(tb testing.TB, d *demo) (*demo, string) {
+	tb.Helper()
 	d.self = os.Getenv("MUSTER_BIN") // the benchmarks measure the program, not the test
 	tb.Cleanup(func() {
 		for _, name := range d.names {
