@@ -33,6 +33,7 @@ type cli struct {
 	Index   indexCmd   `cmd:"" help:"Put documents into a node's index."`
 	Cluster clusterCmd `cmd:"" help:"Membership."`
 	Secret  secretCmd  `cmd:"" help:"The cluster secret."`
+	Invite  inviteCmd  `cmd:"" help:"Print the line that starts the next agent."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
