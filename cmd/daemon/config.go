@@ -50,9 +50,9 @@ type Config struct {
 	LogFormat       string   `help:"text or json." default:"text" env:"MUSTER_LOG_FORMAT"`
 }
 
-// complete fills what follows from other settings and checks all of them. Its
+// Complete fills what follows from other settings and checks all of them. Its
 // errors are of kind Invalid and name the flag.
-func (c Config) complete() (Config, error) {
+func (c Config) Complete() (Config, error) {
 	host := c.Bind
 	for i, addr := range []*string{&c.HTTP, &c.Gossip, &c.Raft} {
 		if *addr == "" {

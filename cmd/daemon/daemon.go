@@ -59,7 +59,7 @@ type step struct {
 // New checks the settings. Its errors are of kind Invalid.
 func New(cfg Config, logs io.Writer) (*Daemon, error) {
 	named := cfg.Name != "" || cfg.DataDir != ""
-	cfg, err := cfg.complete()
+	cfg, err := cfg.Complete()
 	if err != nil {
 		return nil, err
 	}

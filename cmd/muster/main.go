@@ -34,6 +34,7 @@ type cli struct {
 	Cluster clusterCmd `cmd:"" help:"Membership."`
 	Secret  secretCmd  `cmd:"" help:"The cluster secret."`
 	Invite  inviteCmd  `cmd:"" help:"Print the line that starts the next agent."`
+	Config  configCmd  `cmd:"" help:"An agent's settings."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -66,7 +67,7 @@ func run(ctx context.Context, args []string, io streams) int {
 		return complain(io, &muster.Error{Kind: muster.Invalid, Message: err.Error(), Hint: "see muster --help"})
 	}
 	words.BindTo(ctx, (*context.Context)(nil))
-	words.Bind(io, &c.Client)
+	words.Bind(io, &c.Client, words)
 	if err := words.Run(); err != nil {
 		return complain(io, err)
 	}
