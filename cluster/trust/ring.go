@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"crypto/x509"
 	"encoding/pem"
 	"slices"
 	"sync/atomic"
@@ -33,6 +34,12 @@ func NewRing(secrets []Secret) (*Ring, error) {
 func (r *Ring) Secrets() []Secret { return r.now.Load().secrets }
 
 func (r *Ring) authority() *Authority { return r.now.Load().authority }
+
+// Trusts reports whether a certificate holds by the secrets of now.
+func (r *Ring) Trusts(cert *x509.Certificate) bool {
+	_, err := cert.Verify(x509.VerifyOptions{Roots: r.authority().pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	return err == nil
+}
 
 // Set changes the secrets, and reports whether they differ from those before.
 // One of those before must stay: with none of them this node would be alone at

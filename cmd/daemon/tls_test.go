@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -220,6 +221,41 @@ func TestASecretFileThatCannotBeUsedChangesNothing(t *testing.T) {
 		if _, err := client.Cluster(t.Context()); err != nil {
 			t.Errorf("after %s: %v", name, err)
 		}
+	}
+}
+
+func TestARaftConnectionEndsWithTheSecretItWasMadeUnder(t *testing.T) {
+	dir, addr := t.TempDir(), ""
+	d, client := secure(t, dir, "a", func(c *daemon.Config) { addr = c.Raft })
+	path := filepath.Join(dir, "secret")
+	old, err := trust.LoadSecrets(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := trust.NewRing(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := client.Health(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	intruder, err := (&tls.Dialer{Config: trust.NewCertificates(theirs, "x").Client(h.ID)}).DialContext(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = intruder.Close() }()
+	fresh := trust.NewSecret()
+	for _, secrets := range [][]trust.Secret{{old[0], fresh}, {fresh, old[0]}, {fresh}} {
+		if err := errors.Join(trust.ReplaceSecretFile(path, secrets), d.Reload()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := intruder.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := intruder.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("it is still open: %v", err)
 	}
 }
 

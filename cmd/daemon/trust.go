@@ -96,6 +96,9 @@ func (d *Daemon) reloadSecrets() error {
 	if err := d.pool.SetKeys(gossipKeys(secrets)); err != nil {
 		return err
 	}
+	if err := d.member.CutOff(); err != nil {
+		d.log.Debug("cut connections", "error", err)
+	}
 	// The others hear of it when all of this node goes by it.
 	d.pool.SetFacts(func(f *gossip.Facts) { f.Secrets = fingerprints(secrets) })
 	d.log.Info("secret changed", "understood", len(secrets))
