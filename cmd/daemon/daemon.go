@@ -45,6 +45,7 @@ type Daemon struct {
 	member     *cluster.Cluster
 	fatal      chan error
 	defined    []actions.Definition
+	executor   *actions.Executor
 
 	undo []step
 	wg   sync.WaitGroup
@@ -258,6 +259,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.executor = executor
 	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Log: d.log}, d.member, executor, out)
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,

@@ -2,9 +2,13 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"time"
+
+	"muster/actions"
 )
 
 // lookEvery is how soon a changed file is noticed, where no SIGHUP says it.
@@ -26,9 +30,31 @@ func stamps(paths []string) map[string]stamp {
 	return seen
 }
 
+// Reload reads all files of the settings again: the secret, the public
+// certificate and the definitions of actions. Of each, all is taken or nothing.
+func (d *Daemon) Reload() error {
+	return errors.Join(d.refresh(), d.reloadActions())
+}
+
+func (d *Daemon) reloadActions() error {
+	if d.cfg.Actions == "" {
+		return nil
+	}
+	defined, err := actions.LoadDir(d.cfg.Actions)
+	if err == nil {
+		err = d.executor.Reload(defined)
+	}
+	if err != nil {
+		return fmt.Errorf("--actions: %w", err)
+	}
+	d.log.Info("definitions read again", "count", len(defined))
+	return nil
+}
+
 // watchFiles reloads when the secret file or the public certificate changed. A
 // certificate that does not fit its key yet is tried again when the other file
-// has changed, too.
+// has changed, too. Definitions of actions wait for a SIGHUP: nobody can tell when
+// the last of several is in place.
 func (d *Daemon) watchFiles(ctx context.Context) {
 	paths := append(d.public.files(), d.secretFile)
 	tick := time.NewTicker(lookEvery)
@@ -45,7 +71,7 @@ func (d *Daemon) watchFiles(ctx context.Context) {
 			continue
 		}
 		before = now
-		if err := d.Reload(); err != nil {
+		if err := d.refresh(); err != nil {
 			d.log.Error("reload changed files", "error", err)
 		}
 	}

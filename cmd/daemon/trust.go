@@ -73,9 +73,9 @@ func (d *Daemon) serverTLS() *tls.Config {
 	return d.certs.HTTPS(d.public.current)
 }
 
-// Reload reads the secret and the public certificate again. Of each, all is
+// refresh reads the secret and the public certificate again. Of each, all is
 // taken or nothing: what cannot be used leaves in force what was before.
-func (d *Daemon) Reload() error {
+func (d *Daemon) refresh() error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	return errors.Join(d.reloadSecrets(), d.public.reload())
