@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -203,6 +206,7 @@ func TestTheSecretIsRotatedOneByOneUnderLoadWithoutAFailedRequest(t *testing.T) 
 	if err := d.kill("c"); err != nil {
 		t.Fatal(err)
 	}
+	before := d.secret
 	d.secret = now[0]
 	if d.http, err = dialing(now[:1]); err != nil {
 		t.Fatal(err)
@@ -210,7 +214,34 @@ func TestTheSecretIsRotatedOneByOneUnderLoadWithoutAFailedRequest(t *testing.T) 
 	if err := d.start("c"); err != nil {
 		t.Fatal(err)
 	}
+	d.leaks(t, before, now[0])
 	until(t, "a node that knows the new secret alone is back", func() bool { _, whole := d.whole(t.Context()); return whole })
+}
+
+// leaks looks for secrets in all that the agents wrote.
+func (d *demo) leaks(t *testing.T, secrets ...trust.Secret) {
+	t.Helper()
+	err := filepath.WalkDir(d.dir, func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the agents are at work
+		}
+		if err != nil || e.IsDir() || strings.HasPrefix(e.Name(), "secret") {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		for _, s := range secrets {
+			if bytes.Contains(raw, s[:]) || bytes.Contains(raw, []byte(s.Hex())) {
+				t.Errorf("the secret is in %s", path)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAStepOfARotationNeedsTheRightFileAndANodeThatSaysItIsTime(t *testing.T) {

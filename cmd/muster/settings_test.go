@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/alecthomas/kong"
 )
 
 func TestConfigShowSaysWhereEachValueCameFrom(t *testing.T) {
@@ -77,4 +79,22 @@ func TestConfigValidateChecksWhatAnAgentWouldReadAndChangesNothing(t *testing.T)
 	if _, err := os.Stat(home); err == nil {
 		t.Error("it made a secret")
 	}
+}
+
+func FuzzConfigurationFile(f *testing.F) {
+	f.Add("voters: 3\nmeta: {city: Berlin}\njoin: [127.0.0.1:1, 127.0.0.1:2]\n")
+	f.Add("voters: [")
+	f.Add("? [a]\n: b")
+	f.Add("a: &x [*x]")
+	f.Fuzz(func(t *testing.T, text string) {
+		resolver, err := loadConfig(strings.NewReader(text))
+		if (err == nil) != (resolver != nil) {
+			t.Fatal(resolver, err)
+		}
+		if err != nil {
+			return
+		}
+		flag := &kong.Flag{Value: &kong.Value{Name: "meta"}}
+		_, _ = resolver.Resolve(nil, nil, flag)
+	})
 }
