@@ -121,6 +121,26 @@ func TestNodesJoinForwardSearchAndActOverHTTPS(t *testing.T) {
 	}
 }
 
+func TestALivingNodesNameIsHeldOverHTTPS(t *testing.T) {
+	dir := t.TempDir()
+	first, _ := secure(t, dir, "a", nil)
+	secure(t, dir, "b", func(c *daemon.Config) { c.Join = []string{first.Gossip()} })
+	cfg := settings(t)
+	cfg.Name, cfg.SecretFile, cfg.TLS, cfg.Join = "b", filepath.Join(dir, "secret"), "auto", []string{first.Gossip()}
+	again, err := start(t, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-again.Fatal():
+		if muster.CodeOf(err) != "name_in_use" {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("a second node of that name is let in, or waits for ever")
+	}
+}
+
 func TestPlainHTTPAtAnHTTPSPortIsToldWhatIsWrong(t *testing.T) {
 	d, _ := secure(t, t.TempDir(), "a", nil)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, strings.Replace(d.Addr(), "https", "http", 1)+"/healthz", nil)
