@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,6 +86,18 @@ func TestALeafOfOneDerivedAuthorityHoldsForAnother(t *testing.T) {
 		if (err == nil) != c.ok {
 			t.Errorf("%s: %v", c.name, err)
 		}
+	}
+}
+
+func TestAHostThatIsNoNameIsLeftOutOfALeaf(t *testing.T) {
+	odd := []string{"", "bücher.example", "a..b", "-a", "a_b", "x y", "*.example", strings.Repeat("a", 64), "shop.example", "::1", "10.0.0.1"}
+	pair, err := authority(t, trust.NewSecret()).Leaf("node-a", time.Now(), odd...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil || !slices.Equal(cert.DNSNames, []string{"node-a", "shop.example"}) || len(cert.IPAddresses) != 2 {
+		t.Errorf("%v %v %v", cert.DNSNames, cert.IPAddresses, err)
 	}
 }
 

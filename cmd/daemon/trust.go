@@ -54,15 +54,17 @@ func (c Config) secrets() (secrets []trust.Secret, path string, err error) {
 
 // hosts are the names and addresses under which others find this node's HTTP.
 func (c Config) hosts() (hosts []string) {
+	hosts = []string{"localhost", "127.0.0.1", "::1"}
 	if u, err := url.Parse(c.URL); err == nil {
 		hosts = append(hosts, u.Hostname())
 	}
 	for _, addr := range []string{c.AdvertiseHTTP, c.HTTP} {
-		if host, _, err := net.SplitHostPort(addr); err == nil && !slices.Contains(hosts, host) {
+		if host, _, err := net.SplitHostPort(addr); err == nil {
 			hosts = append(hosts, host)
 		}
 	}
-	return append(hosts, "localhost", "127.0.0.1", "::1")
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
 }
 
 // serverTLS is what HTTP is served with; nil is plain HTTP.
