@@ -125,6 +125,10 @@ func (f *clientFlags) ready(ctx context.Context, io streams, what string, ok fun
 	if err != nil {
 		return err
 	}
+	if s.Master == nil {
+		return muster.Errorf(muster.NoMaster, "the node asked sees no master, so it may not see who lives").
+			WithHint("ask a node that is in contact with the majority: --addr")
+	}
 	var late, dead []string
 	for _, p := range s.Peers {
 		switch name := p.Slug; {

@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -281,6 +283,50 @@ func TestAStepOfARotationNeedsTheRightFileAndANodeThatSaysItIsTime(t *testing.T)
 	}
 	if strings.Contains(out, one) || strings.Contains(out, secrets[1].Hex()) || !strings.Contains(out, fingerprint(secrets[1])) {
 		t.Errorf("it prints %s", out)
+	}
+}
+
+func TestAStepOfARotationGoesByWhatANodeWithAMasterSees(t *testing.T) {
+	old, fresh := trust.NewSecret(), trust.NewSecret()
+	var seen muster.ClusterStatus
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == api.PathHealth {
+			_ = json.NewEncoder(w).Encode(api.Health{ID: "n"})
+			return
+		}
+		_ = json.NewEncoder(w).Encode(seen)
+	}))
+	defer node.Close()
+	both := []string{fingerprint(old), fingerprint(fresh)}
+	peer := func(slug string, alive bool, secrets ...string) muster.PeerStatus {
+		return muster.PeerStatus{Slug: slug, Alive: alive, Secrets: secrets}
+	}
+	for _, c := range []struct {
+		name   string
+		master bool
+		peers  []muster.PeerStatus
+		code   int
+		says   string
+	}{
+		{"all understand", true, []muster.PeerStatus{peer("a", true, both...), peer("b", true, both[1], both[0])}, 0, "--drop"},
+		{"one does not", true, []muster.PeerStatus{peer("a", true, both...), peer("b", true, both[0])}, 1, "yet: b\n"},
+		{"one says nothing", true, []muster.PeerStatus{peer("a", true, both...), peer("b", true)}, 1, "yet: b\n"},
+		{"one is dead", true, []muster.PeerStatus{peer("a", true, both...), peer("b", false, both[0])}, 0, "not asked: b."},
+		{"no master", false, []muster.PeerStatus{peer("a", true, both...), peer("b", false, both[0])}, 4, "no master"},
+	} {
+		seen = muster.ClusterStatus{Peers: c.peers}
+		if c.master {
+			seen.Master = &muster.MasterRef{Slug: "a"}
+		}
+		path := filepath.Join(t.TempDir(), "secret")
+		if err := os.WriteFile(path, []byte(old.Hex()+"\n"+fresh.Hex()+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out := words(t, "secret", "rotate", "--use", "--secret-file", path, "--addr", node.URL)
+		secrets, err := trust.LoadSecrets(path)
+		if code != c.code || !strings.Contains(out, c.says) || err != nil || (secrets[0] == fresh) != (c.code == 0) {
+			t.Errorf("%s: exit %d, %s, %v", c.name, code, out, err)
+		}
 	}
 }
 
