@@ -26,11 +26,13 @@ type Peer struct {
 	Stateless  bool      // has no raft state yet
 	Expect     int       // its --expect, 0 without
 	Promise    string    // while stateless: the ID of the one it lets found the cluster
+	IndexID    string    // of its index, a UUID; empty while it is not open
 	Generation uint64    // generation of its index
 	Documents  uint64    // living documents in its index
 	Secrets    [2]uint32 // fingerprints of the cluster secrets it goes by: the one that speaks, and one more; 0: none
 	State      PeerState
 	Since      time.Time     // when State began, by this node's clock
+	Seen       time.Time     // last sign of life, by this node's clock
 	RTT        time.Duration // of the last gossip probe; 0 if unknown
 }
 
@@ -45,10 +47,4 @@ func (p Peer) BaseURL() string {
 	default:
 		return "http://" + p.HTTP
 	}
-}
-
-// PeerEvent says that a peer changed: it came, changed its facts, failed or left.
-type PeerEvent struct {
-	Peer Peer
-	At   time.Time
 }

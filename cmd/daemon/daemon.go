@@ -112,10 +112,8 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 			err = errors.Join(err, d.Stop(ctx))
 		}
 	}()
-	if d.cfg.Actions != "" {
-		if d.defined, err = actions.LoadDir(d.cfg.Actions); err != nil {
-			return fmt.Errorf("--actions: %w", err)
-		}
+	if d.defined, err = d.define(); err != nil {
+		return err
 	}
 	unlock, err := d.openDir()
 	if err != nil {
@@ -251,26 +249,29 @@ func (d *Daemon) raise(ctx context.Context) error {
 	}
 	d.onStop("index", func(context.Context) error { return docs.Close() })
 	if stats, err := docs.Stats(ctx); err == nil {
-		d.changed(stats.Generation, stats.Docs)
+		d.changed(stats.IndexID, stats.Generation, stats.Docs)
 	}
-	federation := search.New(search.Config{Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, here{docs}, out)
+	federation := search.New(search.Config{
+		Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log,
+		CacheBytes: uint64(d.cfg.CacheSize), CacheTTL: d.cfg.CacheTTL, Generations: generations{d.id.ID, docs, d.pool},
+	}, d.member, here{docs}, out)
 	d.onStop("search", federation.Stop)
-	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Log: d.log})
+	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Log: d.log})
 	if err != nil {
 		return err
 	}
-	d.executor = executor
-	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Log: d.log}, d.member, executor, out)
+	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
-		Search: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out},
+		Search: federation, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
+		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
 		Waiting: d.waiting, Record: d.record, Log: d.log,
 	})
 	if err := web.Start(ctx); err != nil {
 		return err
 	}
 	d.onStop("http", web.Stop)
+	d.executor = executor
 	d.onStop("actions", executor.Stop) // while HTTP still says what became of them
 	d.onStop("runs", runner.Stop)
 	d.onStop("leadership", d.member.HandOver) // while HTTP still sends writes on to the next master
@@ -278,8 +279,8 @@ func (d *Daemon) raise(ctx context.Context) error {
 }
 
 // changed tells the others how far this node's index is.
-func (d *Daemon) changed(generation, docs uint64) {
-	d.pool.SetFacts(func(f *gossip.Facts) { f.Generation, f.Documents = generation, docs })
+func (d *Daemon) changed(indexID string, generation, docs uint64) {
+	d.pool.SetFacts(func(f *gossip.Facts) { f.IndexID, f.Generation, f.Documents = indexID, generation, docs })
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
@@ -365,8 +366,8 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
-	return &gate{reg: d.reg, member: d.member, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
-		NodeID: d.id.ID, Secrets: d.ring.Secrets, Started: time.Now(),
+	return &gate{reg: d.reg, member: d.member, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
+		NodeID: d.id.ID, Secrets: d.ring.Secrets, Started: time.Now(), Harmless: harmless,
 		NodeKey: func(id string) (ed25519.PublicKey, bool) {
 			n, ok := d.reg.Node(id)
 			return n.PublicKey, ok && n.DeletedAt == nil && len(n.PublicKey) == ed25519.PublicKeySize
@@ -374,10 +375,15 @@ func (d *Daemon) gate() *gate {
 	}}
 }
 
+// harmless says which signed calls are not remembered: those of searches, which
+// come by the thousand and only read. Who could repeat one has seen its answer.
+func harmless(_, path string) bool { return path == api.PathPin || path == api.PathShard }
+
 type gate struct {
 	reg      *fsm.Registry
 	member   *cluster.Cluster
 	verifier *trust.Verifier
+	entered  func() bool
 	looking  chan struct{} // bounds how many look again at once
 }
 
@@ -406,7 +412,7 @@ func (g *gate) lookAgain(ctx context.Context, id string) (muster.Key, bool) {
 
 // Key returns the rights of a bearer key.
 func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
-	bad := muster.Errorf(muster.Unauthorized, "Invalid API key")
+	bad := badKey()
 	id, hash, ok := trust.ParseKey(plain)
 	if !ok {
 		return muster.Rights{}, bad
@@ -415,16 +421,11 @@ func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
 	if !known {
 		key, known = g.lookAgain(ctx, id)
 	}
-	if !trust.SameHash(key.Hash, hash) || !known || key.RevokedAt != nil {
+	if !trust.SameHash(key.Hash, hash) || !known {
 		return muster.Rights{}, bad
 	}
-	if key.ExpiresAt != nil && time.Now().After(*key.ExpiresAt) {
-		return muster.Rights{}, bad.WithHint("the key has expired")
-	}
-	if key.NodeID != "" {
-		if n, ok := g.reg.Node(key.NodeID); ok && n.Status != muster.StatusActive {
-			return muster.Rights{}, muster.Errorf(muster.Forbidden, "Node is not active").WithCode("node_" + string(n.Status))
-		}
+	if err := (callers{g.reg}).good(key); err != nil {
+		return muster.Rights{}, err
 	}
 	return muster.Rights{
 		Principal: "key:" + id, Scopes: key.Scopes, NodeID: key.NodeID, MaxRisk: key.MaxRisk, ExpiresAt: key.ExpiresAt,

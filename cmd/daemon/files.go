@@ -3,12 +3,9 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"time"
-
-	"muster/actions"
 )
 
 // lookEvery is how soon a changed file is noticed, where no SIGHUP says it.
@@ -34,21 +31,6 @@ func stamps(paths []string) map[string]stamp {
 // certificate and the definitions of actions. Of each, all is taken or nothing.
 func (d *Daemon) Reload() error {
 	return errors.Join(d.refresh(), d.reloadActions())
-}
-
-func (d *Daemon) reloadActions() error {
-	if d.cfg.Actions == "" {
-		return nil
-	}
-	defined, err := actions.LoadDir(d.cfg.Actions)
-	if err == nil {
-		err = d.executor.Reload(defined)
-	}
-	if err != nil {
-		return fmt.Errorf("--actions: %w", err)
-	}
-	d.log.Info("definitions read again", "count", len(defined))
-	return nil
 }
 
 // watchFiles reloads when the secret file or the public certificate changed. A

@@ -2,12 +2,10 @@ package daemon
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 
-	"muster/actions"
 	"muster/cluster/trust"
 )
 
@@ -24,11 +22,6 @@ func Validate(cfg Config) error {
 		_, _, err = d.cfg.secrets()
 	}
 	_, badPair := d.cfg.public()
-	err = errors.Join(err, badPair)
-	if d.cfg.Actions != "" {
-		if _, bad := actions.LoadDir(d.cfg.Actions); bad != nil {
-			err = errors.Join(err, fmt.Errorf("--actions: %w", bad))
-		}
-	}
-	return err
+	_, badActions := d.define()
+	return errors.Join(err, badPair, badActions)
 }

@@ -23,38 +23,38 @@ type agentCmd struct {
 
 const stopLimit = 5 * time.Second
 
-// Run raises the node and keeps it up until the context or the node ends.
+// Run raises the node and keeps it up until the context or the node ends. On
+// SIGHUP it reads its action definitions again.
 func (c *agentCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	c.Agent.SecretFile = f.SecretFile // the flag is the same one for agents and clients
 	d, err := daemon.New(c.Agent, io.err)
 	if err != nil {
 		return err
 	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	if err := d.Start(ctx); err != nil {
 		return here(err)
 	}
 	_, _ = fmt.Fprintf(io.out, "muster agent at %s (gossip %s)\nnext, on another port:  muster agent --name NAME --port PORT --join %s\n", d.Addr(), d.Gossip(), d.Gossip())
-	err = wait(ctx, io, d)
+	err = serve(ctx, d, hangup)
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
 	return here(errors.Join(err, d.Stop(stop)))
 }
 
-// wait waits for the end of the context or of the node. SIGHUP has the node read
-// its files again.
-func wait(ctx context.Context, io streams, d *daemon.Daemon) error {
-	again := make(chan os.Signal, 1)
-	signal.Notify(again, syscall.SIGHUP)
-	defer signal.Stop(again)
+// serve waits for the end and reloads on each hangup until then.
+func serve(ctx context.Context, d *daemon.Daemon, hangup <-chan os.Signal) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case err := <-d.Fatal():
 			return err
-		case <-again:
+		case <-hangup:
 			if err := d.Reload(); err != nil {
-				_ = complain(io, err)
+				d.Log().Error("not reloaded, all stays as it was", "error", err)
 			}
 		}
 	}

@@ -345,7 +345,9 @@ func TestSIGHUPReadsTheSecretAgainAndOneThatCannotBeUsedChangesNothing(t *testin
 	if err := d.procs["a"].Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it says what is wrong", func() bool { return strings.Contains(log(), "error: secret: line 1") })
+	until(t, "it says what is wrong", func() bool {
+		return strings.Contains(log(), "not reloaded") && strings.Contains(log(), "secret: line 1")
+	})
 	if _, err := d.client("a").Cluster(t.Context()); err != nil {
 		t.Error(err)
 	}
