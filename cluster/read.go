@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -116,6 +117,15 @@ func (c *Cluster) stale() time.Duration {
 	return time.Since(heard)
 }
 
+func fingerprints(secrets [2]uint32) (digits []string) {
+	for _, s := range secrets {
+		if s != 0 {
+			digits = append(digits, fmt.Sprintf("%08x", s))
+		}
+	}
+	return digits
+}
+
 func (c *Cluster) peerStatus(server raft.Server) muster.PeerStatus {
 	id := string(server.ID)
 	p := muster.PeerStatus{ID: id, Role: muster.RoleStandby, Alive: id == c.cfg.Self.ID}
@@ -125,8 +135,9 @@ func (c *Cluster) peerStatus(server raft.Server) muster.PeerStatus {
 	if n, ok := c.reg.Node(id); ok {
 		p.Slug = n.Slug
 	}
-	if peer, ok := c.peers.Peer(id); ok && peer.State == muster.PeerAlive {
-		p.Alive = true
+	if peer, ok := c.peers.Peer(id); ok {
+		p.Alive = p.Alive || peer.State == muster.PeerAlive
+		p.Gossip, p.Secrets = peer.Gossip, fingerprints(peer.Secrets)
 	}
 	if c.raft.State() != raft.Leader {
 		return p

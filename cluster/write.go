@@ -466,7 +466,7 @@ func (c *Cluster) holderDead(ctx context.Context, n muster.Node) error {
 // last saw it.
 func (c *Cluster) answers(ctx context.Context, n muster.Node, peer muster.Peer) bool {
 	urls := []string{n.URL}
-	if at := "http://" + peer.HTTP; peer.HTTP != "" && at != n.URL {
+	if at := peer.BaseURL(); at != "" && at != n.URL {
 		urls = append(urls, at)
 	}
 	held := make(chan bool, len(urls))

@@ -5,6 +5,7 @@ package httpserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,7 +26,8 @@ import (
 // Config says what to serve and to whom.
 type Config struct {
 	Addr    string
-	ID      string // of this node
+	TLS     *tls.Config // nil: plain HTTP
+	ID      string      // of this node
 	Name    string
 	Auth    Auth
 	Cluster Cluster
@@ -92,6 +94,9 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	}
 	if err != nil {
 		return fmt.Errorf("listen for HTTP on %s: %w", s.cfg.Addr, err)
+	}
+	if s.cfg.TLS != nil {
+		s.ln = encrypted{s.ln, s.cfg.TLS}
 	}
 	go func() { s.done <- s.http.Serve(s.ln) }()
 	return nil
