@@ -25,9 +25,11 @@ var house = map[string][]string{
 	"cluster/trust":  {"."},
 	"httpserver/api": {"."},
 	"httpserver":     {".", "httpserver/api"},
+
+	"httpserver/reqlog":  {".", "httpserver/api"},
 	"cmd/daemon": {
 		".", "fsm", "gossip", "search", "search/query", "search/index", "actions", "cluster", "cluster/trust",
-		"httpserver", "httpserver/api",
+		"httpserver", "httpserver/api", "httpserver/reqlog",
 	},
 	"cmd/muster": {".", "cmd/daemon", "httpserver/api", "cluster/trust", "testdata/corpora", "testdata/actions"},
 }
@@ -36,7 +38,7 @@ var house = map[string][]string{
 var fences = map[string][]string{
 	"github.com/hashicorp/raft":         {"fsm", "cluster"},
 	"github.com/hashicorp/raft-boltdb/": {"cluster"},
-	"go.etcd.io/bbolt":                  {"cluster"},
+	"go.etcd.io/bbolt":                  {"cluster", "httpserver/reqlog"},
 	"github.com/hashicorp/go-hclog":     {"cluster", "cmd/daemon"}, // the bridge to slog
 	"github.com/hashicorp/memberlist":   {"gossip"},
 	"github.com/valyala/fasthttp":       {"httpserver"},
