@@ -37,17 +37,26 @@ const (
 	maxPage     = 1000
 )
 
+// pageSize is the parameter limit, or its default.
+func pageSize(q url.Values) (int, error) {
+	if !q.Has("limit") {
+		return defaultPage, nil
+	}
+	limit, err := strconv.Atoi(q.Get("limit"))
+	if err != nil || limit < 1 || limit > maxPage {
+		return 0, muster.FieldError("limit", "must be from 1 to 1000")
+	}
+	return limit, nil
+}
+
 func (s *Server) listNodes(ctx context.Context, r *Request) (any, error) {
 	q := r.Query
 	if err := s.fresh(ctx, q); err != nil {
 		return nil, err
 	}
-	limit := defaultPage
-	if q.Has("limit") {
-		var err error
-		if limit, err = strconv.Atoi(q.Get("limit")); err != nil || limit < 1 || limit > maxPage {
-			return nil, muster.FieldError("limit", "must be from 1 to 1000")
-		}
+	limit, err := pageSize(q)
+	if err != nil {
+		return nil, err
 	}
 	keep, err := filter(q)
 	if err != nil {

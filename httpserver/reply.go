@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"muster"
 	"muster/httpserver/api"
@@ -29,8 +28,7 @@ func (e *methodError) Unwrap() error { return e.why }
 
 // serve runs one request through the table.
 func (s *Server) serve(c *fasthttp.RequestCtx) {
-	started := time.Now()
-	req := &Request{ID: requestID(c), Method: string(c.Method())}
+	req := arrival(c)
 	answer, code, err := s.answer(c, req)
 	drain(c, req.known)
 	if err != nil {
@@ -38,16 +36,7 @@ func (s *Server) serve(c *fasthttp.RequestCtx) {
 	}
 	s.sign(c, req.ID)
 	writeJSON(c, code, answer)
-	if s.cfg.Record != nil {
-		call := api.Call{
-			Direction: "in", Method: req.Method, Path: req.Path, Status: code, Caller: req.Rights.Principal,
-			RequestID: req.ID, At: started, Duration: time.Since(started),
-		}
-		if err != nil {
-			call.Err = err.Error()
-		}
-		s.cfg.Record(call)
-	}
+	s.record(req.ended(c, err))
 }
 
 // fault is the answer that tells an error.
@@ -82,7 +71,19 @@ func (s *Server) sign(c *fasthttp.RequestCtx, id string) {
 	}
 }
 
+// text is an answer that is no JSON.
+type text struct {
+	media string
+	body  []byte
+}
+
 func writeJSON(c *fasthttp.RequestCtx, code int, answer any) {
+	if as, ok := answer.(text); ok {
+		c.SetStatusCode(code)
+		c.SetContentType(as.media)
+		c.SetBody(as.body)
+		return
+	}
 	raw, ok := answer.([]byte)
 	if !ok {
 		var err error

@@ -95,7 +95,7 @@ func (o *one) ask(t *testing.T, c call, token string) (int, string) {
 func (o *one) call(c call) trust.Call {
 	return trust.Call{
 		Method: c.method, Path: c.path, Body: []byte(c.body), Audience: o.id.ID,
-		Rights: muster.Rights{Principal: "key:1", Scopes: []string{muster.ScopeNode, muster.ScopeSearch}},
+		Rights: muster.Rights{Principal: "key:1", Scopes: []string{muster.ScopeNode, muster.ScopeSearch, muster.ScopeRead}},
 	}
 }
 
@@ -186,7 +186,7 @@ func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
 		} else {
 			expect("the operator", operator, 0, "")
 			expect("the operator again", operator, 401, "replayed")
-			expect("a node for a caller", node, refused(muster.ScopeNode, muster.ScopeSearch), "")
+			expect("a node for a caller", node, refused(muster.ScopeNode, muster.ScopeSearch, muster.ScopeRead), "")
 		}
 		expect("an aged signature", o.aged(t, c), 401, "clock_skew")
 		expect("a signature for another path", o.operator(t, call{c.method, c.path + "?x=1", c.body}), 401, "another request")

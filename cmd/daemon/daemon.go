@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"muster"
@@ -25,6 +26,7 @@ import (
 	"muster/gossip"
 	"muster/httpserver"
 	"muster/httpserver/api"
+	"muster/httpserver/reqlog"
 	"muster/search"
 	"muster/search/index"
 
@@ -43,6 +45,9 @@ type Daemon struct {
 	member  *cluster.Cluster
 	fatal   chan error
 	defined []actions.Definition
+
+	requests *reqlog.Log
+	executor atomic.Pointer[actions.Executor] // nil until this node's actions are there
 
 	undo []step
 	wg   sync.WaitGroup
@@ -143,6 +148,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		return nil
 	})
 	d.wg.Go(func() { d.watch(loop) })
+	d.wg.Go(func() { d.forget(loop) })
 	d.wg.Go(func() { d.announce(loop, clusterID) })
 	return nil
 }
@@ -250,6 +256,9 @@ func (d *Daemon) raise(ctx context.Context) error {
 	transport := &http.Transport{
 		MaxIdleConnsPerHost: 16, IdleConnTimeout: 30 * time.Second, DialContext: (&net.Dialer{Timeout: time.Second}).DialContext,
 	}
+	if err := d.startRequests(ctx); err != nil {
+		return err
+	}
 	d.onStop("connections", func(context.Context) error {
 		transport.CloseIdleConnections()
 		return nil
@@ -285,12 +294,14 @@ func (d *Daemon) raise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.executor.Store(executor)
 	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Log: d.log}, d.member, executor, out)
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
 		Search: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out},
 		Waiting: d.waiting, Record: d.record, Log: d.log,
+		Requests: requests{Log: d.requests, self: d.id.ID, nodes: d.member, wire: out},
 	})
 	if err := web.Start(ctx); err != nil {
 		return err
@@ -308,12 +319,6 @@ func (d *Daemon) changed(generation, docs uint64) {
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
-
-// record sees every call at the wire, in and out.
-func (d *Daemon) record(c api.Call) {
-	d.log.Debug("call", "direction", c.Direction, "method", c.Method, "path", c.Path, "status", c.Status,
-		"caller", c.Caller, "request_id", c.RequestID, "duration_ms", c.Duration.Milliseconds(), "error", c.Err)
-}
 
 func (d *Daemon) entered() bool {
 	select {

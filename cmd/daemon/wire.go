@@ -36,6 +36,8 @@ var (
 	_ httpserver.Catalog = catalog{}
 	_ actions.Asker      = (*wire)(nil)
 	_ actions.Documents  = documents{}
+
+	_ httpserver.Requests = requests{}
 )
 
 // wire carries calls to other agents, each signed by this node.
@@ -49,7 +51,7 @@ type wire struct {
 // to is a client for one peer, on behalf of a caller. An empty call ID is drawn.
 func (w *wire) to(peer muster.Peer, by muster.Rights, sign func(trust.Call) (string, error), callID string) *api.Client {
 	return &api.Client{
-		Addrs: []string{"http://" + peer.HTTP}, HTTP: w.http, Record: w.record,
+		Addrs: []string{"http://" + peer.HTTP}, HTTP: w.http, Record: w.record, Caller: by.Principal,
 		Sign: func(r api.Request, _ string) (string, error) {
 			return sign(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: peer.ID, Rights: by, ID: callID})
 		},
@@ -86,7 +88,7 @@ func (w *wire) ReadIndex(ctx context.Context, to muster.Peer) (uint64, error) {
 
 // Holds asks a base URL whether it is the node with an ID.
 func (w *wire) Holds(ctx context.Context, url, id string) bool {
-	return (&api.Client{HTTP: w.http}).Holds(ctx, url, id)
+	return (&api.Client{HTTP: w.http, Record: w.record, Caller: w.self().Principal, IDs: map[string]string{url: id}}).Holds(ctx, url, id)
 }
 
 // Forward has another agent do a request, with its caller's rights.
@@ -96,7 +98,7 @@ func (w *wire) Forward(ctx context.Context, to muster.Node, by muster.Rights, r 
 
 // at is a client for a node of the registry, by the URL it has there.
 func (w *wire) at(n muster.Node, by muster.Rights) *api.Client {
-	signer := &api.Client{HTTP: w.http, Record: w.record, Sign: func(r api.Request, to string) (string, error) {
+	signer := &api.Client{HTTP: w.http, Record: w.record, Caller: by.Principal, Sign: func(r api.Request, to string) (string, error) {
 		return w.id.Sign(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: to, Rights: by})
 	}}
 	return signer.To(n.URL, n.ID)
