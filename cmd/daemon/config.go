@@ -42,6 +42,7 @@ type Config struct {
 	TLS             string   `name:"tls" help:"HTTPS between nodes: auto or off. Only off exists yet; beyond loopback it must be written out." env:"MUSTER_TLS" placeholder:"off"`
 	Voters          int      `help:"Wanted number of raft voters: 1, 3, 5 or 7." default:"5" env:"MUSTER_VOTERS"`
 	MaxParallel     int      `help:"Calls of one fan-out under way at once." default:"10" env:"MUSTER_MAX_PARALLEL"`
+	MetricsOpen     bool     `help:"Answer /metrics without a key." env:"MUSTER_METRICS_OPEN"`
 	Profile         string   `help:"Gossip timing: lan, quick or wan." default:"lan" env:"MUSTER_PROFILE"`
 	LogLevel        string   `help:"debug, info, warn or error." default:"info" env:"MUSTER_LOG_LEVEL"`
 	LogFormat       string   `help:"text or json." default:"text" env:"MUSTER_LOG_FORMAT"`

@@ -26,6 +26,7 @@ import (
 	"muster/gossip"
 	"muster/httpserver"
 	"muster/httpserver/api"
+	"muster/httpserver/metrics"
 	"muster/httpserver/reqlog"
 	"muster/search"
 	"muster/search/index"
@@ -48,6 +49,10 @@ type Daemon struct {
 
 	requests *reqlog.Log
 	executor atomic.Pointer[actions.Executor] // nil until this node's actions are there
+
+	meters     *metrics.Metrics
+	generation atomic.Uint64 // of the index
+	documents  atomic.Uint64 // in the index
 
 	undo []step
 	wg   sync.WaitGroup
@@ -133,6 +138,9 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	}
 	clusterID, err := readID(d.cfg.DataDir)
 	if err != nil {
+		return err
+	}
+	if err := d.startMetrics(); err != nil {
 		return err
 	}
 	if err := d.startGossip(ctx, clusterID); err != nil {
@@ -298,9 +306,10 @@ func (d *Daemon) raise(ctx context.Context) error {
 	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Log: d.log}, d.member, executor, out)
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
-		Search: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
+		Search: watched{federation, d.meters}, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out},
 		Waiting: d.waiting, Record: d.record, Log: d.log,
+		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,
 		Requests: requests{Log: d.requests, self: d.id.ID, nodes: d.member, wire: out},
 	})
 	if err := web.Start(ctx); err != nil {
@@ -315,6 +324,8 @@ func (d *Daemon) raise(ctx context.Context) error {
 
 // changed tells the others how far this node's index is.
 func (d *Daemon) changed(generation, docs uint64) {
+	d.generation.Store(generation)
+	d.documents.Store(docs)
 	d.pool.SetFacts(func(f *gossip.Facts) { f.Generation, f.Documents = generation, docs })
 }
 

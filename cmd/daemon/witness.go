@@ -41,6 +41,7 @@ func (d *Daemon) record(c api.Call) {
 	if c.Pending {
 		return
 	}
+	d.meters.Call(c)
 	d.log.Debug("call", "direction", c.Direction, "method", c.Method, "path", c.Path, "status", c.Status, "caller", c.Caller,
 		"request_id", c.RequestID, "trace_id", c.TraceID, "duration_ms", c.Duration.Milliseconds(), "error", c.Err)
 }

@@ -112,7 +112,7 @@ func (c *logCmd) follow(ctx context.Context, io streams, f *clientFlags, client 
 	for {
 		got, err := c.fetch(ctx, f, client, filter)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // the caller has seen enough
+			return nil // the caller has seen enough
 		}
 		if err != nil {
 			return err

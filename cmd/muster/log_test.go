@@ -89,7 +89,7 @@ func TestTheLogTellsOneStoryOfAllNodesAndGoesOn(t *testing.T) {
 func TestAKillCostsTheLogItsLastMomentAndInterruptsWhatWasUnderWay(t *testing.T) {
 	d, _ := agents(t, "a")
 	find(t, d, "a", muster.Query{Text: "before the kill"})
-	time.Sleep(150 * time.Millisecond) //nolint:forbidigo // the promise is a time: 100 ms, and the commit
+	time.Sleep(150 * time.Millisecond) // the promise is a time: 100 ms, and the commit
 	var wg sync.WaitGroup
 	wg.Go(func() { _, _ = words(t, at(d, "a", "run", "node.sleep", "-p", "for=50s", "--on", "a")...) })
 	only := func(what string, f api.RequestFilter) (r api.Row) {
