@@ -119,3 +119,21 @@ func TestWhatDoesNotFitIntoTheQueueIsDroppedAndCountedAtOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestABrokenFileIsPutAsideAndANewOneBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := settings(t)
+		if err := os.WriteFile(cfg.Path, bytes.Repeat([]byte("no database "), 2000), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l := open(t, cfg)
+		l.Record(search())
+		settle(t)
+		if got := rows(t, l, api.RequestFilter{}); len(got) != 1 {
+			t.Errorf("%+v", got)
+		}
+		if aside, err := os.ReadFile(cfg.Path + ".broken"); err != nil || !bytes.HasPrefix(aside, []byte("no database")) {
+			t.Errorf("not put aside: %v", err)
+		}
+	})
+}
