@@ -6,6 +6,7 @@ package metrics
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -155,7 +156,7 @@ func (*asked) Describe(chan<- *prometheus.Desc) {}
 // Collect asks all sources.
 func (a *asked) Collect(out chan<- prometheus.Metric) {
 	a.mu.Lock()
-	sources := a.sources[:len(a.sources):len(a.sources)]
+	sources := slices.Clone(a.sources)
 	a.mu.Unlock()
 	put := func(name, help string, value float64, labels ...string) {
 		kind := prometheus.GaugeValue

@@ -30,7 +30,7 @@ func (l *Log) List(ctx context.Context, f api.RequestFilter) (api.Requests, erro
 			return false, err
 		}
 		head, _, err := decodeHead(value)
-		if err != nil || !fits(head, f) {
+		if err != nil || !fits(l.named(head), f) {
 			return true, nil //nolint:nilerr // a row that cannot be read is no reason to show none
 		}
 		if len(page.Requests) == limit {
@@ -39,7 +39,7 @@ func (l *Log) List(ctx context.Context, f api.RequestFilter) (api.Requests, erro
 		}
 		row, err := decode(value)
 		if err == nil {
-			page.Requests = append(page.Requests, row)
+			page.Requests = append(page.Requests, l.named(row))
 		}
 		return true, nil
 	})
@@ -47,6 +47,18 @@ func (l *Log) List(ctx context.Context, f api.RequestFilter) (api.Requests, erro
 		return page, fmt.Errorf("read request log: %w", err)
 	}
 	return page, nil
+}
+
+// named is a row with the names that its nodes have now: when it was written,
+// this node may not have known them yet.
+func (l *Log) named(r api.Row) api.Row {
+	if slug := l.cfg.Slug(r.NodeID); slug != "" {
+		r.Node = slug
+	}
+	if slug := l.cfg.Slug(l.cfg.Self); slug != "" {
+		r.RecordedBy = slug
+	}
+	return r
 }
 
 func fits(r api.Row, f api.RequestFilter) bool {

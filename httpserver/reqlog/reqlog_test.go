@@ -117,6 +117,26 @@ func TestARowSaysWhatWasAskedByWhomAndWhatBecameOfIt(t *testing.T) {
 	})
 }
 
+func TestARowFromBeforeTheNodesWereKnownHasTheNamesTheyGot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := settings(t)
+		names := map[string]string{}
+		cfg.Slug = func(id string) string { return names[id] }
+		l := open(t, cfg)
+		c := outgoing("b-id")
+		c.Node = "http://10.0.0.2:7600"
+		l.Record(c)
+		settle(t)
+		if got := rows(t, l, api.RequestFilter{}); got[0].Node != c.Node {
+			t.Errorf("before: %+v", got)
+		}
+		names["b-id"], names[self] = "b", "here"
+		if got := rows(t, l, api.RequestFilter{Node: "b"}); len(got) != 1 || got[0].Node != "b" || got[0].RecordedBy != "here" {
+			t.Errorf("after: %+v", got)
+		}
+	})
+}
+
 func TestAnActionThatFailedInAGoodAnswerIsAFailedRow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := open(t, settings(t))
