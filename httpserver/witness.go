@@ -45,7 +45,8 @@ func (r *Request) ended(c *fasthttp.RequestCtx, err error) api.Call {
 	call := r.call()
 	call.Status, call.Duration = c.Response.StatusCode(), time.Since(r.arrived)
 	if api.TypeOf(r.Method, r.Path) != "" {
-		call.Response = bytes.Clone(c.Response.Body()) // fasthttp uses its own again
+		body := c.Response.Body()
+		call.Response = bytes.Clone(body[:min(len(body), api.MaxSeen)]) // fasthttp uses its own again
 	}
 	if err != nil {
 		call.Err = err.Error()

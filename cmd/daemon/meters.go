@@ -65,6 +65,7 @@ func (d *Daemon) measureRequests(put metrics.Put) {
 	s := d.requests.Stats()
 	put("muster_request_log_rows_total", "Rows written to the request log; one that was pending counts twice.", float64(s.Written))
 	put("muster_request_log_dropped_total", "Rows that were not kept: too many at once, or no room on the disk.", float64(s.Dropped))
+	put("muster_request_log_strangers_total", "Rows of unknown callers that were not kept, beyond the few they may leave.", float64(s.Refused))
 	put("muster_request_log_queue", "Calls that wait to be written.", float64(s.Queued))
 	put("muster_request_log_bytes", "Size of the request log's file.", float64(s.Bytes))
 }

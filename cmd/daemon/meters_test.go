@@ -40,7 +40,7 @@ func TestTheMetricsHoldThoseOfEveryPartByName(t *testing.T) {
 		"muster_cluster_master 0", "muster_cluster_term ", "muster_cluster_commit_index ", "muster_cluster_can_lose ", "muster_cluster_stale_seconds ",
 		"muster_registry_index ", `muster_registry_nodes{status="active"} `, "muster_registry_keys 2",
 		`muster_gossip_peers{state="alive"} `, "muster_index_generation ", "muster_index_documents 0",
-		"muster_request_log_rows_total ", "muster_request_log_dropped_total 0", "muster_request_log_queue ", "muster_request_log_bytes ",
+		"muster_request_log_rows_total ", "muster_request_log_dropped_total 0", "muster_request_log_strangers_total ", "muster_request_log_queue ", "muster_request_log_bytes ",
 		`muster_build_info{version="` + muster.Version + `"} 1`, "go_goroutines ", "process_open_fds ",
 	}
 	var left []string

@@ -78,13 +78,12 @@ func (d *Daemon) forget(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	before := []string{""} // once at the start: this node may have been down
+	before := map[string]bool{"": true} // look once at the start: this node may have been down
 	for {
 		changed := d.reg.Changed()
 		now := d.nodeIDs()
-		if slices.ContainsFunc(before, func(id string) bool { return !slices.Contains(now, id) }) {
-			known := func(id string) bool { return slices.Contains(now, id) }
-			if err := d.requests.Keep(ctx, known); err != nil && ctx.Err() == nil {
+		if gone(before, now) {
+			if err := d.requests.Keep(ctx, func(id string) bool { return now[id] }); err != nil && ctx.Err() == nil {
 				d.log.Warn("rows of removed nodes stay in the request log", "error", err)
 			}
 		}
@@ -94,14 +93,32 @@ func (d *Daemon) forget(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		select { // many changes come at once
+		case <-time.After(forgetPause):
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
-func (d *Daemon) nodeIDs() (ids []string) {
+const forgetPause = time.Second
+
+func (d *Daemon) nodeIDs() map[string]bool {
+	ids := map[string]bool{}
 	for _, n := range d.reg.Nodes() {
-		ids = append(ids, n.ID)
+		ids[n.ID] = true
 	}
 	return ids
+}
+
+// gone reports whether one that was there is not there now.
+func gone(before, now map[string]bool) bool {
+	for id := range before {
+		if !now[id] {
+			return true
+		}
+	}
+	return false
 }
 
 // requests is the request log of this node and of all.

@@ -7,6 +7,9 @@ import (
 	"github.com/google/uuid"
 )
 
+// MaxSeen is how much of an incoming call's answer those who record it get.
+const MaxSeen = 64 << 10
+
 // Call is one request as the wire saw it, incoming or outgoing, when it is over.
 // Who records calls hears of one that leaves a row in the request log (TypeOf)
 // when it begins, too, as far as it is known then. Bodies are the wire's own:

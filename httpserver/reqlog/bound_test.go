@@ -3,8 +3,10 @@ package reqlog_test
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,4 +138,23 @@ func TestABrokenFileIsPutAsideAndANewOneBegun(t *testing.T) {
 			t.Errorf("not put aside: %v", err)
 		}
 	})
+}
+
+// BenchmarkRecord is what a call pays: with room in the queue, and without.
+func BenchmarkRecord(b *testing.B) {
+	l := reqlog.New(reqlog.Config{
+		Path: filepath.Join(b.TempDir(), "requests.db"), Self: self, Log: slog.New(slog.DiscardHandler), Slug: func(string) string { return "a" },
+	})
+	if err := l.Start(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	c := search()
+	for b.Loop() {
+		l.Record(c)
+	}
+	b.StopTimer()
+	if err := l.Stop(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(l.Stats().Dropped)/float64(b.N), "dropped/op")
 }

@@ -8,12 +8,13 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"muster/httpserver/api"
+
 	"github.com/go-json-experiment/json/jsontext"
 )
 
 const (
 	maxText = 16 << 10 // kept of a payload and of a response
-	maxSeen = 4 * maxText
 
 	redacted = "[redacted]"
 	cutMark  = "[cut at 16 KiB]"
@@ -22,8 +23,8 @@ const (
 
 // clip is as much of a body as the log looks at. It lets go of a large one.
 func clip(raw []byte) []byte {
-	if len(raw) > maxSeen {
-		return bytes.Clone(raw[:maxSeen])
+	if len(raw) > api.MaxSeen {
+		return bytes.Clone(raw[:api.MaxSeen])
 	}
 	return raw
 }
@@ -84,7 +85,7 @@ func (h hider) clean(raw []byte, params func(string) bool) (kept json.RawMessage
 	w.enc = jsontext.NewEncoder(&w.out, lenient...)
 	if !w.copy() {
 		mark := cutMark
-		if len(raw) < maxSeen && w.enc.OutputOffset() < maxText {
+		if len(raw) < api.MaxSeen && w.enc.OutputOffset() < maxText {
 			mark = notJSON
 		}
 		w.close(mark)

@@ -59,6 +59,7 @@ type Log struct {
 	queued atomic.Int64 // bytes of their bodies
 
 	dropped atomic.Uint64
+	refused atomic.Uint64 // of strangers
 	written atomic.Uint64
 	closed  atomic.Bool
 	rates   rates
@@ -176,7 +177,11 @@ func (l *Log) Record(c api.Call) {
 	if stranger && c.Pending {
 		return
 	}
-	if l.closed.Load() || stranger && !l.crowd.admits(time.Now()) || !l.enqueue(c, kind) {
+	if stranger && !l.crowd.admits(time.Now()) {
+		l.refused.Add(1)
+		return
+	}
+	if l.closed.Load() || !l.enqueue(c, kind) {
 		l.drop(c)
 	}
 }
@@ -223,13 +228,14 @@ func (l *Log) drop(c api.Call) {
 type Stats struct {
 	Written uint64 // commits of a row, since Start
 	Dropped uint64 // rows that were not kept, since New
+	Refused uint64 // rows of strangers beyond the few that they may leave, since New
 	Queued  int    // calls that wait
 	Bytes   int64  // of the file
 }
 
 // Stats returns how the log does.
 func (l *Log) Stats() Stats {
-	s := Stats{Written: l.written.Load(), Dropped: l.dropped.Load(), Queued: int(l.held.Load())}
+	s := Stats{Written: l.written.Load(), Dropped: l.dropped.Load(), Refused: l.refused.Load(), Queued: int(l.held.Load())}
 	if info, err := os.Stat(l.cfg.Path); err == nil {
 		s.Bytes = info.Size()
 	}
