@@ -11,10 +11,14 @@ import (
 // gate the work.
 type Capability string
 
-// Valid reports whether it has 1 to 63 lower-case letters, digits and dashes.
-func (c Capability) Valid() bool {
+// Valid reports whether it has the form of a slug.
+func (c Capability) Valid() bool { return ValidSlug(string(c)) }
+
+// ValidSlug reports whether a word has 1 to 63 lower-case letters, digits and
+// single dashes between them.
+func ValidSlug(word string) bool {
 	odd := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }
-	return c != "" && len(c) <= 63 && !strings.ContainsFunc(string(c), odd)
+	return len(word) <= 63 && !strings.ContainsFunc(word, odd) && !slices.Contains(strings.Split(word, "-"), "")
 }
 
 // Capabilities that muster itself looks at.
@@ -149,10 +153,15 @@ type Node struct {
 	DeletedAt       *time.Time   `json:"deleted_at,omitempty"`
 	Index           uint64       `json:"index"` // registry index of the last change
 
+	Desired   Status   `json:"-"` // the operator's word
 	Observed  Observed `json:"-"`
 	PublicKey []byte   `json:"-"` // Ed25519, 32 bytes; agents only
 	Documents uint64   `json:"-"` // last known number of documents in its index
 }
+
+// DeadPingFailures is the count that a death by gossip stands for, and from
+// which on a node is not healthy.
+const DeadPingFailures = 3
 
 // Can reports whether the node has the capability.
 func (n Node) Can(c Capability) bool { return slices.Contains(n.Capabilities, c) }

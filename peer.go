@@ -25,15 +25,11 @@ type Peer struct {
 	Stateless  bool   // has no raft state yet
 	Expect     int    // its --expect, 0 without
 	Promise    string // while stateless: the ID of the one it lets found the cluster
+	IndexID    string // of its index, a UUID; empty while it is not open
 	Generation uint64 // generation of its index
 	Documents  uint64 // living documents in its index
 	State      PeerState
 	Since      time.Time     // when State began, by this node's clock
+	Seen       time.Time     // last sign of life, by this node's clock
 	RTT        time.Duration // of the last gossip probe; 0 if unknown
-}
-
-// PeerEvent says that a peer changed: it came, changed its facts, failed or left.
-type PeerEvent struct {
-	Peer Peer
-	At   time.Time
 }

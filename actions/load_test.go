@@ -102,6 +102,7 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 		{"idempotent: false", "idempotent: maybe", "d.yaml:5: idempotent: must be a bool"},
 		{"idempotent: false", "idempotent: &x false", "anchor is not allowed"},
 		{"idempotent: false", "idempotent: !!bool false", "tag is not allowed"},
+		{`'v\d{4}\.\d+\.\d+'`, `'a)|(?:b'`, "d.yaml:7: params.tag.pattern: error parsing regexp"},
 		{"max: 32", "max: 0x20", "d.yaml:7: "},
 		{"max: 32", "max: -1", "d.yaml:7: params.tag.max: is no bound"},
 		{"max: 32", "max: 70000", "d.yaml:7: params.tag.max: must be at most 65536"},
@@ -136,6 +137,11 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 		{"tag: \"${tag}\"", "tag: \"${tug}\"", "d.yaml:15: undo.params.tag: ${tug} is not declared"},
 		{"action: app.rollback", "action: Rollback", "undo.action"},
 		{"timeout: 60s", "timeout: 61m", "d.yaml:16: limits.timeout: must be at most 1h"},
+		{"timeout: 60s", "timeout: 0s", "d.yaml:16: limits.timeout: \"0s\" is not a duration above 0"},
+		{"kill_after: 5s", "kill_after: 0s", "d.yaml:16: limits.kill_after: \"0s\" is not a duration above 0"},
+		{"concurrency: 1", "concurrency: 0", "d.yaml:16: limits.concurrency: must be from 1"},
+		{"tag: \"${tag}\"", "tag: \"${result.previous\"", "d.yaml:15: undo.params.tag: a placeholder ${x} is not closed"},
+		{"tag: \"${tag}\"", "tag: \"${params.token}\"", "d.yaml:15: undo.params.tag: ${params.token} is secret"},
 		{"timeout: 60s", "timeout: -1s", "d.yaml:16: limits.timeout: \"-1s\" is not a duration"},
 		{"timeout: 60s", "timeout: 60", "d.yaml:16: limits.timeout: "},
 		{"256KiB", "256 KB", "\"256 KB\" is not a size"},
@@ -166,7 +172,6 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 func TestOtherParametersNeedTheirOwnPlace(t *testing.T) {
 	for rest, want := range map[string]string{
 		"params: {x: {type: list}}\nhandler: {kind: exec, argv: [/bin/x, '${x}']}":         "x is a list: use stdin",
-		"params: {x: {type: int}}\nhandler: {kind: exec, argv: [/bin/x, '${x}']}":          "must be required or have a default",
 		"params: {x: {type: int, required: true}}\nhandler: {kind: exec, argv: ['${x}']}":  "absolute path",
 		"params: {x: {type: int, pattern: a}}\nhandler: {kind: exec, argv: [/bin/x]}":      "pattern: is for strings only",
 		"params: {x: {type: bool, min: 1}}\nhandler: {kind: exec, argv: [/bin/x]}":         "is not for this type",
@@ -180,6 +185,21 @@ func TestOtherParametersNeedTheirOwnPlace(t *testing.T) {
 		_, err := actions.Parse("d.yaml", []byte("action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+rest+"\n"))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", rest, err, want)
+		}
+	}
+}
+
+func TestParameterIsNeverTheTextThatAShellRuns(t *testing.T) {
+	for argv, ok := range map[string]bool{
+		"[/bin/sh, -c, '${c}']": false, "[/bin/bash, -ec, '${c}']": false, "[/bin/bash, -ce, '${c}']": false, "[/usr/bin/env, bash, -lc, '${c}']": false,
+		"[/bin/dash, -c, -e, '${c}']": false, "[/bin/sh, -c, --, '${c}']": false, "[/bin/busybox, ash, -c, '${c}']": false,
+		"[/usr/bin/env, -S, /bin/zsh, -o, pipefail, -c, '${c}']": false, "[/bin/sh, -e, '${c}']": true,
+		"[/bin/sh, -c, 'echo \"$1\"', sh, '${c}']": true, "[/bin/sh, /srv/run, -c, '${c}']": true, "[/bin/tar, -c, '${c}']": true,
+	} {
+		_, err := actions.Parse("d.yaml", []byte("action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+
+			"params: {c: {type: string, required: true, allow_dash: true}}\nhandler: {kind: exec, argv: "+argv+"}\n"))
+		if (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "must not be the text that a shell runs") {
+			t.Errorf("%s: %v", argv, err)
 		}
 	}
 }
@@ -223,7 +243,14 @@ func TestAllFaultsOfAllFilesAreToldAtOnce(t *testing.T) {
 }
 
 func TestMissingDirectoryIsAnError(t *testing.T) {
-	if _, err := actions.LoadDir(filepath.Join(t.TempDir(), "no")); muster.KindOf(err) != muster.Invalid {
+	if _, err := actions.LoadDir(filepath.Join(t.TempDir(), "no")); muster.KindOf(err) != muster.Internal || strings.Contains(err.Error(), "actions:") {
+		t.Fatal(err)
+	}
+}
+
+func TestFileThatTakesTheNameOfABuiltinActionIsRefused(t *testing.T) {
+	text := strings.Replace(good, "app.deploy", "index.add", 1)
+	if _, err := actions.LoadDir(directory(t, map[string]string{"a.yaml": text})); err == nil || !strings.Contains(err.Error(), "a.yaml: index.add is built in") {
 		t.Fatal(err)
 	}
 }

@@ -1,6 +1,8 @@
 package actions_test
 
 import (
+	"context"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -9,7 +11,30 @@ import (
 	"muster/actions"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// nodeEnv makes the test binary a node that runs one program, which writes its
+// process ID to the file named.
+const nodeEnv = "ACTIONS_TEST_NODE"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(nodeEnv); path != "" {
+		beNode(path)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func beNode(path string) {
+	d, err := actions.Parse("a.yaml", []byte("action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+
+		"handler: {kind: exec, argv: [/bin/sh, -c, 'echo $$ >"+path+"; exec sleep 600']}\n"))
+	if err != nil {
+		panic(err)
+	}
+	e, err := actions.NewExecutor(actions.ExecutorConfig{Definitions: []actions.Definition{d}})
+	if err != nil {
+		panic(err)
+	}
+	e.Execute(context.Background(), operator(), muster.Execution{Action: "a"})
+}
 
 func operator() muster.Rights {
 	return muster.Rights{Principal: "operator", Scopes: []string{muster.ScopeAdmin}}

@@ -186,22 +186,35 @@ func (c *Cluster) HandOver(context.Context) error {
 	return nil
 }
 
-// Stop shuts raft down and waits for all that was begun in the background.
-func (c *Cluster) Stop(context.Context) error {
+// Stop ends the loops and waits for what is under way, then shuts raft down:
+// raft leaves entries unanswered that wait for the FSM when it does. The end of
+// ctx ends the wait.
+func (c *Cluster) Stop(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
 	c.cancel(errStopped)
+	ended := make(chan struct{})
+	go func() {
+		c.wg.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
 	return c.close()
 }
 
-// background runs what outlives the call that began it, unless the member stops.
-func (c *Cluster) background(do func()) {
+// background runs what may outlive the call that began it. It is false once the
+// member stops.
+func (c *Cluster) background(do func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closed {
 		c.wg.Go(do)
 	}
+	return !c.closed
 }
 
 func (c *Cluster) othersVote() bool {
@@ -226,7 +239,6 @@ func (c *Cluster) close() (err error) {
 	case c.stream != nil:
 		err = errors.Join(err, c.stream.Close())
 	}
-	c.wg.Wait()
 	if c.store != nil {
 		err = errors.Join(err, c.store.Close())
 	}

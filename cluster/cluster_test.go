@@ -162,6 +162,82 @@ func TestASilentHolderLosesItsNameOnlyOnceGossipHasItDead(t *testing.T) {
 	}
 }
 
+func TestAPeerThatAnswersIsNotRemovedWhateverGossipSays(t *testing.T) {
+	w := newWorld(t)
+	a, b, _ := w.three()
+	remove := func() error {
+		return a.RemovePeer(t.Context(), muster.Write{By: operator, Route: "DELETE /v1/cluster/peers/{slug}"}, "b")
+	}
+	for name, change := range map[string]func(){
+		"failed":  func() { w.dies(b) },
+		"unknown": func() { w.forgets(b) },
+	} {
+		change()
+		if err := remove(); muster.KindOf(err) != muster.Conflict {
+			t.Errorf("gossip says %s, HTTP answers: %v", name, err)
+		}
+	}
+}
+
+func TestANodeThatWasRemovedWhileItWasAwayLearnsIt(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.three()
+	c.stop()
+	w.dies(c)
+	if err := a.RemovePeer(t.Context(), muster.Write{By: operator, Route: "DELETE /v1/cluster/peers/{slug}"}, "c"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "raft forgets it", func() bool { return len(b.Status().Peers) == 2 })
+	c.cfg.Bind = freePort(t)
+	c.cfg.Self.Raft = c.cfg.Bind
+	c.start()
+	select {
+	case err := <-c.Fatal():
+		if muster.CodeOf(err) != "removed" {
+			t.Fatal(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("it goes on")
+	}
+}
+
+func TestANodesOwnGossipLiesOverTheRegistry(t *testing.T) {
+	w := newWorld(t)
+	a := w.make("a", founder).start().entered()
+	b := w.make("b", nil).start().entered()
+	seen := time.Now().Add(-time.Minute)
+	for state, want := range map[muster.PeerState]muster.Status{
+		muster.PeerAlive: muster.StatusActive, muster.PeerFailed: muster.StatusError, muster.PeerLeft: muster.StatusInactive,
+	} {
+		w.peer(b.id, func(p *muster.Peer) { p.State, p.Seen, p.Generation, p.Documents = state, seen, 7, 42 })
+		n, _ := a.Node(b.id)
+		alive := state == muster.PeerAlive
+		if n.Status != want || n.Healthy != alive || n.Documents != 42 || (n.PingFailures == 3) != (state == muster.PeerFailed) {
+			t.Errorf("%s: %+v", state, n)
+		}
+		if !alive && !n.LastPingAt.Equal(seen) {
+			t.Errorf("%s: last seen %v, not %v", state, n.LastPingAt, seen)
+		}
+	}
+}
+
+func TestAWriteKeepsItsDeadlineAtTheMaster(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.three()
+	b.stop()
+	c.stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	_, err := a.CreateKey(ctx, muster.Write{By: operator, Route: "POST /v1/keys"}, muster.KeySpec{Name: "x", Scopes: []string{"read"}})
+	if k := muster.KindOf(err); k != muster.OutcomeUnknown && k != muster.NoMaster {
+		t.Errorf("%v", err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
 func TestRemovingADeadPeerTwiceIsRemovingItOnce(t *testing.T) {
 	w := newWorld(t)
 	a, b, c := w.three()

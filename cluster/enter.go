@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/fsm"
 
 	"github.com/hashicorp/raft"
 )
@@ -31,7 +32,33 @@ func (c *Cluster) enter(ctx context.Context, stateful bool) {
 	case c.cfg.Expect > 0:
 		c.expect(ctx)
 	}
-	c.register(ctx)
+	if c.register(ctx) {
+		c.stay(ctx)
+	}
+}
+
+const (
+	stayPause = 2 * time.Second
+	unheard   = 5 * time.Second // how long a master may be silent before this node asks where it stands
+)
+
+// stay looks whether this node was removed. One that was away meanwhile may not
+// have it in its own copy, and never will: so when no master is heard, it asks
+// the members to enter it anew, which a removed node is refused.
+func (c *Cluster) stay(ctx context.Context) {
+	for pause(ctx, stayPause) {
+		if n, ok := c.reg.Node(c.cfg.Self.ID); ok && n.DeletedAt != nil {
+			c.fatal <- fsm.Removed(n.Name, n.ID)
+			return
+		}
+		if c.stale() < unheard {
+			continue
+		}
+		if _, err := c.tryRegister(ctx); err != nil && c.hopeless(err, 0) {
+			c.fatal <- err
+			return
+		}
+	}
 }
 
 // found bootstraps raft with these voters.
@@ -135,18 +162,19 @@ func (c *Cluster) candidates() (candidates []muster.Peer, there bool) {
 }
 
 // register enters this node into the registry, through whichever member turns
-// out to be the master.
-func (c *Cluster) register(ctx context.Context) {
+// out to be the master. It is false if that cannot be or ctx ended before.
+func (c *Cluster) register(ctx context.Context) bool {
 	started, complained := time.Now(), time.Now()
 	for {
 		joined, err := c.tryRegister(ctx)
 		if err == nil {
-			if c.reg.WaitIndex(ctx, joined.Index) == nil {
-				c.log.Info("entered cluster", "slug", joined.Slug)
-				c.compareVoters()
-				close(c.entered)
+			if c.reg.WaitIndex(ctx, joined.Index) != nil {
+				return false
 			}
-			return
+			c.log.Info("entered cluster", "slug", joined.Slug)
+			c.compareVoters()
+			close(c.entered)
+			return true
 		}
 		if time.Since(complained) > complainEvery {
 			complained = time.Now()
@@ -154,10 +182,10 @@ func (c *Cluster) register(ctx context.Context) {
 		}
 		if c.hopeless(err, time.Since(started)) {
 			c.fatal <- err
-			return
+			return false
 		}
 		if !pause(ctx, enterPause) {
-			return
+			return false
 		}
 	}
 }

@@ -17,6 +17,7 @@ const (
 	restartGrace   = 60 * time.Second // a node that said it would be back counts as up for this long
 	absenceGrace   = 15 * time.Second // a new master lets gossip find everybody first
 	barrierTimeout = 5 * time.Second
+	countEvery     = time.Minute // how often numbers of documents go into the registry on their own
 )
 
 // watchLead runs lead while this node is the master. A loss that came and went
@@ -57,7 +58,7 @@ func (c *Cluster) lead(ctx context.Context) {
 	c.leading.Store(&since)
 	defer c.leading.Store(nil)
 	for {
-		err := c.openTerm()
+		err := c.openTerm(ctx)
 		if err == nil {
 			break
 		}
@@ -67,9 +68,15 @@ func (c *Cluster) lead(ctx context.Context) {
 		}
 	}
 	c.log.Info("this node is the master", "term", c.raft.CurrentTerm())
+	counted := since
 	for pause(ctx, leadTick) {
-		if seen := c.observations(time.Now(), since); len(seen) > 0 {
-			c.tell(fsm.OpNodeObserve, fsm.NodeObserve{Nodes: seen})
+		now := time.Now()
+		count := now.Sub(counted) > countEvery
+		if count {
+			counted = now
+		}
+		if seen := c.observations(now, since, count); len(seen) > 0 {
+			c.tell(ctx, fsm.OpNodeObserve, fsm.NodeObserve{Nodes: seen})
 		}
 		if change, due := Plan(c.view()); due {
 			c.carryOut(change)
@@ -79,44 +86,47 @@ func (c *Cluster) lead(ctx context.Context) {
 
 // openTerm commits the first entries of a term: what is acknowledged from then
 // on is known to be complete.
-func (c *Cluster) openTerm() error {
+func (c *Cluster) openTerm(ctx context.Context) error {
 	if err := c.raft.Barrier(barrierTimeout).Error(); err != nil {
 		return err
 	}
 	term := c.raft.CurrentTerm()
 	if c.reg.ClusterID() == "" {
 		body := fsm.ClusterInit{ClusterID: c.cfg.NewID(), Voters: c.cfg.Voters}
-		if err := c.commit(fsm.OpClusterInit, body); err != nil {
+		if err := c.commit(ctx, fsm.OpClusterInit, body); err != nil {
 			return err
 		}
 	}
-	if err := c.commit(fsm.OpTermOpen, fsm.TermOpen{}); err != nil {
+	if err := c.commit(ctx, fsm.OpTermOpen, fsm.TermOpen{}); err != nil {
 		return err
 	}
 	c.termed.Store(term)
 	return nil
 }
 
-func (c *Cluster) commit(op fsm.Op, body any) error {
+func (c *Cluster) commit(ctx context.Context, op fsm.Op, body any) error {
 	raw, err := c.encode(op, c.self(), body)
 	if err != nil {
 		return err
 	}
-	res, _, err := c.applyHere(raw)
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	res, _, err := c.applyHere(ctx, raw)
 	if err != nil {
 		return err
 	}
 	return res.Err()
 }
 
-func (c *Cluster) tell(op fsm.Op, body any) {
-	if err := c.commit(op, body); err != nil {
+func (c *Cluster) tell(ctx context.Context, op fsm.Op, body any) {
+	if err := c.commit(ctx, op, body); err != nil {
 		c.log.Warn("write what was observed", "error", err)
 	}
 }
 
-// observations lists agents whose observed state is not what the registry says.
-func (c *Cluster) observations(now, since time.Time) []fsm.Observation {
+// observations lists agents whose observed state is not what the registry says;
+// with count, also those whose number of documents is not.
+func (c *Cluster) observations(now, since time.Time, count bool) []fsm.Observation {
 	var out []fsm.Observation
 	for _, n := range c.reg.Nodes() {
 		if n.Kind != muster.KindAgent || n.DeletedAt != nil {
@@ -126,9 +136,12 @@ func (c *Cluster) observations(now, since time.Time) []fsm.Observation {
 		if !known && now.Sub(since) < absenceGrace {
 			continue
 		}
-		if seen := observed(n, peer, known, now); seen != n.Observed {
+		seen, docs := observed(n, peer, known, now), documents(n, peer)
+		if seen != n.Observed {
 			c.log.Info("node changed", "node", n.Slug, "from", string(n.Observed), "to", string(seen))
-			out = append(out, fsm.Observation{ID: n.ID, Observed: seen, Documents: documents(n, peer)})
+		}
+		if seen != n.Observed || count && docs != n.Documents {
+			out = append(out, fsm.Observation{ID: n.ID, Observed: seen, Documents: docs})
 		}
 	}
 	return out
@@ -163,7 +176,7 @@ func documents(n muster.Node, peer muster.Peer) uint64 {
 // view gathers what the planner looks at.
 func (c *Cluster) view() View {
 	v := View{
-		Servers: c.servers(), Agents: map[string]bool{}, Heirs: c.reg.Succession(),
+		Servers: c.servers(), Agents: map[string]bool{}, Gone: map[string]bool{}, Heirs: c.reg.Succession(),
 		Alive: map[string]bool{c.cfg.Self.ID: true}, Lag: map[string]uint64{}, Voters: c.reg.Voters(),
 	}
 	for _, p := range c.peers.Peers() {
@@ -173,7 +186,11 @@ func (c *Cluster) view() View {
 	}
 	last := c.raft.LastIndex()
 	for _, n := range c.reg.Nodes() {
-		if n.Kind != muster.KindAgent || n.DeletedAt != nil {
+		if n.Kind != muster.KindAgent {
+			continue
+		}
+		if n.DeletedAt != nil {
+			v.Gone[n.ID] = true
 			continue
 		}
 		v.Agents[n.ID] = true

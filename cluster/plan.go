@@ -14,7 +14,8 @@ const catchUp = 250
 // View is all that the membership planner looks at.
 type View struct {
 	Servers []raft.Server     // raft's latest configuration
-	Agents  map[string]bool   // agents of the registry that were not removed
+	Agents  map[string]bool   // agents of the registry
+	Gone    map[string]bool   // agents that were removed from it, or whose name was taken over
 	Heirs   map[string]string // living agent to the dead node whose name it took over
 	Alive   map[string]bool   // by gossip
 	Lag     map[string]uint64 // entries behind the leader, where known
@@ -41,8 +42,8 @@ type Change struct {
 // come in as standbys; a living standby that has caught up becomes a voter
 // while voters are missing, those whose name was taken over not counted; a
 // server leaves only if its node was removed by an operator, or its name was
-// taken over by one that has caught up, and never while it is alive. Plan is
-// pure: the same view gives the same change.
+// taken over by one that has caught up. A server that is not in the registry yet
+// stays. Plan is pure: the same view gives the same change.
 func Plan(v View) (Change, bool) {
 	servers := slices.SortedFunc(slices.Values(v.Servers), func(a, b raft.Server) int { return cmp.Compare(a.ID, b.ID) })
 	in := map[string]raft.ServerSuffrage{}
@@ -73,7 +74,7 @@ func Plan(v View) (Change, bool) {
 	}
 	for _, s := range servers {
 		id := string(s.ID)
-		if !v.Agents[id] && !v.Alive[id] && v.replaced(id, in) {
+		if v.Gone[id] && v.replaced(id, in) {
 			return Change{Kind: Remove, ID: id}, true
 		}
 	}
@@ -85,7 +86,7 @@ func (v View) caughtUp(id string) bool {
 	return known && lag <= catchUp
 }
 
-// replaced reports whether a dead server may go: it has no heir, since an
+// replaced reports whether a server that is gone may go: it has no heir, since an
 // operator removed it, or its heir is in and has caught up.
 func (v View) replaced(id string, in map[string]raft.ServerSuffrage) bool {
 	for heir, dead := range v.Heirs {

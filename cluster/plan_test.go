@@ -30,7 +30,8 @@ func TestThePlannerMakesOneSafeChangeAtATime(t *testing.T) {
 	for _, c := range []struct {
 		name             string
 		voters, standbys string
-		agents, alive    string
+		agents, gone     string
+		alive            string
 		heirs            map[string]string
 		lag              map[string]uint64
 		want             string
@@ -44,14 +45,15 @@ func TestThePlannerMakesOneSafeChangeAtATime(t *testing.T) {
 		{name: "nor a dead one", voters: "a", standbys: "b", agents: "ab", alive: "a", lag: map[string]uint64{"b": 0}},
 		{name: "the wanted number is not passed", voters: "abcde", standbys: "f", agents: "abcdef", alive: "abcdef", lag: map[string]uint64{"f": 0}},
 		{name: "a dead voter stays", voters: "abc", agents: "abc", alive: "ab"},
-		{name: "an heir is promoted before its predecessor goes", voters: "abc", standbys: "d", agents: "abd", alive: "abd", heirs: map[string]string{"d": "c"}, lag: map[string]uint64{"d": 0}, want: "promote d"},
-		{name: "then the predecessor goes", voters: "abcd", agents: "abd", alive: "abd", heirs: map[string]string{"d": "c"}, lag: map[string]uint64{"d": 0}, want: "remove c"},
-		{name: "not while the heir is behind", voters: "abc", standbys: "d", agents: "abd", alive: "abd", heirs: map[string]string{"d": "c"}, lag: map[string]uint64{"d": 900}},
-		{name: "not while the predecessor is alive", voters: "abcd", agents: "abd", alive: "abcd", heirs: map[string]string{"d": "c"}, lag: map[string]uint64{"d": 0}},
-		{name: "what an operator removed goes", voters: "abc", agents: "ab", alive: "ab", want: "remove c"},
+		{name: "an heir is promoted before its predecessor goes", voters: "abc", standbys: "d", agents: "abd", gone: "c", alive: "abd", heirs: map[string]string{"d": "c"}, lag: map[string]uint64{"d": 0}, want: "promote d"},
+		{name: "then the predecessor goes", voters: "abcd", agents: "abd", gone: "c", alive: "abd", heirs: map[string]string{"d": "c"}, lag: map[string]uint64{"d": 0}, want: "remove c"},
+		{name: "not while the heir is behind", voters: "abc", standbys: "d", agents: "abd", gone: "c", alive: "abd", heirs: map[string]string{"d": "c"}, lag: map[string]uint64{"d": 900}},
+		{name: "even if it woke up again", voters: "abcd", agents: "abd", gone: "c", alive: "abcd", heirs: map[string]string{"d": "c"}, lag: map[string]uint64{"d": 0}, want: "remove c"},
+		{name: "what an operator removed goes", voters: "abc", agents: "ab", gone: "c", alive: "ab", want: "remove c"},
+		{name: "one that did not register yet stays", voters: "abc", agents: "ab", alive: "ab"},
 	} {
 		view := cluster.View{
-			Servers: servers(c.voters, c.standbys), Agents: set(c.agents), Alive: set(c.alive),
+			Servers: servers(c.voters, c.standbys), Agents: set(c.agents), Gone: set(c.gone), Alive: set(c.alive),
 			Heirs: c.heirs, Lag: c.lag, Voters: 5,
 		}
 		got := ""

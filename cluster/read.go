@@ -46,21 +46,31 @@ func (c *Cluster) overlay(n *muster.Node, lead string, roles map[string]muster.R
 		role = muster.RoleStandby
 	}
 	n.Role = &role
-	peer, known := c.peers.Peer(n.ID)
-	if !known {
-		return
+	if peer, known := c.peers.Peer(n.ID); known {
+		layOver(n, peer, time.Now())
 	}
-	seen := peer.Since
+}
+
+// layOver puts what this node's own gossip says over the registry's record: it
+// is fresher, and the only word while there is no master.
+func layOver(n *muster.Node, peer muster.Peer, now time.Time) {
+	seen := peer.Seen.UTC()
 	if peer.State == muster.PeerAlive {
-		seen = time.Now()
+		seen = now.UTC()
 		if peer.RTT > 0 {
 			ms := float64(peer.RTT) / float64(time.Millisecond)
 			n.AvgResponseTime = &ms
 		}
 	}
-	seen = seen.UTC()
-	n.LastPingAt = &seen
-	n.Healthy = n.Status == muster.StatusActive && n.PingFailures < 3 && time.Since(seen) < healthyFor
+	n.LastPingAt, n.PingFailures = &seen, 0
+	n.Observed = observed(*n, peer, true, now)
+	if n.Observed == muster.ObservedDown {
+		n.PingFailures = muster.DeadPingFailures
+	}
+	n.Status = muster.StatusOf(n.Desired, n.Observed)
+	n.StatusColor = n.Status.Color()
+	n.Healthy = n.Status == muster.StatusActive && n.PingFailures < muster.DeadPingFailures && now.Sub(seen) < healthyFor
+	n.Documents = documents(*n, peer)
 }
 
 // Status is the cluster as this node sees it.
@@ -172,14 +182,20 @@ func (c *Cluster) readIndex(ctx context.Context) (uint64, error) {
 // ReadIndex returns the master's commit index, after a majority confirmed that
 // it still leads (Ongaro's thesis, section 6.4). The term must be open: until
 // then an earlier term's entries may be committed without this node knowing.
-func (c *Cluster) ReadIndex(context.Context) (uint64, error) {
+func (c *Cluster) ReadIndex(ctx context.Context) (uint64, error) {
 	term := c.raft.CurrentTerm()
 	if c.termed.Load() != term {
 		return 0, muster.Errorf(muster.NotMaster, "this node has not opened term %d as its master", term)
 	}
 	index := c.raft.CommitIndex()
-	if err := c.raft.VerifyLeader().Error(); err != nil {
-		return 0, raftError(err)
+	failed, ended, err := await(ctx, c, func() error { return c.raft.VerifyLeader().Error() })
+	switch {
+	case err != nil:
+		return 0, err
+	case !ended:
+		return 0, muster.Errorf(muster.Timeout, "the deadline passed before a majority confirmed the master")
+	case failed != nil:
+		return 0, raftError(failed)
 	}
 	if c.raft.CurrentTerm() != term {
 		return 0, muster.Errorf(muster.NotMaster, "the term moved on from %d", term)

@@ -33,6 +33,9 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 	}
 	sent := false
 	for {
+		if res, seen := c.reg.Answered(cmd); sent && seen { // an earlier try got through
+			return res, res.Err()
+		}
 		res, err := c.atMaster(ctx, by, raw)
 		if err == nil {
 			if err = res.Err(); err == nil && c.reg.WaitIndex(ctx, res.Index) != nil {
@@ -44,6 +47,7 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 		case muster.OutcomeUnknown, muster.Timeout:
 			sent = true
 		case muster.NotMaster, muster.NoMaster, muster.Unavailable:
+		case muster.Unauthorized: // it was this node's signature: a master just elected may not know the node yet
 		default:
 			return fsm.Result{}, err
 		}
@@ -62,7 +66,7 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 // if it does not. The master never sends it on.
 func (c *Cluster) atMaster(ctx context.Context, by muster.Rights, raw []byte) (fsm.Result, error) {
 	if c.raft.State() == raft.Leader {
-		res, _, err := c.accept(raw)
+		res, _, err := c.accept(ctx, raw)
 		return res, err
 	}
 	master, err := c.masterPeer()
@@ -85,7 +89,7 @@ func (c *Cluster) atMaster(ctx context.Context, by muster.Rights, raw []byte) (f
 // Apply runs a command that the node with ID from forwarded. It returns
 // NotMaster unless this node leads, and Forbidden if the original caller lacks
 // the right, or for a command that only a master makes.
-func (c *Cluster) Apply(_ context.Context, from string, by muster.Rights, command []byte) ([]byte, error) {
+func (c *Cluster) Apply(ctx context.Context, from string, by muster.Rights, command []byte) ([]byte, error) {
 	cmd, err := fsm.Decode(command)
 	if err != nil {
 		return nil, err
@@ -98,7 +102,7 @@ func (c *Cluster) Apply(_ context.Context, from string, by muster.Rights, comman
 		return nil, muster.Errorf(muster.Forbidden, "%s needs the scope %s", cmd.Op, scope)
 	}
 	term := c.raft.CurrentTerm()
-	res, index, err := c.accept(command)
+	res, index, err := c.accept(ctx, command)
 	if err != nil {
 		return nil, err
 	}
@@ -110,33 +114,38 @@ func (c *Cluster) Apply(_ context.Context, from string, by muster.Rights, comman
 
 // accept commits a caller's command, if this node leads and gossip does not
 // speak against it.
-func (c *Cluster) accept(raw []byte) (fsm.Result, uint64, error) {
+func (c *Cluster) accept(ctx context.Context, raw []byte) (fsm.Result, uint64, error) {
 	cmd, err := fsm.Decode(raw)
 	if err == nil && cmd.Op == fsm.OpNodeRemove {
-		err = c.removable(cmd)
+		err = c.removable(ctx, cmd)
 	}
 	if err != nil {
 		return fsm.Result{}, 0, err
 	}
-	return c.applyHere(raw)
+	return c.applyHere(ctx, raw)
 }
 
-// removable refuses to remove an agent that is alive, unless this very command
-// removed it before.
-func (c *Cluster) removable(cmd fsm.Command) error {
+// removable refuses to remove an agent that may live, unless this very command
+// was answered before.
+func (c *Cluster) removable(ctx context.Context, cmd fsm.Command) error {
 	var body fsm.NodeRemove
 	if err := json.Unmarshal(cmd.Body, &body); err != nil {
 		return muster.Errorf(muster.Malformed, "body of %s: %w", cmd.Op, err)
 	}
-	if c.raft.State() != raft.Leader || c.reg.Seen(cmd) {
+	if _, seen := c.reg.Answered(cmd); seen || c.raft.State() != raft.Leader {
 		return nil
 	}
 	for _, n := range c.reg.Nodes() {
-		if n.Slug != body.Slug || n.DeletedAt != nil {
+		if n.Slug != body.Slug || n.DeletedAt != nil || n.Kind != muster.KindAgent {
 			continue
 		}
-		if p, ok := c.peers.Peer(n.ID); ok && p.State == muster.PeerAlive {
+		switch c.lives(ctx, n) {
+		case answering:
 			return muster.Errorf(muster.Conflict, "node %s is alive", n.Slug).WithHint("stop it first, then remove it")
+		case silent:
+			return muster.Errorf(muster.Conflict, "node %s does not answer, but is not known to be dead yet", n.Slug).
+				WithCode(codeHolderSilent).WithHint("try again in a few seconds")
+		case dead:
 		}
 	}
 	return nil
@@ -160,11 +169,47 @@ func (c *Cluster) tellCommitted(id string, index, term uint64) {
 }
 
 // applyHere commits an encoded command, if this node leads. It returns the
-// entry's own index beside the result, which may repeat an earlier one.
-func (c *Cluster) applyHere(raw []byte) (res fsm.Result, index uint64, err error) {
-	future := c.raft.Apply(raw, applyTimeout)
+// entry's own index beside the result, which may repeat an earlier one. The end
+// of ctx ends the wait, not the entry.
+func (c *Cluster) applyHere(ctx context.Context, raw []byte) (res fsm.Result, index uint64, err error) {
+	type reply struct {
+		res   fsm.Result
+		index uint64
+		err   error
+	}
+	r, ended, err := await(ctx, c, func() (r reply) {
+		r.res, r.index, r.err = resultOf(c.raft.Apply(raw, applyTimeout))
+		return r
+	})
+	switch {
+	case err != nil:
+		return res, 0, err
+	case !ended:
+		return res, 0, muster.Errorf(muster.OutcomeUnknown, "the deadline passed before the write was on the disks of a majority").WithHint(hintRepeat)
+	default:
+		return r.res, r.index, r.err
+	}
+}
+
+// await calls raft and waits for its answer, or for the end of ctx: then ended
+// is false. Raft never answers what reaches it while it shuts down, so Stop
+// waits for these calls first, and refuses later ones.
+func await[T any](ctx context.Context, c *Cluster, call func() T) (answer T, ended bool, err error) {
+	done := make(chan T, 1)
+	if !c.background(func() { done <- call() }) {
+		return answer, false, muster.Errorf(muster.NotMaster, "this node is stopping")
+	}
+	select {
+	case answer = <-done:
+		return answer, true, nil
+	case <-ctx.Done():
+		return answer, false, nil
+	}
+}
+
+func resultOf(future raft.ApplyFuture) (fsm.Result, uint64, error) {
 	if err := future.Error(); err != nil {
-		return res, 0, raftError(err)
+		return fsm.Result{}, 0, raftError(err)
 	}
 	res, ok := future.Response().(fsm.Result)
 	if !ok {
@@ -363,35 +408,56 @@ func (c *Cluster) admit(ctx context.Context, j muster.Joining) (muster.Joined, e
 	if err != nil {
 		return muster.Joined{}, err
 	}
-	res, _, err := c.applyHere(raw)
+	res, _, err := c.applyHere(ctx, raw)
 	if err == nil {
 		err = res.Err()
 	}
 	return muster.Joined{Index: res.Index, Slug: body.Slug}, err
 }
 
-// goneGrace is how long a holder that said it would be back, or that gossip
-// lost a moment ago, keeps its name: it may come back at once.
+// goneGrace is how long a node that said it would be back keeps its name.
 const goneGrace = 10 * time.Second
 
-// holderDead returns nil if the holder of a name is dead: gossip says so, and
-// nothing answers with its ID where it was last seen.
+// sign is what is known of whether a node lives.
+type sign int
+
+const (
+	dead      sign = iota // gossip has it dead, and nothing answers in its name
+	silent                // nothing answers, but it may come back at once
+	answering             // something answers with its ID
+)
+
+// lives judges whether an agent lives: gossip must have it dead, and nothing may
+// answer with its ID where it was last seen.
+func (c *Cluster) lives(ctx context.Context, n muster.Node) sign {
+	peer, known := c.peers.Peer(n.ID)
+	if c.answers(ctx, n, peer) {
+		return answering
+	}
+	led := c.leading.Load()
+	switch {
+	case known && peer.State == muster.PeerAlive,
+		known && peer.State == muster.PeerRestarting && time.Since(peer.Since) < goneGrace,
+		!known && (led == nil || time.Since(*led) < absenceGrace):
+		return silent
+	default:
+		return dead
+	}
+}
+
+// holderDead returns nil if the holder of a name is dead.
 func (c *Cluster) holderDead(ctx context.Context, n muster.Node) error {
 	taken := muster.Errorf(muster.Conflict, "the name %s is in use by living node %s at %s", n.Slug, n.ID, n.URL).
 		WithCode("name_in_use").WithHint("choose another --name")
 	if n.Kind != muster.KindAgent {
 		return taken
 	}
-	peer, known := c.peers.Peer(n.ID)
-	if c.answers(ctx, n, peer) {
+	switch c.lives(ctx, n) {
+	case answering:
 		return taken
-	}
-	led := c.leading.Load()
-	silent := known && peer.State == muster.PeerAlive ||
-		known && peer.State == muster.PeerRestarting && time.Since(peer.Since) < goneGrace ||
-		!known && (led == nil || time.Since(*led) < absenceGrace)
-	if silent {
+	case silent:
 		return taken.WithCode(codeHolderSilent).WithHint("remove the old node: muster cluster remove " + n.Slug)
+	case dead:
 	}
 	return nil
 }

@@ -26,27 +26,28 @@ func (r *Registry) apply(index uint64, c Command) (Result, error) {
 	if res, seen := replay(txn, index, c); seen {
 		return res, nil
 	}
-	a := applier{txn: txn, index: index, at: c.At}
-	var id string
+	res := Result{Index: index}
 	if err == nil {
-		id, err = a.do(body)
+		res.ID, err = applier{txn: txn, index: index, at: c.At}.do(body)
 	}
 	if refused, ok := errors.AsType[*muster.Error](err); ok {
-		return Result{Index: index, Refused: &Refusal{
+		res.Refused = &Refusal{
 			Kind: refused.Kind, Code: refused.Code, Message: refused.Message, Hint: refused.Hint, Fields: refused.Fields,
-		}}, nil
-	}
-	if err != nil {
+		}
+		txn.Abort()
+		txn = r.db.Txn(true) // of a refused command nothing stays but the answer
+		defer txn.Abort()
+	} else if err != nil {
 		return Result{}, err
 	}
-	if err := r.remember(txn, index, c, id); err != nil {
+	if err := r.remember(txn, c, res); err != nil {
 		return Result{}, err
 	}
 	txn.Commit()
 	if c.Key != "" {
 		r.kept = min(r.kept+1, dedupeWindow)
 	}
-	return Result{Index: index, ID: id}, nil
+	return res, nil
 }
 
 // replay answers a command whose key is known.
@@ -65,16 +66,16 @@ func replay(txn *memdb.Txn, index uint64, c Command) (Result, bool) {
 			Hint:    "send the same body, or a new key",
 		}}, true
 	default:
-		return Result{Index: seen.Index, ID: seen.ID, Replayed: true}, true
+		return Result{Index: seen.Index, ID: seen.ID, Refused: seen.Refused, Replayed: true}, true
 	}
 }
 
 // remember keeps the result of a keyed command, and forgets the oldest.
-func (r *Registry) remember(txn *memdb.Txn, index uint64, c Command, id string) error {
+func (r *Registry) remember(txn *memdb.Txn, c Command, res Result) error {
 	if c.Key == "" {
 		return nil
 	}
-	row := &done{Key: c.Key, Digest: c.Digest, ID: id, Index: index, Order: fmt.Sprintf("%020d", index)}
+	row := &done{Key: c.Key, Digest: c.Digest, ID: res.ID, Refused: res.Refused, Index: res.Index, Order: fmt.Sprintf("%020d", res.Index)}
 	if err := txn.Insert(tableDone, row); err != nil {
 		return fmt.Errorf("remember key: %w", err)
 	}
@@ -130,8 +131,7 @@ func (a applier) clusterInit(b ClusterInit) (string, error) {
 func (a applier) nodeJoin(b NodeJoin) (string, error) {
 	old := first[node](a.txn, tableNodes, "id", b.ID)
 	if old != nil && !old.Live {
-		return "", muster.Errorf(muster.Forbidden, "node %s (%s) was removed from the cluster", old.Name, b.ID).
-			WithCode("removed").WithHint("move its data directory away and start it again: it joins as a new node")
+		return "", Removed(old.Name, b.ID)
 	}
 	if old != nil && !bytes.Equal(old.PublicKey, b.PublicKey) {
 		return "", muster.Errorf(muster.Conflict, "node %s is registered with another key", b.ID).
@@ -162,6 +162,12 @@ func (a applier) nodeJoin(b NodeJoin) (string, error) {
 	row.Capabilities, row.Metadata, row.Version, row.PublicKey = b.Capabilities, b.Metadata, b.Version, b.PublicKey
 	row.Observed, row.ObservedAt = muster.ObservedUp, a.at
 	return row.ID, a.putNode(row)
+}
+
+// Removed is what a node hears that was removed, or whose name was taken over.
+func Removed(name, id string) *muster.Error {
+	return muster.Errorf(muster.Forbidden, "node %s (%s) was removed from the cluster", name, id).
+		WithCode("removed").WithHint("move its data directory away and start it again: it joins as a new node")
 }
 
 func (a applier) nodeRegister(b NodeRegister) (string, error) {

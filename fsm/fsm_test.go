@@ -97,6 +97,10 @@ func TestARefusedCommandLeavesNothingBehind(t *testing.T) {
 	if len(l.m.Nodes()) != 1 || len(l.m.Keys()) != 1 {
 		t.Fatalf("nodes %v keys %v", l.m.Nodes(), l.m.Keys())
 	}
+	again := l.do(fsm.OpNodeRegister, "k", "d", external("3", "SHOP"))
+	if !again.Replayed || again.Err() == nil || again.Err().Error() != res.Err().Error() || muster.KindOf(again.Err()) != muster.Conflict {
+		t.Fatalf("the same key again: %+v", again)
+	}
 }
 
 func TestADeadHoldersNameIsTakenOverAndItsKeysEnd(t *testing.T) {
@@ -304,8 +308,8 @@ func TestAnAgentIsRemovedByItsSlugOnly(t *testing.T) {
 	if res := l.do(fsm.OpNodeRemove, "k", "", fsm.NodeRemove{Slug: "c"}); res.Err() != nil || !res.Replayed {
 		t.Fatalf("repeated: %+v", res)
 	}
-	cmd := fsm.Command{Key: "k"}
-	if !l.m.Seen(cmd) || l.m.Seen(fsm.Command{Key: "other"}) {
-		t.Fatal("the registry does not know what it has seen")
+	res, seen := l.m.Answered(fsm.Command{Key: "k"})
+	if _, other := l.m.Answered(fsm.Command{Key: "other"}); !seen || res.ID != "1" || other {
+		t.Fatalf("the registry does not know what it answered: %+v", res)
 	}
 }

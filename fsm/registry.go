@@ -54,11 +54,12 @@ type key struct {
 
 // done remembers the result of a command by its idempotency key.
 type done struct {
-	Key    string `json:"key"`
-	Digest string `json:"digest"`
-	ID     string `json:"id"`
-	Index  uint64 `json:"index"`
-	Order  string `json:"order"` // Index with leading zeros, for eviction
+	Key     string   `json:"key"`
+	Digest  string   `json:"digest"`
+	ID      string   `json:"id,omitempty"`
+	Refused *Refusal `json:"refused,omitempty"`
+	Index   uint64   `json:"index"`
+	Order   string   `json:"order"` // Index with leading zeros, for eviction
 }
 
 // settings is what the cluster agreed on, one row.
@@ -214,12 +215,11 @@ func (r *Registry) Node(id string) (muster.Node, bool) {
 	return row.view(), true
 }
 
-// Seen reports whether a command with this one's idempotency key was applied
-// here.
-func (r *Registry) Seen(c Command) bool {
+// Answered returns the result of a command with this one's idempotency key, if
+// it was applied here.
+func (r *Registry) Answered(c Command) (Result, bool) {
 	db, index := r.snapshot()
-	_, seen := replay(db.Txn(false), index, c)
-	return seen
+	return replay(db.Txn(false), index, c)
 }
 
 // Succession returns, by node ID, the dead node whose name each living agent
@@ -288,19 +288,16 @@ func (n *node) view() muster.Node {
 		Capabilities: n.Capabilities, Metadata: n.Metadata, Version: n.Version,
 		Status: status, StatusColor: status.Color(), Description: n.Description, Weight: n.Weight,
 		ReplicaOf: n.ReplicaOf, CreatedAt: n.CreatedAt, UpdatedAt: n.UpdatedAt, DeletedAt: n.DeletedAt,
-		Index: n.Index, Observed: n.Observed, PublicKey: n.PublicKey, Documents: n.Documents,
+		Index: n.Index, Desired: n.Desired, Observed: n.Observed, PublicKey: n.PublicKey, Documents: n.Documents,
 	}
 	if v.Metadata == nil {
 		v.Metadata = muster.Metadata{}
 	}
 	if n.Observed == muster.ObservedDown {
-		v.PingFailures = deadPingFailures
+		v.PingFailures = muster.DeadPingFailures
 	}
 	return v
 }
-
-// deadPingFailures is the count that a death by gossip stands for.
-const deadPingFailures = 3
 
 func (k *key) view() muster.Key {
 	return muster.Key{

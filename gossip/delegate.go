@@ -135,7 +135,7 @@ func (d *delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, _ [
 	d.pool.mu.Lock()
 	defer d.pool.mu.Unlock()
 	if peer, ok := d.pool.peers[n.Name]; ok {
-		peer.RTT = rtt
+		peer.RTT, peer.Seen = rtt, time.Now()
 		d.pool.peers[n.Name] = peer
 	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // Facts are what a node tells all others with its gossip. They ride in
-// memberlist's metadata, which holds 512 bytes; ours are about 100, and 460 with
+// memberlist's metadata, which holds 512 bytes; ours are about 120, and 470 with
 // the longest name and addresses.
 type Facts struct {
 	Name       string // cut to 63 bytes
@@ -27,20 +27,21 @@ type Facts struct {
 	Leaving    bool // set while stopping: the node leaves for good
 	Expect     int
 	Promise    string // UUID, or empty
+	IndexID    string // UUID of its index, or empty
 	Generation uint64
 	Documents  uint64
 }
 
 // The encoding: a version byte, a flag byte, Expect as a byte, Generation,
-// Documents and Started as uvarints, the two UUIDs as 16 bytes each, then Name,
+// Documents and Started as uvarints, the three UUIDs as 16 bytes each, then Name,
 // Raft and HTTP, each with a length byte. What follows is of a later version and
 // is not read; a version that cannot be read so has another version byte.
 const (
-	factsVersion = 2
+	factsVersion = 3
 	maxName      = 63
 	maxAddr      = 160
 	uuidBytes    = 16
-	maxFacts     = 3 + 3*binary.MaxVarintLen64 + 2*uuidBytes + 3 + maxName + 2*maxAddr
+	maxFacts     = 3 + 3*binary.MaxVarintLen64 + 3*uuidBytes + 3 + maxName + 2*maxAddr
 
 	flagStateless  = 1
 	flagRestarting = 2
@@ -70,6 +71,7 @@ func (f Facts) encode() []byte {
 	b = binary.AppendUvarint(b, uint64(max(f.Started, 0)))
 	b = append(b, packUUID(f.ClusterID)...)
 	b = append(b, packUUID(f.Promise)...)
+	b = append(b, packUUID(f.IndexID)...)
 	name := f.Name
 	for len(name) > maxName || !utf8.ValidString(name) {
 		name = name[:len(name)-1]
@@ -115,10 +117,12 @@ func decodeFacts(b []byte) (f Facts, err error) {
 		}
 		*n, b = v, b[size:]
 	}
-	if f.Started = int64(started & math.MaxInt64); len(b) < 2*uuidBytes { //nolint:gosec // it fits
+	if f.Started = int64(started & math.MaxInt64); len(b) < 3*uuidBytes { //nolint:gosec // it fits
 		return f, errFacts
 	}
-	f.ClusterID, f.Promise, b = unpackUUID(b[:uuidBytes]), unpackUUID(b[uuidBytes:2*uuidBytes]), b[2*uuidBytes:]
+	for _, id := range []*string{&f.ClusterID, &f.Promise, &f.IndexID} {
+		*id, b = unpackUUID(b[:uuidBytes]), b[uuidBytes:]
+	}
 	for _, s := range []*string{&f.Name, &f.Raft, &f.HTTP} {
 		if len(b) == 0 || len(b) < 1+int(b[0]) {
 			return f, errFacts

@@ -181,6 +181,7 @@ func (p *Pool) selfLocked() muster.Peer {
 func peerOf(id, addr string, f Facts) muster.Peer {
 	return muster.Peer{
 		ID: id, Name: f.Name, ClusterID: f.ClusterID, Gossip: addr, Raft: f.Raft, HTTP: f.HTTP,
-		Stateless: f.Stateless, Expect: f.Expect, Promise: f.Promise, Generation: f.Generation, Documents: f.Documents,
+		Stateless: f.Stateless, Expect: f.Expect, Promise: f.Promise,
+		IndexID: f.IndexID, Generation: f.Generation, Documents: f.Documents,
 	}
 }

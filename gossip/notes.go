@@ -19,7 +19,10 @@ func (p *Pool) saw(peer muster.Peer) {
 	defer p.mu.Unlock()
 	before, known := p.peers[peer.ID]
 	peer.RTT = before.RTT
-	peer.Since = before.Since
+	peer.Since, peer.Seen = before.Since, before.Seen
+	if peer.State == muster.PeerAlive {
+		peer.Seen = time.Now()
+	}
 	if before.State != peer.State {
 		peer.Since = time.Now()
 	}

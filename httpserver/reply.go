@@ -35,7 +35,7 @@ func (s *Server) serve(c *fasthttp.RequestCtx) {
 		answer, code = s.fault(c, req, answer, err)
 	}
 	s.sign(c, req.ID)
-	writeJSON(c, code, answer)
+	s.writeJSON(c, req.ID, code, answer)
 	s.record(req.ended(c, err))
 }
 
@@ -49,7 +49,7 @@ func (s *Server) fault(c *fasthttp.RequestCtx, req *Request, answer any, err err
 		code = http.StatusMethodNotAllowed
 		c.Response.Header.Set("Allow", strings.Join(e.allow, ", "))
 	}
-	if code == http.StatusServiceUnavailable {
+	if code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests {
 		c.Response.Header.Set("Retry-After", "1")
 	}
 	if short, less := answer.(muster.Answer); less { // what was found goes with the reason why it is not enough
@@ -77,7 +77,8 @@ type text struct {
 	body  []byte
 }
 
-func writeJSON(c *fasthttp.RequestCtx, code int, answer any) {
+// writeJSON writes an answer: 500 for one that is no JSON.
+func (s *Server) writeJSON(c *fasthttp.RequestCtx, id string, code int, answer any) {
 	if as, ok := answer.(text); ok {
 		c.SetStatusCode(code)
 		c.SetContentType(as.media)
@@ -87,13 +88,19 @@ func writeJSON(c *fasthttp.RequestCtx, code int, answer any) {
 	raw, ok := answer.([]byte)
 	if !ok {
 		var err error
-		if raw, err = json.Marshal(answer, json.Deterministic(true), jsontext.AllowInvalidUTF8(true)); err != nil {
-			raw, code = []byte(`{"error":"Internal Server Error","message":"internal error","code":"internal"}`), http.StatusInternalServerError
+		if raw, err = encode(answer); err != nil {
+			s.cfg.Log.Error("answer is no JSON", "path", string(c.Path()), "request_id", id, "error", err)
+			raw, _ = encode(api.ErrorBody(err, id)) // plain text in all its fields
+			code = http.StatusInternalServerError
 		}
 	}
 	c.SetStatusCode(code)
 	c.SetContentType("application/json")
 	c.SetBody(raw)
+}
+
+func encode(answer any) ([]byte, error) {
+	return json.Marshal(answer, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
 }
 
 // refuse answers what fasthttp could not read.
@@ -104,7 +111,7 @@ func (s *Server) refuse(c *fasthttp.RequestCtx, err error) {
 	}
 	id := requestID(c)
 	s.sign(c, id)
-	writeJSON(c, code, api.ErrorBody(kind, id))
+	s.writeJSON(c, id, code, api.ErrorBody(kind, id))
 	c.SetConnectionClose()
 }
 

@@ -76,7 +76,7 @@ func noRequests() error { return muster.Errorf(muster.NotFound, "this node keeps
 func (s *Server) requestFilter(r *Request) (f api.RequestFilter, err error) {
 	q := r.Query
 	f = api.RequestFilter{Node: q.Get("node"), Type: q.Get("type"), Status: q.Get("status"), Trace: q.Get("trace"), Cursor: q.Get("cursor")}
-	if f.Limit, err = pageSize(q); err != nil {
+	if f.Limit, err = pageLimit(q); err != nil {
 		return f, err
 	}
 	if err := oneOf(q, "type", api.TypeSearch, api.TypeAction, api.TypeSync, api.TypePing); err != nil {

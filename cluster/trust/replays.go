@@ -17,6 +17,24 @@ const (
 	maxReplays   = 100_000
 )
 
+// memory is what was seen of each signer, so that none can use up another's.
+type memory struct {
+	mu sync.Mutex
+	by map[string]*replays // guarded by mu; signers are nodes of the registry, operators and joiners
+}
+
+func (m *memory) of(signer string) *replays {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.by == nil {
+		m.by = map[string]*replays{}
+	}
+	if m.by[signer] == nil {
+		m.by[signer] = &replays{}
+	}
+	return m.by[signer]
+}
+
 // replays remembers the calls of the last two minutes, 100,000 at most. When it
 // is full it refuses rather than forgets. The zero value is ready.
 type replays struct {
@@ -42,8 +60,8 @@ func (r *replays) admit(id uuid.UUID, now time.Time) error {
 		return muster.Errorf(muster.Unauthorized, "this call was seen before").WithCode("replayed")
 	}
 	if len(r.queue) >= maxReplays {
-		return muster.Errorf(muster.Unauthorized, "too many signed calls in two minutes to tell a new one from a repeated one").
-			WithCode("replays_full")
+		return muster.Errorf(muster.Limited, "too many signed calls in two minutes to tell a new one from a repeated one").
+			WithCode("replays_full").WithHint("send fewer; a minute later there is room again")
 	}
 	if r.seen == nil {
 		r.seen = map[uuid.UUID]struct{}{}

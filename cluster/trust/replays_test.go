@@ -18,7 +18,7 @@ func TestFullReplaysRefuseAndRecoverWhenCallsExpire(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := r.Admit(uuid.New(), start.Add(trust.ReplayMemory-1)); muster.CodeOf(err) != "replays_full" || muster.KindOf(err) != muster.Unauthorized {
+	if err := r.Admit(uuid.New(), start.Add(trust.ReplayMemory-1)); muster.CodeOf(err) != "replays_full" || muster.KindOf(err) != muster.Limited {
 		t.Error(err)
 	}
 	if err := r.Admit(uuid.New(), start.Add(trust.ReplayMemory)); err != nil || r.Len() != 1 {

@@ -119,10 +119,8 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 			err = errors.Join(err, d.Stop(ctx))
 		}
 	}()
-	if d.cfg.Actions != "" {
-		if d.defined, err = actions.LoadDir(d.cfg.Actions); err != nil {
-			return fmt.Errorf("--actions: %w", err)
-		}
+	if d.defined, err = d.define(); err != nil {
+		return err
 	}
 	unlock, err := d.openDir()
 	if err != nil {
@@ -294,20 +292,23 @@ func (d *Daemon) raise(ctx context.Context) error {
 	}
 	d.onStop("index", func(context.Context) error { return docs.Close() })
 	if stats, err := docs.Stats(ctx); err == nil {
-		d.changed(stats.Generation, stats.Docs)
+		d.changed(stats.IndexID, stats.Generation, stats.Docs)
 	}
-	federation := search.New(search.Config{Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, here{docs}, out)
+	federation := search.New(search.Config{
+		Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log,
+		CacheBytes: uint64(d.cfg.CacheSize), CacheTTL: d.cfg.CacheTTL, Generations: generations{d.id.ID, docs, d.pool},
+	}, d.member, here{docs}, out)
 	d.onStop("search", federation.Stop)
-	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Log: d.log})
+	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Log: d.log})
 	if err != nil {
 		return err
 	}
 	d.executor.Store(executor)
-	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Log: d.log}, d.member, executor, out)
+	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
-		Search: watched{federation, d.meters}, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out},
+		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
+		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
 		Waiting: d.waiting, Record: d.record, Log: d.log,
 		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,
 		Requests: requests{Log: d.requests, self: d.id.ID, nodes: d.member, wire: out},
@@ -323,10 +324,10 @@ func (d *Daemon) raise(ctx context.Context) error {
 }
 
 // changed tells the others how far this node's index is.
-func (d *Daemon) changed(generation, docs uint64) {
+func (d *Daemon) changed(indexID string, generation, docs uint64) {
 	d.generation.Store(generation)
 	d.documents.Store(docs)
-	d.pool.SetFacts(func(f *gossip.Facts) { f.Generation, f.Documents = generation, docs })
+	d.pool.SetFacts(func(f *gossip.Facts) { f.IndexID, f.Generation, f.Documents = indexID, generation, docs })
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
@@ -406,8 +407,8 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
-	return &gate{reg: d.reg, member: d.member, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
-		NodeID: d.id.ID, Secrets: d.secrets, Started: time.Now(),
+	return &gate{reg: d.reg, member: d.member, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
+		NodeID: d.id.ID, Secrets: d.secrets, Started: time.Now(), Harmless: harmless,
 		NodeKey: func(id string) (ed25519.PublicKey, bool) {
 			n, ok := d.reg.Node(id)
 			return n.PublicKey, ok && n.DeletedAt == nil && len(n.PublicKey) == ed25519.PublicKeySize
@@ -415,10 +416,15 @@ func (d *Daemon) gate() *gate {
 	}}
 }
 
+// harmless says which signed calls are not remembered: those of searches, which
+// come by the thousand and only read. Who could repeat one has seen its answer.
+func harmless(_, path string) bool { return path == api.PathPin || path == api.PathShard }
+
 type gate struct {
 	reg      *fsm.Registry
 	member   *cluster.Cluster
 	verifier *trust.Verifier
+	entered  func() bool
 	looking  chan struct{} // bounds how many look again at once
 }
 
@@ -447,7 +453,7 @@ func (g *gate) lookAgain(ctx context.Context, id string) (muster.Key, bool) {
 
 // Key returns the rights of a bearer key.
 func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
-	bad := muster.Errorf(muster.Unauthorized, "Invalid API key")
+	bad := badKey()
 	id, hash, ok := trust.ParseKey(plain)
 	if !ok {
 		return muster.Rights{}, bad
@@ -456,16 +462,11 @@ func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
 	if !known {
 		key, known = g.lookAgain(ctx, id)
 	}
-	if !trust.SameHash(key.Hash, hash) || !known || key.RevokedAt != nil {
+	if !trust.SameHash(key.Hash, hash) || !known {
 		return muster.Rights{}, bad
 	}
-	if key.ExpiresAt != nil && time.Now().After(*key.ExpiresAt) {
-		return muster.Rights{}, bad.WithHint("the key has expired")
-	}
-	if key.NodeID != "" {
-		if n, ok := g.reg.Node(key.NodeID); ok && n.Status != muster.StatusActive {
-			return muster.Rights{}, muster.Errorf(muster.Forbidden, "Node is not active").WithCode("node_" + string(n.Status))
-		}
+	if err := (callers{g.reg}).good(key); err != nil {
+		return muster.Rights{}, err
 	}
 	return muster.Rights{
 		Principal: "key:" + id, Scopes: key.Scopes, NodeID: key.NodeID, MaxRisk: key.MaxRisk, ExpiresAt: key.ExpiresAt,

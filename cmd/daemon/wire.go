@@ -23,13 +23,15 @@ var (
 	_ httpserver.Cluster = (*cluster.Cluster)(nil)
 	_ httpserver.Auth    = (*gate)(nil)
 
-	_ httpserver.Forwarder = (*wire)(nil)
-	_ httpserver.Searcher  = (*search.Federation)(nil)
-	_ httpserver.Documents = documents{}
-	_ httpserver.Engine    = (*index.Index)(nil)
-	_ httpserver.Shard     = (*index.Index)(nil)
-	_ search.Asker         = (*wire)(nil)
-	_ search.Asker         = here{}
+	_ httpserver.Forwarder   = (*wire)(nil)
+	_ httpserver.Searcher    = (*search.Federation)(nil)
+	_ httpserver.Documents   = documents{}
+	_ httpserver.AnswerCache = (*search.Federation)(nil)
+	_ httpserver.Engine      = (*index.Index)(nil)
+	_ httpserver.Shard       = (*index.Index)(nil)
+	_ search.Asker           = (*wire)(nil)
+	_ search.Asker           = here{}
+	_ search.Generations     = generations{}
 
 	_ httpserver.Actions = (*actions.Executor)(nil)
 	_ httpserver.Runner  = (*actions.Runner)(nil)
@@ -38,6 +40,8 @@ var (
 	_ actions.Documents  = documents{}
 
 	_ httpserver.Requests = requests{}
+	_ actions.Cache       = (*search.Federation)(nil)
+	_ actions.Callers     = callers{}
 )
 
 // wire carries calls to other agents, each signed by this node.
@@ -154,12 +158,25 @@ func (d documents) Add(ctx context.Context, ndjson []byte) (muster.Indexed, erro
 	return done, nil
 }
 
-// Call returns who signed a call, and for whom.
+// Call returns who signed a call, and for whom. Until this node has entered, its
+// copy of the registry may be missing or old: it hears the operator and nodes
+// that join, and does not know the others.
 func (g *gate) Call(token, method, path, key string, body func(httpserver.Caller) ([]byte, error)) (httpserver.Caller, error) {
+	heard := path == api.PathJoin || g.entered()
 	v, err := g.verifier.VerifyBody(token, trust.Call{Method: method, Path: path, Key: key}, func(v trust.Verified) ([]byte, error) {
+		if v.FromNode && !heard {
+			return nil, errNotReady()
+		}
 		return body(callerOf(v))
 	})
+	if !heard && muster.CodeOf(err) == string(muster.Unauthorized) {
+		err = errNotReady()
+	}
 	return callerOf(v), err
+}
+
+func errNotReady() error {
+	return muster.Errorf(muster.Unavailable, "this node has not entered the cluster yet and does not know its members").WithCode("not_ready")
 }
 
 func callerOf(v trust.Verified) httpserver.Caller {

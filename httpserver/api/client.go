@@ -417,6 +417,27 @@ func (c *Client) Search(ctx context.Context, q muster.Query) (a muster.Answer, e
 	return a, c.Do(ctx, http.MethodPost, "/v1/search", q, &a)
 }
 
+// SearchCache describes the answers that the asked node keeps, all pages of it.
+func (c *Client) SearchCache(ctx context.Context) (all muster.SearchCache, err error) {
+	var entries []muster.CachedAnswer
+	for {
+		var page muster.SearchCache
+		path := "/v1/search/cache" + query("limit", "1000", "cursor", all.Cursor)
+		if err := c.Do(ctx, http.MethodGet, path, nil, &page); err != nil {
+			return all, err
+		}
+		entries, all = append(entries, page.Entries...), page
+		if all.Entries = entries; page.Cursor == "" {
+			return all, nil
+		}
+	}
+}
+
+// FlushSearchCache makes the asked node forget the answers it keeps.
+func (c *Client) FlushSearchCache(ctx context.Context) error {
+	return c.Do(ctx, http.MethodDelete, "/v1/search/cache", nil, nil)
+}
+
 // AddDocuments puts documents, one JSON object a line, into the index of a
 // node; an empty slug is the node asked.
 func (c *Client) AddDocuments(ctx context.Context, node string, ndjson []byte) (done muster.Indexed, err error) {
