@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/httpserver/api"
 )
 
 // Route is one line of the table that is the whole surface of a node. A route
@@ -40,8 +41,11 @@ type Request struct {
 	Key    string // Idempotency-Key
 	Route  string
 
-	known bool // who sends it
-	timed bool // the header says how long it may take
+	known   bool // who sends it
+	timed   bool // the header says how long it may take
+	rowID   string
+	trace   api.Trace
+	arrived time.Time
 }
 
 const (

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"muster"
@@ -22,6 +23,8 @@ import (
 	"muster/gossip"
 	"muster/httpserver"
 	"muster/httpserver/api"
+	"muster/httpserver/metrics"
+	"muster/httpserver/reqlog"
 	"muster/search"
 	"muster/search/index"
 
@@ -45,7 +48,12 @@ type Daemon struct {
 	member     *cluster.Cluster
 	fatal      chan error
 	defined    []actions.Definition
-	executor   *actions.Executor
+	executor   atomic.Pointer[actions.Executor] // nil until this node's actions are there
+
+	requests   *reqlog.Log
+	meters     *metrics.Metrics
+	generation atomic.Uint64 // of the index
+	documents  atomic.Uint64 // in the index
 
 	undo []step
 	wg   sync.WaitGroup
@@ -131,6 +139,9 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := d.startMetrics(); err != nil {
+		return err
+	}
 	if err := d.startGossip(ctx, clusterID); err != nil {
 		return err
 	}
@@ -144,6 +155,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		return nil
 	})
 	d.wg.Go(func() { d.watch(loop) })
+	d.wg.Go(func() { d.forget(loop) })
 	d.wg.Go(func() { d.announce(loop, clusterID) })
 	d.wg.Go(func() { d.watchFiles(loop) })
 	return nil
@@ -222,6 +234,9 @@ func (d *Daemon) raise(ctx context.Context) error {
 		caps[i] = muster.Capability(c)
 	}
 	dialer := newDialer(d.certs)
+	if err := d.startRequests(ctx); err != nil {
+		return err
+	}
 	d.onStop("connections", func(context.Context) error {
 		dialer.CloseIdleConnections()
 		return nil
@@ -260,18 +275,20 @@ func (d *Daemon) raise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.executor.Store(executor)
 	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
-		Search: federation, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
+		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
 		Waiting: d.waiting, Record: d.record, Log: d.log,
+		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,
+		Requests: requests{Log: d.requests, self: d.id.ID, nodes: d.member, wire: out},
 	})
 	if err := web.Start(ctx); err != nil {
 		return err
 	}
 	d.onStop("http", web.Stop)
-	d.executor = executor
 	d.onStop("actions", executor.Stop) // while HTTP still says what became of them
 	d.onStop("runs", runner.Stop)
 	d.onStop("leadership", d.member.HandOver) // while HTTP still sends writes on to the next master
@@ -280,16 +297,12 @@ func (d *Daemon) raise(ctx context.Context) error {
 
 // changed tells the others how far this node's index is.
 func (d *Daemon) changed(indexID string, generation, docs uint64) {
+	d.generation.Store(generation)
+	d.documents.Store(docs)
 	d.pool.SetFacts(func(f *gossip.Facts) { f.IndexID, f.Generation, f.Documents = indexID, generation, docs })
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
-
-// record sees every call at the wire, in and out.
-func (d *Daemon) record(c api.Call) {
-	d.log.Debug("call", "direction", c.Direction, "method", c.Method, "path", c.Path, "status", c.Status,
-		"caller", c.Caller, "request_id", c.RequestID, "duration_ms", c.Duration.Milliseconds(), "error", c.Err)
-}
 
 func (d *Daemon) entered() bool {
 	select {

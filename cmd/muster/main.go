@@ -31,6 +31,7 @@ type cli struct {
 	Run     runCmd     `cmd:"" help:"Run an action on one, several or all nodes."`
 	Action  actionCmd  `cmd:"" help:"The actions that nodes offer."`
 	Index   indexCmd   `cmd:"" help:"Put documents into a node's index."`
+	Log     logCmd     `cmd:"" help:"The request log: every search, action, write and ping."`
 	Cluster clusterCmd `cmd:"" help:"Membership."`
 	Secret  secretCmd  `cmd:"" help:"The cluster secret."`
 	Invite  inviteCmd  `cmd:"" help:"Print the line that starts the next agent."`
