@@ -54,7 +54,7 @@ func (s *Server) listNodes(ctx context.Context, r *Request) (any, error) {
 		return nil, err
 	}
 	page := api.Nodes{Nodes: []muster.Node{}}
-	nodes := s.cfg.Cluster.Nodes()
+	nodes := s.candidates(q.Get("capability"))
 	slices.SortFunc(nodes, func(a, b muster.Node) int { return strings.Compare(place(a), place(b)) })
 	for _, n := range nodes {
 		if !keep(n) {
@@ -71,6 +71,14 @@ func (s *Server) listNodes(ctx context.Context, r *Request) (any, error) {
 		page.Nodes = append(page.Nodes, n)
 	}
 	return page, nil
+}
+
+// candidates are the nodes that a list chooses from.
+func (s *Server) candidates(capability string) []muster.Node {
+	if capability != "" {
+		return s.cfg.Cluster.Capable(muster.Capability(capability))
+	}
+	return s.cfg.Cluster.Nodes()
 }
 
 // place orders the nodes in lists: by slug, then by ID. The separator is below
@@ -119,10 +127,8 @@ func (s *Server) showNode(ctx context.Context, r *Request) (any, error) {
 	if err := s.fresh(ctx, r.Query); err != nil {
 		return nil, err
 	}
-	for _, n := range s.cfg.Cluster.Nodes() {
-		if n.Slug == r.Params["slug"] && n.DeletedAt == nil {
-			return n, nil
-		}
+	if n, ok := s.cfg.Cluster.Find(r.Params["slug"]); ok {
+		return n, nil
 	}
 	return nil, muster.Errorf(muster.NotFound, "no node %s", r.Params["slug"])
 }

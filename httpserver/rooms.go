@@ -27,6 +27,7 @@ type Caller struct {
 // Cluster is the registry and the raft member, as far as routes need them.
 type Cluster interface {
 	Writer
+	Curation
 	Registry
 	Reader
 	Members

@@ -41,6 +41,9 @@ type house struct {
 	rights   muster.Rights // of the key mk_rights
 	spec     muster.KeySpec
 	shown    *string // the key that a registration shows
+	edit     muster.Edit
+	synced   muster.Sync
+	cleaned  muster.Cleanup
 }
 
 func (h *house) Register(_ context.Context, _ muster.Write, g muster.Registration) (muster.Registered, error) {
