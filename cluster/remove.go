@@ -21,10 +21,10 @@ func (c *Cluster) RemovePeer(ctx context.Context, w muster.Write, slug string) e
 // allowed judges what the registry alone cannot: who lives. A command that was
 // answered before is not judged anew.
 func (c *Cluster) allowed(ctx context.Context, cmd fsm.Command) error {
-	if cmd.Op != fsm.OpNodeDelete && cmd.Op != fsm.OpNodeRemove {
+	if cmd.Op != fsm.OpNodeDelete && cmd.Op != fsm.OpNodeRemove && cmd.Op != fsm.OpNodeLeave {
 		return nil
 	}
-	var body fsm.NodeRemove // a NodeDelete has a slug, too
+	var body struct{ Slug, ID string } // one or the other
 	if err := json.Unmarshal(cmd.Body, &body); err != nil {
 		return muster.Errorf(muster.Malformed, "body of %s: %w", cmd.Op, err)
 	}
@@ -32,13 +32,16 @@ func (c *Cluster) allowed(ctx context.Context, cmd fsm.Command) error {
 		return nil
 	}
 	n, ok := c.reg.Find(body.Slug)
+	if body.ID != "" {
+		n, ok = c.reg.Node(body.ID)
+	}
 	switch {
 	case !ok || n.Kind != muster.KindAgent:
 		return nil
-	case cmd.Op == fsm.OpNodeRemove:
-		return c.spared(n)
-	default:
+	case cmd.Op == fsm.OpNodeDelete:
 		return c.deadAgent(ctx, n)
+	default:
+		return c.spared(n)
 	}
 }
 

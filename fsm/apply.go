@@ -118,6 +118,8 @@ func (a applier) do(body any) (id string, err error) {
 		return "", a.nodeObserve(b)
 	case NodeRemove:
 		return a.nodeRemove(b)
+	case NodeLeave:
+		return a.nodeLeave(b)
 	case NodeUpdate:
 		return a.nodeUpdate(b)
 	case NodeDelete:
@@ -177,7 +179,7 @@ func (a applier) nodeJoin(b NodeJoin) (string, error) {
 	}
 	row.Name, row.Slug, row.URL, row.Raft = b.Name, b.Slug, b.URL, b.Raft
 	row.Capabilities, row.Metadata, row.Version, row.PublicKey = b.Capabilities, b.Metadata, b.Version, b.PublicKey
-	row.Observed, row.ObservedAt = muster.ObservedUp, a.at
+	row.Observed, row.ObservedAt, row.Left = muster.ObservedUp, a.at, false
 	return row.ID, a.putNode(row)
 }
 

@@ -29,6 +29,13 @@ type NodeRestore struct {
 	Slug string `json:"slug"`
 }
 
+// NodeLeave is the body of OpNodeLeave: an agent goes for good and keeps its
+// record. It is no member of raft until it joins again.
+type NodeLeave struct {
+	ID string `json:"id"`
+}
+
+func (b NodeLeave) named() []string   { return []string{b.ID} }
 func (b NodeUpdate) named() []string  { return []string{b.Slug} }
 func (b NodeDelete) named() []string  { return []string{b.Slug} }
 func (b NodeRestore) named() []string { return []string{b.Slug} }
@@ -84,6 +91,16 @@ func (a applier) nodeRestore(b NodeRestore) (string, error) {
 		}
 	}
 	return row.ID, nil
+}
+
+func (a applier) nodeLeave(b NodeLeave) (string, error) {
+	old := first[node](a.txn, tableNodes, "id", b.ID)
+	if old == nil || !old.Live || old.Kind != muster.KindAgent {
+		return "", muster.Errorf(muster.NotFound, "no agent %s", b.ID)
+	}
+	row := *old
+	row.Left, row.Observed, row.ObservedAt = true, muster.ObservedLeft, a.at
+	return row.ID, a.putNode(&row)
 }
 
 // seen finds the node that has a slug, if its record is the one that the caller

@@ -33,6 +33,7 @@ const (
 	OpNodeRegister Op = "node.register"
 	OpNodeObserve  Op = "node.observe"
 	OpNodeRemove   Op = "node.remove"
+	OpNodeLeave    Op = "node.leave"
 	OpNodeUpdate   Op = "node.update"
 	OpNodeDelete   Op = "node.delete"
 	OpNodeRestore  Op = "node.restore"
@@ -48,7 +49,7 @@ func (o Op) Scope() string {
 	switch o {
 	case OpNodeRegister, OpNodeUpdate, OpNodeDelete, OpNodeRestore, OpNodesSync, OpNodesCleanup:
 		return muster.ScopeRegistry
-	case OpKeyCreate, OpKeyRevoke, OpNodeRemove:
+	case OpKeyCreate, OpKeyRevoke, OpNodeRemove, OpNodeLeave:
 		return muster.ScopeAdmin
 	case OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve:
 		return muster.ScopeNode
@@ -145,6 +146,8 @@ func (c Command) decode() (any, error) {
 		return body[NodeObserve](c)
 	case OpNodeRemove:
 		return body[NodeRemove](c)
+	case OpNodeLeave:
+		return body[NodeLeave](c)
 	case OpNodeUpdate:
 		return body[NodeUpdate](c)
 	case OpNodeDelete:

@@ -32,6 +32,7 @@ type node struct {
 	Observed     muster.Observed     `json:"observed,omitempty"`
 	ObservedAt   time.Time           `json:"observed_at,omitzero"`
 	LastPingAt   *time.Time          `json:"last_ping_at,omitempty"` // last sign of life of an external node
+	Left         bool                `json:"left,omitempty"`         // for good, until it joins again
 	Documents    uint64              `json:"documents,omitempty"`
 	PublicKey    []byte              `json:"public_key,omitempty"`
 	Predecessor  string              `json:"predecessor,omitempty"` // the dead node whose name it took over
@@ -322,7 +323,7 @@ func (n *node) view() muster.Node {
 		Status: status, StatusColor: status.Color(), Description: n.Description, Weight: n.Weight,
 		ReplicaOf: n.ReplicaOf, CreatedAt: n.CreatedAt, UpdatedAt: n.UpdatedAt, DeletedAt: n.DeletedAt,
 		Index: n.Index, Desired: n.Desired, Observed: n.Observed, PublicKey: n.PublicKey, Documents: n.Documents,
-		LastPingAt: n.LastPingAt,
+		LastPingAt: n.LastPingAt, Left: n.Left,
 	}
 	if v.Metadata == nil {
 		v.Metadata = muster.Metadata{}

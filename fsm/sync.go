@@ -35,14 +35,6 @@ func (r *Registry) PlanSync(b NodesSync) muster.SyncPlan {
 func (a applier) nodesSync(b NodesSync) error {
 	plan, rows := a.planSync(b)
 	plan.Applied = len(plan.Invalid) == 0
-	for _, row := range rows {
-		if !plan.Applied {
-			break
-		}
-		if err := a.putNode(row); err != nil {
-			return err
-		}
-	}
 	raw, err := json.Marshal(plan)
 	if err != nil {
 		return fmt.Errorf("encode plan: %w", err)
@@ -50,6 +42,11 @@ func (a applier) nodesSync(b NodesSync) error {
 	*a.detail = raw
 	if !plan.Applied {
 		return InvalidRows(len(plan.Invalid))
+	}
+	for _, row := range rows {
+		if err := a.putNode(row); err != nil {
+			return err
+		}
 	}
 	return nil
 }

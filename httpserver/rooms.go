@@ -30,7 +30,7 @@ type Cluster interface {
 	Curation
 	Registry
 	Reader
-	Members
+	Membership
 }
 
 // Registry is this node's copy of the registry.

@@ -44,6 +44,8 @@ type house struct {
 	edit     muster.Edit
 	synced   muster.Sync
 	cleaned  muster.Cleanup
+	moved    []string
+	master   string // ID
 }
 
 func (h *house) Register(_ context.Context, _ muster.Write, g muster.Registration) (muster.Registered, error) {
@@ -64,7 +66,7 @@ func (h *house) RemovePeer(context.Context, muster.Write, string) error { return
 func (h *house) Status() muster.ClusterStatus {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return muster.ClusterStatus{AppliedIndex: h.index, Master: &muster.MasterRef{Slug: fmt.Sprint("m", h.index)}}
+	return muster.ClusterStatus{AppliedIndex: h.index, Master: &muster.MasterRef{Slug: fmt.Sprint("m", h.index), ID: h.master}}
 }
 
 func (h *house) Nodes() []muster.Node {

@@ -33,6 +33,7 @@ func (c *agentCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	_, _ = fmt.Fprintf(io.out, "muster agent at %s (gossip %s)\nnext, on another port:  muster agent --name NAME --port PORT --join %s\n", d.Addr(), d.Gossip(), d.Gossip())
 	select {
 	case <-ctx.Done():
+	case <-d.Left():
 	case err = <-d.Fatal():
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)

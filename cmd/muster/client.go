@@ -264,7 +264,9 @@ func (c *keyRevokeCmd) Run(ctx context.Context, f *clientFlags) error {
 }
 
 type clusterCmd struct {
-	Remove clusterRemoveCmd `cmd:"" help:"Remove an agent for good; a living one stops."`
+	Remove   clusterRemoveCmd   `cmd:"" help:"Remove an agent for good; a living one stops."`
+	Leave    clusterLeaveCmd    `cmd:"" help:"Have the node at --addr leave for good and stop."`
+	Transfer clusterTransferCmd `cmd:"" help:"Make another voter the master."`
 }
 
 type clusterRemoveCmd struct {

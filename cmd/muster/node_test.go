@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,28 +107,69 @@ func TestTheRegistryIsKeptInOrderFromTheCommandLine(t *testing.T) {
 	}
 }
 
-func TestALivingAgentIsRemovedFromTheCommandLineAndStops(t *testing.T) {
-	d, master := trio(t)
-	gone := other(d, master)
-	if code, out := d.words(t, master, "cluster", "remove", gone); code != 0 {
-		t.Fatalf("exit %d\n%s", code, out)
-	}
+// ends waits for an agent's process and returns its exit code.
+func (d *demo) ends(t *testing.T, name string) int {
+	t.Helper()
 	ended := make(chan int, 1)
-	cmd := d.procs[gone]
+	cmd := d.procs[name]
 	go func() {
 		_ = cmd.Wait()
 		ended <- cmd.ProcessState.ExitCode()
 	}()
 	select {
 	case code := <-ended:
-		if code != 5 {
-			t.Errorf("exit %d", code)
-		}
+		return code
 	case <-time.After(20 * time.Second):
-		t.Fatal("it goes on")
+		t.Fatalf("%s goes on", name)
+		return -1
 	}
+}
+
+func TestALivingAgentIsRemovedOrLeavesAndAnotherOneLeads(t *testing.T) {
+	d, master := trio(t)
+	gone := other(d, master)
+	if code, out := d.words(t, gone, "cluster", "transfer", gone); code != 0 {
+		t.Fatalf("transfer: exit %d\n%s", code, out)
+	}
+	until(t, "the other leads", func() bool {
+		_, out := d.words(t, master, "node", "list", "--type", "master", "-o", "jsonl")
+		return strings.Contains(out, `"slug":"`+gone+`"`)
+	})
+	if code, out := d.words(t, master, "cluster", "remove", gone); code != 0 {
+		t.Fatalf("remove: exit %d\n%s", code, out)
+	}
+	code := d.ends(t, gone)
 	raw, err := os.ReadFile(filepath.Join(d.dir, gone+".log"))
-	if err != nil || !strings.Contains(string(raw), "was removed from the cluster") {
-		t.Fatalf("%v\n%s", err, raw)
+	if err != nil || code != 5 || !strings.Contains(string(raw), "was removed from the cluster") {
+		t.Fatalf("removed: exit %d, %v\n%s", code, err, raw)
 	}
+	delete(d.procs, gone)
+	stays := last(d, master, gone)
+	until(t, "two vote", func() bool {
+		_, out := d.words(t, stays, "status")
+		return strings.Count(out, "voter") == 2
+	})
+	if code, out := d.words(t, master, "cluster", "leave"); code != 0 {
+		t.Fatalf("leave: exit %d\n%s", code, out)
+	}
+	if code := d.ends(t, master); code != 0 {
+		t.Errorf("left: exit %d", code)
+	}
+	until(t, "it is inactive", func() bool {
+		_, out := d.words(t, stays, "node", "list", "--status", "inactive", "-o", "jsonl")
+		return strings.Contains(out, `"slug":"`+master+`"`)
+	})
+	if code, out := d.words(t, stays, "node", "register", "shop", "http://127.0.0.1:9"); code != 0 {
+		t.Errorf("a write at the one that is left: exit %d\n%s", code, out)
+	}
+}
+
+// last is the one that is neither.
+func last(d *demo, not ...string) string {
+	for _, name := range d.names {
+		if !slices.Contains(not, name) {
+			return name
+		}
+	}
+	return ""
 }

@@ -92,3 +92,18 @@ func match(index uint64) []string {
 	}
 	return []string{HeaderMatch, strconv.FormatUint(index, 10)}
 }
+
+// Transfer asks for another master; To is a voter's slug, or empty for any.
+type Transfer struct {
+	To string `json:"to,omitempty"`
+}
+
+// Transfer makes another voter the master.
+func (c *Client) Transfer(ctx context.Context, to string) error {
+	return c.Do(ctx, http.MethodPost, "/v1/cluster/transfer", Transfer{To: to}, nil)
+}
+
+// Leave has the node asked leave the cluster for good and stop.
+func (c *Client) Leave(ctx context.Context) error {
+	return c.Do(ctx, http.MethodPost, "/v1/cluster/leave", nil, nil)
+}
