@@ -2,7 +2,6 @@ package httpserver
 
 import (
 	"encoding/json"
-	"regexp"
 	"slices"
 	"strconv"
 
@@ -13,7 +12,6 @@ import (
 // The limits of a node's record, in bytes.
 const (
 	maxText          = 255
-	maxSlug          = 63
 	maxVersion       = 64
 	maxDescription   = 4 << 10
 	maxMetadataDepth = 8
@@ -22,12 +20,11 @@ const (
 
 // node checks the fields of a node's record that a request gives.
 func (c complaints) node(n muster.NodeChange) {
-	word := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	if n.Name != nil {
 		c.name(*n.Name)
 	}
 	if n.Slug != nil {
-		c.when(!word.MatchString(*n.Slug) || len(*n.Slug) > maxSlug, "slug", "must be lower-case letters, digits and single dashes, at most 63")
+		c.when(!muster.ValidSlug(*n.Slug), "slug", "must be lower-case letters, digits and single dashes, at most 63")
 	}
 	if n.Type != nil {
 		c.when(*n.Type == muster.TypeMaster, "type", "the cluster elects the master")
@@ -38,7 +35,7 @@ func (c complaints) node(n muster.NodeChange) {
 		c.when(reason != "", "url", reason)
 	}
 	if n.Capabilities != nil {
-		c.capabilities(*n.Capabilities, word)
+		c.capabilities(*n.Capabilities)
 	}
 	if n.Weight != nil {
 		c.when(*n.Weight < 1 || *n.Weight > maxWeight, "weight", "must be from 1 to 1000")
@@ -60,10 +57,9 @@ func (c complaints) optional(field string, text *string, limit int) {
 	}
 }
 
-func (c complaints) capabilities(words []muster.Capability, word *regexp.Regexp) {
+func (c complaints) capabilities(words []muster.Capability) {
 	for i, w := range words {
-		ok := word.MatchString(string(w)) && len(w) <= maxSlug
-		c.when(!ok, "capabilities", strconv.Quote(string(w))+" is not lower-case letters, digits and dashes, at most 63")
+		c.when(!w.Valid(), "capabilities", strconv.Quote(string(w))+" is not lower-case letters, digits and single dashes, at most 63")
 		c.when(slices.Contains(words[:i], w), "capabilities", strconv.Quote(string(w))+" is there twice")
 	}
 }
