@@ -55,6 +55,9 @@ func (s *Server) fault(c *fasthttp.RequestCtx, req *Request, answer any, err err
 	if short, less := answer.(muster.Answer); less { // what was found goes with the reason why it is not enough
 		return api.Short{Error: body, Answer: short}, code
 	}
+	if plan, refused := answer.(muster.SyncPlan); refused {
+		return api.NotSynced{Error: body, SyncPlan: plan}, code
+	}
 	return body, code
 }
 

@@ -39,6 +39,7 @@ type Request struct {
 	Query  url.Values
 	Body   []byte
 	Key    string // Idempotency-Key
+	Match  string // If-Match
 	Route  string
 
 	known   bool // who sends it

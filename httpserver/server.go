@@ -200,6 +200,7 @@ func (s *Server) find(c *fasthttp.RequestCtx, req *Request) (Route, error) {
 		}
 		if route.Method == req.Method {
 			req.Params, req.Route, req.Key = params, route.Method+" "+route.Path, string(c.Request.Header.Peek(api.HeaderIdempotency))
+			req.Match = string(c.Request.Header.Peek(api.HeaderMatch))
 			return route, nil
 		}
 		allow = append(allow, route.Method)

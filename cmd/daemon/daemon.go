@@ -97,6 +97,21 @@ func (d *Daemon) Gossip() string { return d.pool.Addr() }
 // Fatal gives the reason when the node cannot go on.
 func (d *Daemon) Fatal() <-chan error { return d.fatal }
 
+// Left is closed once the node left the cluster for good.
+func (d *Daemon) Left() <-chan struct{} { return d.member.Left() }
+
+func (d *Daemon) left() bool {
+	if d.member == nil {
+		return false
+	}
+	select {
+	case <-d.member.Left():
+		return true
+	default:
+		return false
+	}
+}
+
 func (d *Daemon) onStop(name string, stop func(context.Context) error) {
 	d.undo = append(d.undo, step{name, stop})
 }
@@ -189,7 +204,7 @@ func (d *Daemon) startGossip(ctx context.Context, clusterID string) error {
 	if err := d.pool.Start(ctx); err != nil {
 		return err
 	}
-	d.onStop("gossip", func(ctx context.Context) error { return d.pool.Stop(ctx, true) })
+	d.onStop("gossip", func(ctx context.Context) error { return d.pool.Stop(ctx, !d.left()) })
 	if clusterID == "" {
 		return nil
 	}

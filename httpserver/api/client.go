@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ import (
 const (
 	HeaderTimeout     = "X-Muster-Timeout-Ms"
 	HeaderIdempotency = "Idempotency-Key"
+	HeaderMatch       = "If-Match"
 	MediaNDJSON       = "application/x-ndjson"
 	maxAnswer         = 64 << 20
 )
@@ -398,11 +400,12 @@ func (c *Client) Cluster(ctx context.Context) (s muster.ClusterStatus, err error
 	return s, c.Do(ctx, http.MethodGet, "/v1/cluster", nil, &s)
 }
 
-// Nodes returns all nodes of the registry, page by page.
-func (c *Client) Nodes(ctx context.Context) (all Nodes, err error) {
+// Nodes returns all nodes of the registry, page by page; where is pairs of the
+// list's filters and their values.
+func (c *Client) Nodes(ctx context.Context, where ...string) (all Nodes, err error) {
 	for {
 		var page Nodes
-		path := "/v1/nodes?limit=1000&cursor=" + url.QueryEscape(all.Cursor)
+		path := "/v1/nodes" + query(slices.Concat(where, []string{"limit", "1000", "cursor", all.Cursor})...)
 		if err := c.Do(ctx, http.MethodGet, path, nil, &page); err != nil {
 			return all, err
 		}
@@ -521,7 +524,7 @@ func (c *Client) RevokeKey(ctx context.Context, id string) error {
 	return c.Do(ctx, http.MethodDelete, "/v1/keys/"+url.PathEscape(id), nil, nil)
 }
 
-// RemovePeer removes a dead agent.
+// RemovePeer removes an agent for good; a living one hears of it and stops.
 func (c *Client) RemovePeer(ctx context.Context, slug string) error {
 	return c.Do(ctx, http.MethodDelete, fmt.Sprintf("/v1/cluster/peers/%s", url.PathEscape(slug)), nil, nil)
 }
