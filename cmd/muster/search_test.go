@@ -1,10 +1,10 @@
 package main
 
 import (
-	"context"
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
