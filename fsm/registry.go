@@ -33,6 +33,8 @@ type node struct {
 	Documents    uint64              `json:"documents,omitempty"`
 	PublicKey    []byte              `json:"public_key,omitempty"`
 	Predecessor  string              `json:"predecessor,omitempty"` // the dead node whose name it took over
+	Sealed       []byte              `json:"sealed,omitempty"`      // the credential of an external node
+	Pulse        pulse               `json:"pulse,omitzero"`        // what pings of an external node showed
 	CreatedAt    time.Time           `json:"created_at"`
 	UpdatedAt    time.Time           `json:"updated_at"`
 	DeletedAt    *time.Time          `json:"deleted_at,omitempty"`
@@ -295,6 +297,10 @@ func (n *node) view() muster.Node {
 	}
 	if n.Observed == muster.ObservedDown {
 		v.PingFailures = muster.DeadPingFailures
+	}
+	if n.Kind == muster.KindExternal {
+		v.Sealed = n.Sealed
+		n.Pulse.show(&v)
 	}
 	return v
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"muster"
 	"muster/httpserver/api"
@@ -30,6 +31,9 @@ func (s *Server) register(ctx context.Context, r *Request) (any, error) {
 	if err := checkRegistration(g); err != nil {
 		return nil, err
 	}
+	if s.cfg.Distant && loopbackURL(g.URL) {
+		return nil, muster.FieldError("url", "must not lead to loopback: this node and the others are reached from other machines")
+	}
 	if err := exceeds(r.Rights, g.Scopes, "", nil); err != nil {
 		return nil, err
 	}
@@ -46,7 +50,14 @@ const (
 	maxVersion     = 64
 	maxDescription = 4 << 10
 	maxMetadata    = 16 << 10
+	maxCredential  = 4 << 10
 )
+
+// goodCredential reports whether a credential can stand in a header. An empty
+// one is none: then one is made.
+func goodCredential(text string) bool {
+	return len(text) <= maxCredential && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
+}
 
 func checkRegistration(g muster.Registration) error {
 	word := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
@@ -55,7 +66,7 @@ func checkRegistration(g muster.Registration) error {
 	bad.when(g.Slug != "" && (!word.MatchString(g.Slug) || len(g.Slug) > maxSlug), "slug", "must be lower-case letters, digits and single dashes, at most 63")
 	bad.when(g.Type == muster.TypeMaster, "type", "the cluster elects the master")
 	bad.when(g.Type != "" && g.Type != muster.TypeMaster && g.Type != muster.TypeChild, "type", "must be child")
-	bad.when(g.Credential != "", "credential", "not supported yet")
+	bad.when(!goodCredential(g.Credential), "credential", "must be at most 4096 printable ASCII characters without spaces")
 	bad.when(g.Weight < 0 || g.Weight > 1000, "weight", "must be from 1 to 1000")
 	bad.text("version", g.Version, maxVersion)
 	bad.text("description", g.Description, maxDescription)
