@@ -121,6 +121,7 @@ func (s *Server) showNode(ctx context.Context, r *Request) (any, error) {
 	}
 	for _, n := range s.cfg.Cluster.Nodes() {
 		if n.Slug == r.Params["slug"] && n.DeletedAt == nil {
+			n.Circuit = s.circuit(n.ID)
 			return n, nil
 		}
 	}

@@ -254,11 +254,19 @@ func (d *Daemon) raise(ctx context.Context) error {
 		transport.CloseIdleConnections()
 		return nil
 	})
-	out := &wire{secret: d.secrets[0], id: d.id, http: &http.Client{Transport: transport}, record: d.record}
+	abroad := newTransport(d.cfg.loopback())
+	d.onStop("connections to applications", func(context.Context) error {
+		abroad.CloseIdleConnections()
+		return nil
+	})
+	breakers := &api.Breakers{}
+	apps := &outside{vault: d.secrets, http: &http.Client{Transport: abroad}, record: d.record, breakers: breakers}
+	out := &wire{secret: d.secrets[0], id: d.id, http: &http.Client{Transport: transport}, record: d.record, apps: apps}
 	d.member = cluster.New(cluster.Config{
 		Dir: d.cfg.DataDir, Bind: d.cfg.Raft, Voters: d.cfg.Voters, Expect: d.cfg.Expect,
 		Founding: len(d.cfg.Join) == 0 && d.cfg.Expect <= 1, ServerTLS: server, ClientTLS: client,
-		NewKey: trust.NewKey, NewID: newID,
+		NewKey: trust.NewKey, NewID: newID, Vault: apps.vault, NewCredential: trust.NewCredential,
+		Ping: out.health, PingEvery: d.cfg.HealthInterval,
 		CheckJoin: func(j muster.Joining) error { return trust.CheckJoin(j, d.id.ID, time.Now()) },
 		Promise:   func(id string) { d.pool.SetFacts(func(f *gossip.Facts) { f.Promise = id }) },
 		Log:       d.log, RaftLog: newRaftLog(d.log),
@@ -290,7 +298,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
 		Search: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out},
-		Waiting: d.waiting, Record: d.record, Log: d.log,
+		Pinger: d.member, Circuits: breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
 	})
 	if err := web.Start(ctx); err != nil {
 		return err

@@ -44,6 +44,7 @@ type wire struct {
 	id     trust.Identity
 	http   *http.Client
 	record func(api.Call)
+	apps   *outside
 }
 
 // to is a client for one peer, on behalf of a caller. An empty call ID is drawn.
@@ -112,8 +113,19 @@ func (w *wire) Search(ctx context.Context, n muster.Node, s muster.ShardSearch) 
 	return hits, w.at(n, muster.RightsOf(ctx)).Do(ctx, http.MethodPost, api.PathShard, s, &hits)
 }
 
+// health pings a node by the node protocol.
+func (w *wire) health(ctx context.Context, n muster.Node) (muster.Vital, error) {
+	if n.Kind == muster.KindExternal {
+		return w.apps.health(ctx, n)
+	}
+	return api.Application{URL: n.URL, HTTP: w.http, Record: w.record}.Health(ctx)
+}
+
 // Execute has another node run an action.
 func (w *wire) Execute(ctx context.Context, n muster.Node, by muster.Rights, x muster.Execution) (muster.Result, error) {
+	if n.Kind == muster.KindExternal {
+		return w.apps.execute(ctx, n, x)
+	}
 	return w.at(n, by).Execute(ctx, x)
 }
 

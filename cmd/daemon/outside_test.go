@@ -1,0 +1,214 @@
+package daemon_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"muster"
+)
+
+// app is an application that is a node: a real server of the node protocol,
+// whose answers a test may change.
+type app struct {
+	*httptest.Server
+
+	mu      sync.Mutex
+	health  string            // guarded by mu
+	search  string            // guarded by mu; empty: 500
+	actions string            // guarded by mu
+	status  int               // guarded by mu: of search and actions, if not 200
+	asked   []string          // guarded by mu: method and path of each request
+	bearer  map[string]string // guarded by mu: Authorization by path
+	bodies  map[string]string // guarded by mu: the last by path
+	headers http.Header       // guarded by mu: of the last search
+}
+
+func newApp(t *testing.T) *app {
+	t.Helper()
+	a := &app{
+		health: `{"status":"healthy","ready":true,"version":"3.1","capabilities":["search","actions"]}`,
+		search: `{"results":[]}`, actions: `{"success":true,"result":{"done":1}}`,
+		bearer: map[string]string{}, bodies: map[string]string{},
+	}
+	a.Server = httptest.NewServer(http.HandlerFunc(a.serve))
+	t.Cleanup(a.Close)
+	return a
+}
+
+func (a *app) serve(w http.ResponseWriter, r *http.Request) {
+	raw, _ := io.ReadAll(r.Body)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	name := strings.TrimPrefix(r.URL.Path, "/shop/api/ai-engine/")
+	a.asked = append(a.asked, r.Method+" "+r.URL.Path)
+	a.bearer[name], a.bodies[name] = r.Header.Get("Authorization"), string(raw)
+	answer := map[string]string{"health": a.health, "search": a.search, "actions": a.actions}[name]
+	if name == "search" {
+		a.headers = r.Header
+	}
+	switch {
+	case name != "health" && a.status != 0:
+		w.WriteHeader(a.status)
+	case answer == "":
+		w.WriteHeader(http.StatusInternalServerError)
+	}
+	_, _ = io.WriteString(w, answer)
+}
+
+func (a *app) set(change func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	change()
+}
+
+func (a *app) count(what string) (n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, asked := range a.asked {
+		if strings.HasSuffix(asked, what) {
+			n++
+		}
+	}
+	return n
+}
+
+func (a *app) register(t *testing.T, o *one, g muster.Registration) muster.Registered {
+	t.Helper()
+	g.Name, g.URL = "Shop", a.URL+"/shop/"
+	r, err := o.op.Register(t.Context(), g, "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for !done() {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+func (o *one) shop(t *testing.T) muster.Node {
+	t.Helper()
+	n, err := o.op.Node(t.Context(), "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestAnApplicationIsPingedWhenItIsRegisteredAndWhenSomebodyAsks(t *testing.T) {
+	dir := t.TempDir()
+	a := raise(t, dir, "a")
+	b := raise(t, dir, "b", a.gossip)
+	shop := newApp(t)
+	shop.register(t, b, muster.Registration{})
+	for _, o := range []*one{a, b} {
+		until(t, "healthy at both", func() bool { n := o.shop(t); return n.Healthy && n.Version == "3.1" })
+	}
+	shop.set(func() { shop.health = `{"status":"unhealthy","ready":false}` })
+	var last muster.Pings
+	for range 3 {
+		pings, err := b.op.Ping(t.Context(), "shop") // b follows: the master pings, and b knows it when it answers
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = pings
+	}
+	got := last.Results["shop"]
+	if last.Failed != 1 || got.Status != muster.StatusError || !strings.Contains(got.Error, "not ready") {
+		t.Fatalf("%+v", last)
+	}
+	if n := b.shop(t); n.Status != muster.StatusError || n.Healthy {
+		t.Fatalf("%+v", n)
+	}
+	shop.set(func() { shop.health = `{"status":"healthy"}` })
+	pings, err := b.op.Ping(t.Context(), "")
+	if err != nil || pings.Total != 3 || pings.Healthy != 3 {
+		t.Fatalf("%+v %v", pings, err)
+	}
+	n := b.shop(t)
+	if !n.Healthy || n.PingFailures != 0 || n.Version != "3.1" || n.AvgResponseTime == nil {
+		t.Fatalf("%+v", n)
+	}
+	if shop.count("GET /shop/api/ai-engine/health") < 5 {
+		t.Fatalf("asked for %v", shop.asked)
+	}
+	if _, err := b.op.Ping(t.Context(), "nobody"); muster.KindOf(err) != muster.NotFound {
+		t.Fatal(err)
+	}
+}
+
+func TestACredentialGoesToItsApplicationOnlyAndIsFoundNowhere(t *testing.T) {
+	dir := t.TempDir()
+	o := raise(t, dir, "a")
+	shop := newApp(t)
+	const given = "canary-credential-7f3a9c"
+	r := shop.register(t, o, muster.Registration{Credential: given})
+	if r.Credential != nil {
+		t.Fatal("a credential that was given is shown")
+	}
+	until(t, "a ping", func() bool { return o.shop(t).Healthy })
+	if _, err := o.op.Run(t.Context(), muster.Run{Action: "app.x", On: muster.Selector{Nodes: &[]string{"shop"}}}); err != nil {
+		t.Fatal(err)
+	}
+	shop.mu.Lock()
+	health, actions := shop.bearer["health"], shop.bearer["actions"]
+	shop.mu.Unlock()
+	if health != "" || actions != "Bearer "+given {
+		t.Fatalf("sent %q with health, %q with actions", health, actions)
+	}
+	raw, err := json.Marshal(o.shop(t))
+	if err != nil || strings.Contains(string(raw), given) {
+		t.Fatal(string(raw), err)
+	}
+	err = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if err == nil && strings.Contains(string(raw), given) {
+			t.Errorf("%s holds the credential", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestACredentialThatIsMadeIsShownOnceAndUsed(t *testing.T) {
+	o := raise(t, t.TempDir(), "a")
+	shop := newApp(t)
+	r := shop.register(t, o, muster.Registration{})
+	if r.Credential == nil || r.APIKey == nil || *r.Credential == *r.APIKey {
+		t.Fatalf("%+v", r)
+	}
+	if again := shop.register(t, o, muster.Registration{}); again.Credential == nil || *again.Credential != *r.Credential {
+		t.Fatalf("the same request gets another answer: %+v", again)
+	}
+	if _, err := o.op.Run(t.Context(), muster.Run{Action: "app.x", On: muster.Selector{Nodes: &[]string{"shop"}}}); err != nil {
+		t.Fatal(err)
+	}
+	shop.mu.Lock()
+	defer shop.mu.Unlock()
+	if shop.bearer["actions"] != "Bearer "+*r.Credential {
+		t.Fatalf("sent %q", shop.bearer["actions"])
+	}
+}
