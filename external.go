@@ -47,11 +47,10 @@ type OwnQuery struct {
 // OwnOptions narrow a question to an application. One that does not know them
 // may leave them be.
 type OwnOptions struct {
-	TimeoutMs     int      `json:"timeout_ms,omitempty"`
 	Operator      string   `json:"operator,omitempty"` // or | and
 	Fields        []string `json:"fields,omitempty"`
 	Collections   []string `json:"collections,omitempty"`
-	ContentLength int      `json:"content_length,omitempty"`
+	ContentLength int      `json:"content_length,omitzero"`
 }
 
 // OwnHits are an application's answer, in its own order.

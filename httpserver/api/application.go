@@ -166,7 +166,7 @@ func (a Application) Execute(ctx context.Context, x muster.Execution) (r muster.
 	ask := struct {
 		Action string        `json:"action"`
 		Params muster.Params `json:"params,omitempty"`
-		Check  bool          `json:"check,omitempty"`
+		Check  bool          `json:"check,omitzero"`
 	}{x.Action, x.Params, x.Check}
 	answer, err := a.post(ctx, PathOwnActions, ask, x.Job)
 	if err != nil {
