@@ -261,7 +261,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 	})
 	breakers := &api.Breakers{}
 	apps := &outside{vault: d.secrets, http: &http.Client{Transport: abroad}, record: d.record, breakers: breakers}
-	out := &wire{secret: d.secrets[0], id: d.id, http: &http.Client{Transport: transport}, record: d.record, apps: apps}
+	out := &wire{secret: d.secrets[0], id: d.id, http: &http.Client{Transport: transport}, record: d.record, apps: apps, peers: d.pool}
 	d.member = cluster.New(cluster.Config{
 		Dir: d.cfg.DataDir, Bind: d.cfg.Raft, Voters: d.cfg.Voters, Expect: d.cfg.Expect,
 		Founding: len(d.cfg.Join) == 0 && d.cfg.Expect <= 1, ServerTLS: server, ClientTLS: client,
@@ -287,7 +287,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 	if stats, err := docs.Stats(ctx); err == nil {
 		d.changed(stats.Generation, stats.Docs)
 	}
-	federation := search.New(search.Config{Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, here{docs}, out)
+	federation := search.New(search.Config{Outside: apps, Texts: docs, Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, here{docs}, out)
 	d.onStop("search", federation.Stop)
 	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Log: d.log})
 	if err != nil {

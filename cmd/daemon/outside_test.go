@@ -212,3 +212,119 @@ func TestACredentialThatIsMadeIsShownOnceAndUsed(t *testing.T) {
 		t.Fatalf("sent %q", shop.bearer["actions"])
 	}
 }
+
+func (o *one) find(t *testing.T, text string) muster.Answer {
+	t.Helper()
+	a, err := o.op.Search(t.Context(), muster.Query{Text: text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func ofShop(a muster.Answer) (r muster.NodeReport) {
+	for _, r = range a.Nodes {
+		if r.Node == "shop" {
+			return r
+		}
+	}
+	return muster.NodeReport{Node: "shop", Status: "not there"}
+}
+
+func TestAnApplicationIsFoundInFromAnyNode(t *testing.T) {
+	dir := t.TempDir()
+	a := raise(t, dir, "a")
+	b := raise(t, dir, "b", a.gossip)
+	docs := `{"id":"1","title":"Plum jam","content":"Boil plums with sugar."}` + "\n" + `{"id":"2","title":"Bread","content":"Flour and water."}` + "\n"
+	if _, err := a.op.AddDocuments(t.Context(), "", []byte(docs)); err != nil {
+		t.Fatal(err)
+	}
+	shop := newApp(t)
+	shop.set(func() {
+		shop.search = `{"results":[{"id":7,"title":"Fork","content":"Not for plums alone, for pears and for bread, too."},
+			{"id":"p","title":"Plum jam","content":"A jar of plum jam, of plums."}],"total_results":31}`
+	})
+	shop.register(t, a, muster.Registration{Credential: "to-the-shop"})
+	for _, o := range []*one{a, b} {
+		until(t, "both nodes know the shop", func() bool { return o.shop(t).Healthy })
+		got := o.find(t, "plum jam")
+		ids := make([]string, 0, 3)
+		for _, h := range got.Results {
+			ids = append(ids, h.SourceNode+"/"+h.ID)
+		}
+		r := ofShop(got)
+		if strings.Join(ids, " ") != "shop/p a/1 shop/7" && strings.Join(ids, " ") != "a/1 shop/p shop/7" {
+			t.Errorf("%v", ids)
+		}
+		if got.Merge != "rescore" || r.Status != "ok" || r.Merge != "rescore" || r.Matched != 31 || got.Partial || got.Coverage != 1 {
+			t.Errorf("%+v", got)
+		}
+	}
+	shop.mu.Lock()
+	if shop.bearer["search"] != "Bearer to-the-shop" || shop.headers.Get("X-Muster-Timeout-Ms") == "" ||
+		!strings.Contains(shop.bodies["search"], `"query":"plum jam","limit":10`) {
+		t.Errorf("asked %s with %v", shop.bodies["search"], shop.headers)
+	}
+	shop.mu.Unlock()
+	shop.set(func() { shop.search = `<html>` })
+	got := b.find(t, "plum jam")
+	if r := ofShop(got); r.Status != "failed" || !strings.Contains(r.Error, "node protocol") || !got.Partial || got.Count != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestAnApplicationThatFailsIsLeftAloneForAWhileAndThatIsSaid(t *testing.T) {
+	o := raise(t, t.TempDir(), "a")
+	shop := newApp(t)
+	shop.register(t, o, muster.Registration{})
+	until(t, "a ping", func() bool { return o.shop(t).Healthy })
+	if c := o.shop(t).Circuit; c == nil || c.State != "closed" {
+		t.Fatalf("%+v", c)
+	}
+	shop.set(func() { shop.status = http.StatusUnprocessableEntity })
+	for range 6 {
+		if r := ofShop(o.find(t, "plum")); r.Status != "failed" {
+			t.Fatalf("%+v", r)
+		}
+	}
+	shop.set(func() { shop.status = http.StatusInternalServerError })
+	before := shop.count("search")
+	for range 5 {
+		o.find(t, "plum")
+	}
+	a := o.find(t, "plum")
+	if r := ofShop(a); r.Status != "circuit_open" || r.Error == "" || !a.Partial {
+		t.Fatalf("%+v", a)
+	}
+	if n := shop.count("search") - before; n != 5 {
+		t.Fatalf("asked %d times", n)
+	}
+	if c := o.shop(t).Circuit; c.State != "open" || c.Failures != 5 || c.RetryAt == nil {
+		t.Fatalf("%+v", c)
+	}
+	run, err := o.op.Run(t.Context(), muster.Run{Action: "app.x", On: muster.Selector{Nodes: &[]string{"shop"}}})
+	if r := run.Results["shop"]; err != nil || r.State != muster.StateSkipped || r.Error.Code != "circuit_open" {
+		t.Fatalf("%+v %v", run, err)
+	}
+	if s, err := o.op.Status(t.Context()); err != nil || s.Circuit == nil || s.Circuit.State != "closed" {
+		t.Fatalf("%+v %v", s.Circuit, err)
+	}
+}
+
+func TestAnApplicationsOwnWordOnAnActionReachesTheCaller(t *testing.T) {
+	o := raise(t, t.TempDir(), "a")
+	shop := newApp(t)
+	shop.set(func() { shop.actions = `{"success":false,"error":{"code":"full","message":"no room"}}` })
+	shop.register(t, o, muster.Registration{Capabilities: []muster.Capability{"search", "actions"}})
+	run, err := o.op.Run(t.Context(), muster.Run{
+		Action: "app.put", Params: muster.Params{"n": []byte("1")}, On: muster.Selector{Nodes: &[]string{"shop"}},
+	})
+	if r := run.Results["shop"]; err != nil || r.State != muster.StateFailed || r.Error.Code != "full" || r.NodeName != "Shop" {
+		t.Fatalf("%+v %v", run, err)
+	}
+	shop.mu.Lock()
+	defer shop.mu.Unlock()
+	if shop.bodies["actions"] != `{"action":"app.put","params":{"n":1}}` {
+		t.Fatal(shop.bodies["actions"])
+	}
+}

@@ -45,6 +45,16 @@ type wire struct {
 	http   *http.Client
 	record func(api.Call)
 	apps   *outside
+	peers  cluster.Peers
+}
+
+// call makes a call to another agent through its circuit breaker. An agent that
+// gossip saw come back is given another chance at once.
+func (w *wire) call(ctx context.Context, n muster.Node, do func() error) error {
+	if peer, known := w.peers.Peer(n.ID); known && peer.State == muster.PeerAlive {
+		w.apps.breakers.Back(n.ID, peer.Since)
+	}
+	return w.apps.breakers.Do(ctx, n.ID, do)
 }
 
 // to is a client for one peer, on behalf of a caller. An empty call ID is drawn.
@@ -105,12 +115,18 @@ func (w *wire) at(n muster.Node, by muster.Rights) *api.Client {
 
 // Pin is phase one of a search at another node.
 func (w *wire) Pin(ctx context.Context, n muster.Node, q muster.ShardQuery) (s muster.ShardStats, err error) {
-	return s, w.at(n, muster.RightsOf(ctx)).Do(ctx, http.MethodPost, api.PathPin, q, &s)
+	err = w.call(ctx, n, func() error {
+		return w.at(n, muster.RightsOf(ctx)).Do(ctx, http.MethodPost, api.PathPin, q, &s)
+	})
+	return s, err
 }
 
 // Search is phase two of a search at another node.
 func (w *wire) Search(ctx context.Context, n muster.Node, s muster.ShardSearch) (hits muster.ShardHits, err error) {
-	return hits, w.at(n, muster.RightsOf(ctx)).Do(ctx, http.MethodPost, api.PathShard, s, &hits)
+	err = w.call(ctx, n, func() error {
+		return w.at(n, muster.RightsOf(ctx)).Do(ctx, http.MethodPost, api.PathShard, s, &hits)
+	})
+	return hits, err
 }
 
 // health pings a node by the node protocol.
@@ -122,11 +138,15 @@ func (w *wire) health(ctx context.Context, n muster.Node) (muster.Vital, error) 
 }
 
 // Execute has another node run an action.
-func (w *wire) Execute(ctx context.Context, n muster.Node, by muster.Rights, x muster.Execution) (muster.Result, error) {
+func (w *wire) Execute(ctx context.Context, n muster.Node, by muster.Rights, x muster.Execution) (r muster.Result, err error) {
 	if n.Kind == muster.KindExternal {
 		return w.apps.execute(ctx, n, x)
 	}
-	return w.at(n, by).Execute(ctx, x)
+	err = w.call(ctx, n, func() (err error) {
+		r, err = w.at(n, by).Execute(ctx, x)
+		return err
+	})
+	return r, err
 }
 
 // here asks this node's own index.

@@ -172,8 +172,8 @@ func (b *Breakers) Circuit(node string) muster.Circuit {
 	return out
 }
 
-// Circuits returns the circuits of all nodes that failed since they were last
-// reset, by node ID. All others are closed.
+// Circuits returns the circuits of all nodes that ever failed, by node ID. All
+// others are closed.
 func (b *Breakers) Circuits() map[string]muster.Circuit {
 	b.mu.Lock()
 	ids := slices.Collect(maps.Keys(b.nodes))
@@ -185,12 +185,12 @@ func (b *Breakers) Circuits() map[string]muster.Circuit {
 	return all
 }
 
-// Reset closes the circuit of a node that is known to have come back after a
-// time, or that is gone for good.
-func (b *Breakers) Reset(node string, after time.Time) {
+// Back closes the circuit of a node that is known to live again since a time, if
+// it was opened before.
+func (b *Breakers) Back(node string, since time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if c, known := b.nodes[node]; known && c.opened.Before(after) {
+	if c, known := b.nodes[node]; known && !c.opened.IsZero() && c.opened.Before(since) {
 		delete(b.nodes, node)
 	}
 }
