@@ -112,6 +112,8 @@ type nodeCmd struct {
 	List     nodeListCmd     `cmd:"" help:"List the nodes."`
 	Show     nodeShowCmd     `cmd:"" help:"Show one node."`
 	Register nodeRegisterCmd `cmd:"" help:"Register an application by its URL."`
+	Ping     nodePingCmd     `cmd:"" help:"Ping nodes now."`
+	Check    nodeCheckCmd    `cmd:"" help:"Walk an application through the node protocol and say what to mend."`
 }
 
 type nodeListCmd struct{}
@@ -163,6 +165,9 @@ func (c *nodeShowCmd) Run(ctx context.Context, io streams, f *clientFlags) error
 		line(w, "URL", n.URL)
 		line(w, "Version", n.Version)
 		line(w, "Capabilities", n.Capabilities)
+		if n.Circuit != nil {
+			line(w, "Circuit", n.Circuit.State)
+		}
 	})
 }
 
@@ -173,6 +178,7 @@ type nodeRegisterCmd struct {
 	Type         string   `help:"child." default:"child"`
 	Capabilities []string `help:"What the application can do." default:"search,actions"`
 	Meta         []string `help:"A key=value pair of metadata; repeatable." sep:"none"`
+	Credential   string   `help:"What muster sends as bearer when it calls the application. Default: one is made and shown." env:"MUSTER_CREDENTIAL"`
 }
 
 // Run registers an external node and prints its key, this once.
@@ -181,7 +187,7 @@ func (c *nodeRegisterCmd) Run(ctx context.Context, io streams, f *clientFlags) e
 	if err != nil {
 		return err
 	}
-	g := muster.Registration{Name: c.Name, URL: c.URL, Slug: c.Slug, Type: muster.NodeType(c.Type), Metadata: muster.Metadata{}}
+	g := muster.Registration{Name: c.Name, URL: c.URL, Slug: c.Slug, Type: muster.NodeType(c.Type), Credential: c.Credential, Metadata: muster.Metadata{}}
 	for _, word := range c.Capabilities {
 		g.Capabilities = append(g.Capabilities, muster.Capability(word))
 	}
@@ -202,8 +208,13 @@ func (c *nodeRegisterCmd) Run(ctx context.Context, io streams, f *clientFlags) e
 	}
 	key := once(io, r.APIKey, r.Hint)
 	return f.show(io, r, func(w *tabwriter.Writer) {
-		line(w, "ID", "NAME", "URL", "API KEY")
-		line(w, r.Node.ID, r.Node.Name, r.Node.URL, key)
+		if r.Credential == nil {
+			line(w, "ID", "NAME", "URL", "API KEY")
+			line(w, r.Node.ID, r.Node.Name, r.Node.URL, key)
+			return
+		}
+		line(w, "ID", "NAME", "URL", "API KEY", "CREDENTIAL")
+		line(w, r.Node.ID, r.Node.Name, r.Node.URL, key, *r.Credential)
 	})
 }
 
