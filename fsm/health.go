@@ -54,17 +54,6 @@ func (b HealthBatch) named() (ids []string) {
 
 func (b NodeReseal) named() []string { return []string{b.ID} }
 
-// pulse is what pings of an external node have shown.
-type pulse struct {
-	Failures int        `json:"failures,omitempty"`
-	Seen     *time.Time `json:"seen,omitempty"`
-	Average  *float64   `json:"average,omitempty"` // milliseconds
-}
-
-func (p pulse) show(v *muster.Node) {
-	v.PingFailures, v.LastPingAt, v.AvgResponseTime = p.Failures, p.Seen, p.Average
-}
-
 // healthBatch writes down how external nodes are. The index and time of a
 // node's last change move only where something changed that somebody set or is
 // told of: a write on condition of an index must not lose to a ping.
@@ -75,7 +64,7 @@ func (a applier) healthBatch(b HealthBatch) error {
 			continue
 		}
 		row := *old
-		row.Pulse = pulse{Failures: h.Failures, Seen: h.Seen, Average: h.Average}
+		row.LastPingAt, row.Failures, row.Average = h.Seen, h.Failures, h.Average
 		changed := false
 		if seen := h.Observed(old.Observed); seen != old.Observed {
 			row.Observed, row.ObservedAt, changed = seen, a.at, true

@@ -30,11 +30,13 @@ type node struct {
 	Desired      muster.Status       `json:"desired"`
 	Observed     muster.Observed     `json:"observed,omitempty"`
 	ObservedAt   time.Time           `json:"observed_at,omitzero"`
+	LastPingAt   *time.Time          `json:"last_ping_at,omitempty"` // last sign of life of an external node
+	Failures     int                 `json:"failures,omitempty"`     // pings of it that failed in a row
+	Average      *float64            `json:"average,omitempty"`      // milliseconds until it answers
 	Documents    uint64              `json:"documents,omitempty"`
 	PublicKey    []byte              `json:"public_key,omitempty"`
 	Predecessor  string              `json:"predecessor,omitempty"` // the dead node whose name it took over
 	Sealed       []byte              `json:"sealed,omitempty"`      // the credential of an external node
-	Pulse        pulse               `json:"pulse,omitzero"`        // what pings of an external node showed
 	CreatedAt    time.Time           `json:"created_at"`
 	UpdatedAt    time.Time           `json:"updated_at"`
 	DeletedAt    *time.Time          `json:"deleted_at,omitempty"`
@@ -291,6 +293,7 @@ func (n *node) view() muster.Node {
 		Status: status, StatusColor: status.Color(), Description: n.Description, Weight: n.Weight,
 		ReplicaOf: n.ReplicaOf, CreatedAt: n.CreatedAt, UpdatedAt: n.UpdatedAt, DeletedAt: n.DeletedAt,
 		Index: n.Index, Desired: n.Desired, Observed: n.Observed, PublicKey: n.PublicKey, Documents: n.Documents,
+		LastPingAt: n.LastPingAt,
 	}
 	if v.Metadata == nil {
 		v.Metadata = muster.Metadata{}
@@ -299,8 +302,7 @@ func (n *node) view() muster.Node {
 		v.PingFailures = muster.DeadPingFailures
 	}
 	if n.Kind == muster.KindExternal {
-		v.Sealed = n.Sealed
-		n.Pulse.show(&v)
+		v.Sealed, v.PingFailures, v.AvgResponseTime = n.Sealed, n.Failures, n.Average
 	}
 	return v
 }
