@@ -29,22 +29,15 @@ func (s *Server) pingTable() []Route {
 	}
 }
 
-func (s *Server) pingAll(ctx context.Context, r *Request) (any, error) {
-	return s.ping(ctx, r, func(muster.Node) bool { return true })
-}
+func (s *Server) pingAll(ctx context.Context, r *Request) (any, error) { return s.ping(ctx, r, "") }
 
 func (s *Server) pingOne(ctx context.Context, r *Request) (any, error) {
-	slug := r.Params["slug"]
-	pings, err := s.ping(ctx, r, func(n muster.Node) bool { return n.Slug == slug })
-	if err == nil && pings.Total == 0 {
-		err = muster.Errorf(muster.NotFound, "no node %s", slug)
-	}
-	return pings, err
+	return s.ping(ctx, r, r.Params["slug"])
 }
 
-// ping has the master ping, whose word counts; without one, this node does, and
-// it counts for nothing but the answer.
-func (s *Server) ping(ctx context.Context, r *Request, which func(muster.Node) bool) (pings muster.Pings, err error) {
+// ping has the master ping a node, or all without a slug: its word counts.
+// Without a master this node does, and it counts for nothing but the answer.
+func (s *Server) ping(ctx context.Context, r *Request, slug string) (pings muster.Pings, err error) {
 	if master := s.cfg.Cluster.Status().Master; master != nil && master.ID != s.cfg.ID && r.Node == "" {
 		if n, known := s.cfg.Cluster.Node(master.ID); known {
 			return s.pingThere(ctx, r, n)
@@ -52,9 +45,12 @@ func (s *Server) ping(ctx context.Context, r *Request, which func(muster.Node) b
 	}
 	var nodes []muster.Node
 	for _, n := range s.cfg.Cluster.Nodes() {
-		if n.DeletedAt == nil && which(n) {
+		if n.DeletedAt == nil && (slug == "" || n.Slug == slug) {
 			nodes = append(nodes, n)
 		}
+	}
+	if len(nodes) == 0 {
+		return pings, muster.Errorf(muster.NotFound, "no node %s", slug)
 	}
 	return s.cfg.Pinger.Ping(ctx, nodes), nil
 }
