@@ -145,6 +145,7 @@ type member struct {
 	matched  int
 	list     list
 	own      []muster.Hit // of an application, in its own order
+	way      string       // how they were merged
 }
 
 // run is one search under way.
@@ -407,7 +408,7 @@ func (s *run) answer() muster.Answer {
 		}
 		report := m.report()
 		if len(m.own) > 0 {
-			report.Merge = s.unlike
+			report.Merge = m.way
 		}
 		a.Nodes = append(a.Nodes, report)
 	}

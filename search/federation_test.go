@@ -492,7 +492,6 @@ func TestWrongQueryNamesItsFields(t *testing.T) {
 		{muster.Query{Options: options{Fuzzy: 3}}, "invalid", "options.fuzzy"},
 		{muster.Query{Text: `"red fox"`}, "unsupported", "query"},
 		{muster.Query{Text: "fo*"}, "unsupported", "query"},
-		{muster.Query{Options: options{Merge: "rrf"}}, "unsupported", "options.merge"},
 		{muster.Query{Options: options{Fuzzy: 1}}, "unsupported", "options.fuzzy"},
 		{muster.Query{Options: options{Filters: map[string]json.RawMessage{"a": nil}}}, "unsupported", "options.filters"},
 		{muster.Query{Options: options{Facets: []string{"a"}}}, "unsupported", "options.facets"},

@@ -27,6 +27,7 @@ const (
 	mergeInexact    = "inexact"
 	mergeRescore    = "rescore"     // their text is scored with the summed statistics
 	mergeRoundRobin = "round_robin" // by their place in their own order
+	mergeRRF        = "rrf"         // by their places in rankings of the same documents
 )
 
 // ownContent is how many characters of content an application is asked for: as
@@ -140,7 +141,7 @@ func (s *run) rank() {
 		if err != nil {
 			s.f.cfg.Log.Debug("text of hits cannot be scored", "node", m.node.Slug, "err", err)
 		}
-		if err != nil || s.sums.Docs == 0 || s.plan.merge == mergeRoundRobin {
+		if err != nil || s.sums.Docs == 0 || oneOf(s.plan.merge, mergeRoundRobin, mergeRRF) {
 			s.unlike = mergeRoundRobin
 		} else if s.unlike == "" {
 			s.unlike = mergeRescore
@@ -180,13 +181,49 @@ func bare(own []muster.Hit) []muster.ShardHit {
 func (s *run) lists() []*list {
 	s.rank()
 	agents, own := listsOf(s.plan.members), listsOf(s.plan.outsiders)
+	for _, m := range s.plan.outsiders {
+		m.way = s.unlike
+	}
 	if s.unlike == mergeRoundRobin {
-		agents = placed(agents)
-		for i, l := range own {
-			own[i] = placed([]*list{l})[0]
-		}
+		agents, own = placed(agents), s.inTurn(agents)
 	}
 	return slices.Concat(agents, own)
+}
+
+// inTurn are the applications' lists by place: replicas of one another are one
+// source, whose rankings are fused. If there is no other source, that is all.
+func (s *run) inTurn(agents []*list) []*list {
+	byMember, sources := map[*member]*list{}, 0
+	for _, l := range agents {
+		sources += min(len(l.hits), 1)
+	}
+	fusion := false
+	for _, group := range groups(s.plan.outsiders) {
+		lists := listsOf(group)
+		found := slices.ContainsFunc(lists, func(l *list) bool { return len(l.hits) > 0 })
+		if found {
+			sources++
+		}
+		if len(group) > 1 {
+			lists, fusion = fused(lists), true
+		} else {
+			lists = placed(lists)
+		}
+		for i, m := range group {
+			byMember[m] = lists[i]
+			if len(group) > 1 {
+				m.way = mergeRRF
+			}
+		}
+	}
+	if sources == 1 && fusion {
+		s.unlike = mergeRRF
+	}
+	own := make([]*list, 0, len(byMember))
+	for _, m := range s.plan.outsiders {
+		own = append(own, byMember[m])
+	}
+	return own
 }
 
 func listsOf(members []*member) []*list {

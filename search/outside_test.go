@@ -187,3 +187,26 @@ func TestHitsOfCollectionsThatWereNotAskedForAreLeftOut(t *testing.T) {
 		t.Fatalf("%+v", a.Results)
 	}
 }
+
+func TestRankingsOfReplicasAreFusedAndThoseOfOthersAreNot(t *testing.T) {
+	x, y, z := doc("x", "fox 1"), doc("y", "fox 2"), doc("z", "fox 3")
+	w := town{"crm": {docs: []muster.Document{x, y, z}}, "crm-2": {docs: []muster.Document{z, y}}}
+	n := newNet(nil)
+	f := n.withOwn(t, w)
+	for i := range n.nodes {
+		if n.nodes[i].Slug == "crm-2" {
+			n.nodes[i].ReplicaOf = "crm"
+		}
+	}
+	a := ask(t, f, muster.Query{Text: "fox"})
+	if got := ids(a); !slices.Equal(got, []string{"z", "y", "x"}) || a.Merge != "rrf" || report(t, a, "crm-2").Merge != "rrf" {
+		t.Fatalf("%v %s", got, a.Merge) // z is first and third, y twice second, x first only
+	}
+	if also := a.Results[0].AlsoOn; !slices.Equal(also, []string{"crm-2"}) {
+		t.Fatalf("%+v", a.Results[0])
+	}
+	n.nodes[len(n.nodes)-1].ReplicaOf, n.nodes[len(n.nodes)-2].ReplicaOf = "", ""
+	if a = ask(t, f, muster.Query{Text: "fox"}); a.Merge != "round_robin" || report(t, a, "crm-2").Merge != "round_robin" {
+		t.Fatalf("no replicas, but %+v", a)
+	}
+}

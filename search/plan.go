@@ -119,7 +119,7 @@ func checkRanges(q muster.Query, bad faults) {
 	bad.check(o.ContentLength == nil || *o.ContentLength >= -1, "options.content_length", "must be -1 or more")
 	bad.check(oneOf(o.Operator, "", "or", "and"), "options.operator", "must be or, or and")
 	bad.check(oneOf(o.Language, "", "en"), "options.language", "must be en")
-	bad.check(oneOf(o.Merge, "", "auto", "exact", "rescore", "rrf", "round_robin"), "options.merge", "must be auto, exact, rescore or round_robin")
+	bad.check(oneOf(o.Merge, "", "auto", "exact", "rescore", "rrf", "round_robin"), "options.merge", "must be auto, exact, rescore, rrf or round_robin")
 	bad.check(o.MinCoverage >= 0 && o.MinCoverage <= 1, "options.min_coverage", "must be from 0 to 1")
 	bad.check(o.Fuzzy >= 0 && o.Fuzzy <= 2, "options.fuzzy", "must be from 0 to 2")
 	for _, field := range o.Fields {
@@ -148,7 +148,6 @@ func unsupported(q muster.Query, parsed query.Query) error {
 	if err := parsed.Unsupported(); err != nil {
 		bad["query"] = why(err)
 	}
-	bad.check(o.Merge != "rrf", "options.merge", "%s "+notYet, o.Merge)
 	bad.check(o.Fuzzy == 0, "options.fuzzy", notYet)
 	bad.check(len(o.Filters) == 0, "options.filters", notYet)
 	bad.check(len(o.Facets) == 0, "options.facets", notYet)
