@@ -71,7 +71,7 @@ func (v Vault) Open(owner string, sealed []byte) (string, error) {
 		return string(text), nil
 	}
 	return "", muster.Errorf(muster.Unavailable, "the credential of node %s was sealed with a secret that is not in use here", owner).
-		WithCode("credential_sealed").WithHint("put that secret back as a second line of the secret file, or give the node a new credential")
+		WithCode("credential_sealed").WithHint("put that secret back as a second line of the secret file, or remove the node and register it again")
 }
 
 // Fresh reports whether the present secret sealed a text.
