@@ -41,6 +41,7 @@ var fences = map[string][]string{
 	"github.com/hashicorp/memberlist":   {"gossip"},
 	"github.com/valyala/fasthttp":       {"httpserver"},
 	"github.com/blevesearch/":           {"search/index"},
+	"github.com/maypok86/otter/":        {"search"},
 	"github.com/alecthomas/kong":        {"cmd/muster"},
 	"github.com/golang-jwt/":            {"cluster/trust"},
 }

@@ -1,6 +1,9 @@
 package muster
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
 // DefaultCollection is where a document without a collection lives.
 const DefaultCollection = "default"
@@ -55,7 +58,7 @@ type Hit struct {
 	Score          float64  `json:"score"`
 	Title          string   `json:"title"`
 	Content        string   `json:"content"`
-	Truncated      bool     `json:"truncated,omitempty"` // Content was cut
+	Truncated      bool     `json:"truncated,omitzero"` // Content was cut
 	URL            string   `json:"url"`
 	Collection     string   `json:"collection"`
 	Metadata       Metadata `json:"metadata"`
@@ -91,6 +94,31 @@ type Answer struct {
 	Merge         string         `json:"merge"`    // the weakest that was used: exact | inexact | rescore | rrf | round_robin
 	Cached        bool           `json:"cached"`
 	TookMs        int64          `json:"took_ms"`
+}
+
+// CachedAnswer is an answer that a node keeps.
+type CachedAnswer struct {
+	QueryHash string    `json:"query_hash"` // of the request, the caller's rights and the nodes asked
+	Query     string    `json:"query"`
+	NodeIDs   []string  `json:"node_ids"`
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+	Hits      uint64    `json:"hits"`
+	Bytes     uint64    `json:"bytes"`
+}
+
+// SearchCache is a node's cache of answers, or a page of it. The counts are
+// since the node started.
+type SearchCache struct {
+	Entries  []CachedAnswer `json:"entries"`
+	Cursor   string         `json:"cursor,omitempty"`
+	Total    int            `json:"total"`
+	Bytes    uint64         `json:"bytes"`
+	MaxBytes uint64         `json:"max_bytes"` // 0: nothing is kept
+	Hits     uint64         `json:"hits"`      // answers from the cache
+	Misses   uint64         `json:"misses"`    // searches that asked the nodes
+	Shared   uint64         `json:"shared"`    // searches that waited for an equal one
+	Stale    uint64         `json:"stale"`     // answers dropped because they expired or an index went on
 }
 
 // ShardQuery is the part of a Query that every node evaluates in the same way.

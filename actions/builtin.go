@@ -20,6 +20,12 @@ type Documents interface {
 	Stats(ctx context.Context) (muster.IndexStats, error)
 }
 
+// Cache is where this node keeps answers of searches.
+type Cache interface {
+	// FlushCache forgets all and returns how many there were.
+	FlushCache() int
+}
+
 // builtin is an action that is part of the program.
 type builtin func(ctx context.Context, c call) outcome
 
@@ -30,9 +36,9 @@ const builtinOutput = 1 << 20
 const maxLineErrors = 100
 
 // builtins are the actions of a node. Without docs those on an index are left
-// out.
-func builtins(docs Documents) []Definition {
-	all := make([]Definition, 0, 7)
+// out, without cache that on the cache.
+func builtins(docs Documents, cache Cache) []Definition {
+	all := make([]Definition, 0, 8)
 	all = append(all,
 		declare("node.ping", "Answer", muster.RiskRead, nil, ping),
 		declare("node.echo", "Repeat a text", muster.RiskRead, map[string]Param{
@@ -42,6 +48,10 @@ func builtins(docs Documents) []Definition {
 			"for": {Type: "duration", Min: json.RawMessage(`"0s"`), Max: json.RawMessage(`"30m"`), Required: true},
 		}, sleep),
 	)
+	if cache != nil {
+		all = append(all, declare("cache.flush", "Forget the answers of searches", muster.RiskLow, nil,
+			func(context.Context, call) outcome { return cacheFlush(cache) }))
+	}
 	if docs == nil {
 		return all
 	}
@@ -174,6 +184,15 @@ func indexRefresh(ctx context.Context, docs Documents) outcome {
 	s, err := docs.Stats(ctx)
 	o := done(map[string]uint64{"generation": s.Generation, "docs": s.Docs}, err)
 	if err == nil {
+		o.state = muster.StateNoop
+	}
+	return o
+}
+
+func cacheFlush(cache Cache) outcome {
+	n := cache.FlushCache()
+	o := done(map[string]int{"deleted": n}, nil)
+	if n == 0 {
 		o.state = muster.StateNoop
 	}
 	return o

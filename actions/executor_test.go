@@ -121,6 +121,30 @@ func TestNodeWithoutIndexOffersNoneOfItsActions(t *testing.T) {
 	}
 }
 
+// answers counts what a cache holds.
+type answers int
+
+func (a *answers) FlushCache() int {
+	n := int(*a)
+	*a = 0
+	return n
+}
+
+func TestTheCacheOfAnswersIsEmptiedWhereThereIsOne(t *testing.T) {
+	e := executor(t, actions.ExecutorConfig{Cache: new(answers(3))})
+	for _, want := range []struct {
+		state  muster.State
+		result string
+	}{{muster.StateOK, `{"deleted":3}`}, {muster.StateNoop, `{"deleted":0}`}} {
+		if r := run(t, e, "cache.flush", `{}`); r.State != want.state || string(r.Result) != want.result {
+			t.Errorf("%+v", r)
+		}
+	}
+	if r := run(t, executor(t, actions.ExecutorConfig{}), "cache.flush", `{}`); r.State != muster.StateInvalid || r.Error.Code != "unknown_action" {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestErrorsOfTheIndexBecomeStates(t *testing.T) {
 	for kind, want := range map[muster.Kind]muster.State{
 		muster.OutcomeUnknown: muster.StateUnknown, muster.Invalid: muster.StateInvalid, muster.Unavailable: muster.StateFailed,
@@ -237,6 +261,27 @@ func TestEndOfTheCallersContextEndsTheWork(t *testing.T) {
 		time.AfterFunc(time.Minute, cancel)
 		if r := e.Execute(ctx, operator(), x); r.State != muster.StateCancelled || r.Error.Code != "cancelled" {
 			t.Errorf("%+v %+v", r, r.Error)
+		}
+	})
+}
+
+func TestExecutionStartsInTimeOrNotAtAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, err := actions.NewExecutor(actions.ExecutorConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := muster.Execution{Action: "node.sleep", Params: given(t, `{"for":"1m"}`), StartWithinMs: 1000}
+		results := make(chan muster.Result, 6)
+		for range 6 { // four run at once
+			go func() { results <- e.Execute(t.Context(), operator(), x) }()
+		}
+		for i := range 6 {
+			r := <-results
+			late := r.State == muster.StateCancelled && r.Error.Code == "not_started" && r.DurationMs == 1000
+			if i < 2 && !late || i >= 2 && r.State != muster.StateOK {
+				t.Errorf("%d: %+v %+v", i, r, r.Error)
+			}
 		}
 	})
 }

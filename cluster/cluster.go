@@ -7,6 +7,7 @@ package cluster
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -65,6 +66,7 @@ type Config struct {
 
 	ServerTLS *tls.Config
 	ClientTLS func(peerID string) *tls.Config
+	Trusts    func(*x509.Certificate) bool // whether a peer's certificate holds now; nil: if it held at the handshake
 	NewKey    func() (id, plain string, hash [32]byte)
 	NewID     func() string
 	CheckJoin func(muster.Joining) error // the joiner's proof that it has its key
@@ -151,7 +153,7 @@ func (c *Cluster) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open snapshots in %s: %w", dir, err)
 	}
-	c.stream, err = listen(c.cfg.Bind, c.cfg.Self.Raft, c.cfg.ServerTLS, c.cfg.ClientTLS)
+	c.stream, err = listen(c.cfg)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,8 @@ const (
 	pingTimeout = 5 * time.Second
 	pingsAtOnce = 16
 	pulseEvery  = time.Minute // how often pings that changed no status go into the registry
-	newest      = 0.3         // weight of the newest response time in the average
+	resealEvery = 5 * time.Second
+	newest      = 0.3 // weight of the newest response time in the average
 )
 
 // pulse is how external nodes stand, as the master's pings have shown since it
@@ -47,7 +48,7 @@ func (c *Cluster) keepPinging(ctx context.Context) {
 	defer pings.Wait()
 	var resealed time.Time
 	for pause(ctx, leadTick) {
-		if time.Since(resealed) > pulseEvery {
+		if time.Since(resealed) > resealEvery {
 			resealed = time.Now()
 			c.reseal(ctx)
 		}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -123,6 +124,15 @@ func (c *Cluster) stale() time.Duration {
 	return time.Since(heard)
 }
 
+func fingerprints(secrets [2]uint32) (digits []string) {
+	for _, s := range secrets {
+		if s != 0 {
+			digits = append(digits, fmt.Sprintf("%08x", s))
+		}
+	}
+	return digits
+}
+
 func (c *Cluster) peerStatus(server raft.Server) muster.PeerStatus {
 	id := string(server.ID)
 	p := muster.PeerStatus{ID: id, Role: muster.RoleStandby, Alive: id == c.cfg.Self.ID}
@@ -132,8 +142,9 @@ func (c *Cluster) peerStatus(server raft.Server) muster.PeerStatus {
 	if n, ok := c.reg.Node(id); ok {
 		p.Slug = n.Slug
 	}
-	if peer, ok := c.peers.Peer(id); ok && peer.State == muster.PeerAlive {
-		p.Alive = true
+	if peer, ok := c.peers.Peer(id); ok {
+		p.Alive = p.Alive || peer.State == muster.PeerAlive
+		p.Gossip, p.Secrets = peer.Gossip, fingerprints(peer.Secrets)
 	}
 	if c.raft.State() != raft.Leader {
 		return p
@@ -189,14 +200,20 @@ func (c *Cluster) readIndex(ctx context.Context) (uint64, error) {
 // ReadIndex returns the master's commit index, after a majority confirmed that
 // it still leads (Ongaro's thesis, section 6.4). The term must be open: until
 // then an earlier term's entries may be committed without this node knowing.
-func (c *Cluster) ReadIndex(context.Context) (uint64, error) {
+func (c *Cluster) ReadIndex(ctx context.Context) (uint64, error) {
 	term := c.raft.CurrentTerm()
 	if c.termed.Load() != term {
 		return 0, muster.Errorf(muster.NotMaster, "this node has not opened term %d as its master", term)
 	}
 	index := c.raft.CommitIndex()
-	if err := c.raft.VerifyLeader().Error(); err != nil {
-		return 0, raftError(err)
+	failed, ended, err := await(ctx, c, func() error { return c.raft.VerifyLeader().Error() })
+	switch {
+	case err != nil:
+		return 0, err
+	case !ended:
+		return 0, muster.Errorf(muster.Timeout, "the deadline passed before a majority confirmed the master")
+	case failed != nil:
+		return 0, raftError(failed)
 	}
 	if c.raft.CurrentTerm() != term {
 		return 0, muster.Errorf(muster.NotMaster, "the term moved on from %d", term)

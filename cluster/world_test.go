@@ -28,7 +28,7 @@ const patience = 20 * time.Second
 // gossip and HTTP are these tables.
 type world struct {
 	t      *testing.T
-	ca     *trust.Authority
+	ring   *trust.Ring
 	secret trust.Secret
 
 	mu      sync.Mutex
@@ -52,11 +52,11 @@ type member struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	secret := trust.NewSecret()
-	ca, err := trust.NewAuthority([]trust.Secret{secret})
+	ring, err := trust.NewRing([]trust.Secret{secret})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{t: t, ca: ca, secret: secret, gossip: map[string]muster.Peer{}, members: map[string]*member{}, answers: map[string]string{}}
+	return &world{t: t, ring: ring, secret: secret, gossip: map[string]muster.Peer{}, members: map[string]*member{}, answers: map[string]string{}}
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
@@ -78,12 +78,12 @@ func freePort(t *testing.T) string {
 func (w *world) make(name string, change func(*cluster.Config)) *member {
 	w.t.Helper()
 	id := newID()
-	server, client := w.ca.MutualTLS(id)
+	certs := trust.NewCertificates(w.ring, id)
 	m := &member{id: id, name: name, w: w, cfg: cluster.Config{
 		Dir: w.t.TempDir(), Bind: freePort(w.t), Voters: 3,
-		ServerTLS: server, ClientTLS: client, NewKey: trust.NewKey, NewID: newID,
+		ServerTLS: certs.Mutual(), ClientTLS: certs.Client, NewKey: trust.NewKey, NewID: newID,
 		CheckJoin: func(muster.Joining) error { return nil },
-		Vault:     trust.Vault{w.secret}, NewCredential: trust.NewCredential, Ping: w.ping, PingEvery: 50 * time.Millisecond,
+		Vault:     vault(w.secret), NewCredential: trust.NewCredential, Ping: w.ping, PingEvery: 50 * time.Millisecond,
 		Promise: func(to string) { w.peer(id, func(p *muster.Peer) { p.Promise = to }) },
 		Log:     slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name),
 		RaftLog: hclog.New(&hclog.LoggerOptions{Name: name, Output: w.t.Output(), Level: hclog.Debug}),

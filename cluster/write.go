@@ -177,19 +177,33 @@ func (c *Cluster) applyHere(ctx context.Context, raw []byte) (res fsm.Result, in
 		index uint64
 		err   error
 	}
-	done := make(chan reply, 1)
-	if !c.background(func() {
-		var r reply
+	r, ended, err := await(ctx, c, func() (r reply) {
 		r.res, r.index, r.err = resultOf(c.raft.Apply(raw, applyTimeout))
-		done <- r
-	}) {
-		return res, 0, muster.Errorf(muster.NotMaster, "this node is stopping")
+		return r
+	})
+	switch {
+	case err != nil:
+		return res, 0, err
+	case !ended:
+		return res, 0, muster.Errorf(muster.OutcomeUnknown, "the deadline passed before the write was on the disks of a majority").WithHint(hintRepeat)
+	default:
+		return r.res, r.index, r.err
+	}
+}
+
+// await calls raft and waits for its answer, or for the end of ctx: then ended
+// is false. Raft never answers what reaches it while it shuts down, so Stop
+// waits for these calls first, and refuses later ones.
+func await[T any](ctx context.Context, c *Cluster, call func() T) (answer T, ended bool, err error) {
+	done := make(chan T, 1)
+	if !c.background(func() { done <- call() }) {
+		return answer, false, muster.Errorf(muster.NotMaster, "this node is stopping")
 	}
 	select {
-	case r := <-done:
-		return r.res, r.index, r.err
+	case answer = <-done:
+		return answer, true, nil
 	case <-ctx.Done():
-		return res, 0, muster.Errorf(muster.OutcomeUnknown, "the deadline passed before the write was on the disks of a majority").WithHint(hintRepeat)
+		return answer, false, nil
 	}
 }
 
@@ -463,7 +477,7 @@ func (c *Cluster) holderDead(ctx context.Context, n muster.Node) error {
 // last saw it.
 func (c *Cluster) answers(ctx context.Context, n muster.Node, peer muster.Peer) bool {
 	urls := []string{n.URL}
-	if at := "http://" + peer.HTTP; peer.HTTP != "" && at != n.URL {
+	if at := peer.BaseURL(); at != "" && at != n.URL {
 		urls = append(urls, at)
 	}
 	held := make(chan bool, len(urls))

@@ -6,11 +6,6 @@ import (
 	"time"
 )
 
-const (
-	factsEvery = 500 * time.Millisecond
-	factsAgain = 2 * time.Second
-)
-
 // SetFacts changes what this node tells. The first change after half a second
 // of quiet goes out at once, later ones together.
 func (p *Pool) SetFacts(change func(*Facts)) {
@@ -27,33 +22,18 @@ func (p *Pool) tellSoon() {
 	}
 }
 
-// keepTelling tells changed facts. memberlist drops an update silently when it
-// refutes a suspicion at the same moment, so one that it did not take is told
-// again; and while nodes wait for each other to found a cluster, nothing else
-// would repeat soon what a lost packet carried. That an update has not gone out
-// to all within the time given says nothing: the queue goes on sending it.
+// keepTelling tells changed facts.
 func (p *Pool) keepTelling(ctx context.Context) {
-	again := time.NewTicker(factsAgain)
-	defer again.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.changed:
-		case <-again.C:
-			if !p.stateless() {
-				continue
-			}
-		}
-		if err := p.list.UpdateNode(leaveTimeout); err != nil {
-			p.log.Debug("tell facts", "error", err)
-		}
-		if p.untold() {
-			p.tellSoon()
-		}
-		if !pause(ctx, factsEvery) {
-			return
-		}
+	rhythm{changed: p.changed, always: p.stateless, tell: p.tell}.keep(ctx)
+}
+
+// tell hands the facts to memberlist. memberlist drops an update silently when
+// it refutes a suspicion at the same moment: then it is told again.
+func (p *Pool) tell() {
+	// The error says only that not all had it at once: the queue goes on.
+	_ = p.list.UpdateNode(time.Nanosecond)
+	if p.untold() {
+		p.tellSoon()
 	}
 }
 

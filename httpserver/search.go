@@ -39,14 +39,14 @@ func (s *Server) searchByURL(ctx context.Context, r *Request) (any, error) {
 		nodes := list(v, "nodes")
 		q.Options.Nodes = &nodes
 	}
-	length, dedupe := 0, true
+	length, dedupe, cache := 0, true, true
 	for name, n := range map[string]*int{"limit": &q.Limit, "timeout_ms": &q.Options.TimeoutMs, "content_length": &length} {
 		var err error
 		if *n, err = strconv.Atoi(v.Get(name)); v.Has(name) && err != nil {
 			return nil, muster.FieldError(name, "must be a whole number")
 		}
 	}
-	for name, b := range map[string]*bool{"local": &q.Options.Local, "dedupe": &dedupe} {
+	for name, b := range map[string]*bool{"local": &q.Options.Local, "dedupe": &dedupe, "cache": &cache} {
 		var err error
 		if *b, err = strconv.ParseBool(v.Get(name)); v.Has(name) && err != nil {
 			return nil, muster.FieldError(name, "must be true or false")
@@ -57,6 +57,9 @@ func (s *Server) searchByURL(ctx context.Context, r *Request) (any, error) {
 	}
 	if v.Has("dedupe") {
 		q.Options.Dedupe = &dedupe
+	}
+	if v.Has("cache") {
+		q.Options.Cache = &cache
 	}
 	return s.answerQuery(ctx, q)
 }

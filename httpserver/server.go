@@ -5,6 +5,7 @@ package httpserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,11 +26,13 @@ import (
 // Config says what to serve and to whom.
 type Config struct {
 	Addr     string
-	ID       string // of this node
+	TLS      *tls.Config // nil: plain HTTP
+	ID       string      // of this node
 	Name     string
 	Auth     Auth
 	Cluster  Cluster
 	Search   Searcher
+	Cache    AnswerCache
 	Docs     Documents
 	Engine   Engine
 	Shard    Shard
@@ -95,24 +98,26 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("listen for HTTP on %s: %w", s.cfg.Addr, err)
 	}
+	if s.cfg.TLS != nil {
+		s.ln = encrypted{s.ln, s.cfg.TLS}
+	}
 	go func() { s.done <- s.http.Serve(s.ln) }()
 	return nil
 }
 
 // Stop lets requests under way finish, for two seconds; then it ends what they
-// began.
+// began and waits for it, or until ctx ends.
 func (s *Server) Stop(ctx context.Context) error {
 	if s.ln == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	soon, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
-	err := s.http.ShutdownWithContext(ctx)
+	err := s.http.ShutdownWithContext(soon)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = nil // the rest is cut with the process
 	}
-	err = errors.Join(err, <-s.done)
-	s.errands.stop()
+	err = errors.Join(err, <-s.done, s.errands.stop(ctx))
 	s.ln = nil
 	return err
 }

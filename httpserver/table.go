@@ -11,7 +11,7 @@ import (
 func (s *Server) table() []Route {
 	fresh := []string{"consistency", "min_index"}
 	listQuery := append([]string{"status", "type", "capability", "healthy", "q", "deleted", "limit", "cursor"}, fresh...)
-	searchQuery := []string{"q", "limit", "nodes", "collections", "timeout_ms", "operator", "local", "dedupe", "content_length"}
+	searchQuery := []string{"q", "limit", "nodes", "collections", "timeout_ms", "operator", "local", "dedupe", "cache", "content_length"}
 	inCollection := []string{"collection"}
 	return slices.Concat(s.actionTable(), s.pingTable(), []Route{
 		{Method: "GET", Path: api.PathHealth, Scope: muster.ScopePublic, Handle: s.health},
@@ -27,6 +27,8 @@ func (s *Server) table() []Route {
 		{Method: "POST", Path: "/api/ai-engine/search", Scope: muster.ScopeSearch, Handle: s.search},
 		{Method: "POST", Path: "/v1/search", Scope: muster.ScopeSearch, Handle: s.search},
 		{Method: "GET", Path: "/v1/search", Scope: muster.ScopeSearch, Query: searchQuery, Handle: s.searchByURL},
+		{Method: "GET", Path: "/v1/search/cache", Scope: muster.ScopeAdmin, Query: []string{"limit", "cursor"}, Handle: s.listCache},
+		{Method: "DELETE", Path: "/v1/search/cache", Scope: muster.ScopeAdmin, Write: true, Handle: s.flushCache},
 		{
 			Method: "POST", Path: "/v1/documents", Scope: muster.ScopeIndex, Write: true, Body: maxDocuments,
 			Media: api.MediaNDJSON, AtNode: true, Handle: s.addDocuments,

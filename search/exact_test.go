@@ -33,18 +33,18 @@ func (c *cluster) Search(ctx context.Context, n muster.Node, s muster.ShardSearc
 	return c.indexes[n.ID].Search(ctx, s)
 }
 
-func newCluster(t *testing.T, size int) *cluster {
-	t.Helper()
+func newCluster(tb testing.TB, size int) *cluster {
+	tb.Helper()
 	c := &cluster{nodes: newNet(make([][]muster.Document, size)...).nodes, indexes: map[string]*index.Index{}, history: map[string]*history{}}
-	dir := t.TempDir()
+	dir := tb.TempDir()
 	for _, n := range c.nodes {
 		x, err := index.Open(filepath.Join(dir, n.Slug), index.Options{})
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
-		t.Cleanup(func() {
+		tb.Cleanup(func() {
 			if err := x.Close(); err != nil {
-				t.Error(err)
+				tb.Error(err)
 			}
 		})
 		c.indexes[n.ID], c.history[n.Slug] = x, &history{states: []shelf{{}}}
@@ -54,7 +54,7 @@ func newCluster(t *testing.T, size int) *cluster {
 
 func (c *cluster) federation(t *testing.T, self int) *search.Federation {
 	t.Helper()
-	f := search.New(search.Config{Self: c.nodes[self].ID}, c, c, c)
+	f := search.New(search.Config{Self: c.nodes[self].ID, MaxParallel: 10}, c, c, c)
 	t.Cleanup(func() {
 		if err := f.Stop(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)

@@ -36,10 +36,14 @@ type Nodes interface {
 // Config is what a Federation needs to know.
 type Config struct {
 	Self        string       // this node's ID
-	MaxParallel int          // calls at once in one phase of one search; 0 means 32
+	MaxParallel int          // calls at once in one phase of one search; must be at least 1
 	Log         *slog.Logger // nil: no log
 	Outside     Outsider     // nil: applications are missing from every answer
 	Texts       Texts        // nil: applications' hits are merged by their place
+
+	CacheBytes  uint64        // of answers kept in memory; 0: none are kept, none are shared
+	CacheTTL    time.Duration // how long an answer is kept at most; 0 means 15 minutes
+	Generations Generations   // needed for a cache
 }
 
 // Federation answers queries from all nodes. It is safe for concurrent use.
@@ -50,24 +54,32 @@ type Federation struct {
 	stopping      chan struct{}
 	calls         sync.WaitGroup // searches, and calls that outlive theirs
 
+	cache *cache // nil: no answers are kept
+
 	mu      sync.Mutex
-	stopped bool              // guarded by mu
-	docs    map[string]uint64 // last seen number of documents by node ID; guarded by mu
+	stopped bool               // guarded by mu
+	heard   map[string]last    // by node ID; guarded by mu
+	flights map[string]*flight // by flightKey; guarded by mu
 }
 
 // New makes a Federation that asks cfg.Self through local and every other node
-// through remote.
+// through remote. It panics if cfg.MaxParallel is not set: the setting has one
+// default, the agent's.
 func New(cfg Config, nodes Nodes, local, remote Asker) *Federation {
-	if cfg.MaxParallel <= 0 {
-		cfg.MaxParallel = 32
+	if cfg.MaxParallel < 1 {
+		panic("search: MaxParallel must be at least 1")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Federation{
+	f := &Federation{
 		cfg: cfg, nodes: nodes, local: local, remote: remote,
-		stopping: make(chan struct{}), docs: map[string]uint64{},
+		stopping: make(chan struct{}), heard: map[string]last{}, flights: map[string]*flight{},
 	}
+	if cfg.CacheBytes > 0 && cfg.Generations != nil {
+		f.cache = newCache(cfg.CacheBytes, cmp.Or(cfg.CacheTTL, defaultTTL))
+	}
+	return f
 }
 
 // Stop ends the searches under way, each with what it has, refuses new ones and
@@ -106,7 +118,9 @@ func (f *Federation) begin() error {
 // Search asks every node in question and returns within the query's timeout, or
 // ctx's if that is sooner, with what is there. The query is not changed. A wrong
 // query is an Invalid error with Fields. When min_coverage or require is not met,
-// both the answer and an Unavailable error with code "coverage" are returned.
+// both the answer and an Unavailable error with code "coverage" are returned. An
+// answer may be shared with other callers: what its lists and maps hold must not
+// be changed.
 func (f *Federation) Search(ctx context.Context, q muster.Query) (muster.Answer, error) {
 	started := time.Now()
 	if err := f.begin(); err != nil {
@@ -117,16 +131,24 @@ func (f *Federation) Search(ctx context.Context, q muster.Query) (muster.Answer,
 	if err != nil {
 		return muster.Answer{}, err
 	}
-	ctx, cancel := context.WithDeadline(ctx, started.Add(p.timeout))
+	answer, err := f.find(ctx, p, q)
+	if err != nil {
+		return muster.Answer{}, err
+	}
+	answer.Query = q.Text
+	answer.TookMs = time.Since(started).Milliseconds()
+	return answer, p.enough(answer)
+}
+
+// fanOut asks the nodes, in two phases, within the time of the plan.
+func (f *Federation) fanOut(ctx context.Context, p plan) muster.Answer {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	s := &run{f: f, plan: p}
 	wait := s.askOutside(ctx, p.outsiders, p.limit, len(p.members) > 0)
 	s.pin(ctx)
 	s.collect(ctx, wait)
-	answer := s.answer()
-	answer.Query = q.Text
-	answer.TookMs = time.Since(started).Milliseconds()
-	return answer, p.enough(answer)
+	return s.answer()
 }
 
 // member is one node that is asked, and what it said.
@@ -203,7 +225,7 @@ func (s *run) sum() {
 		if !m.pinned {
 			continue
 		}
-		s.f.remember(m.node.ID, m.docs)
+		s.f.remember(m.node.ID, m.stats)
 		if m.stats.ScoringID != s.sums.ScoringID {
 			m.pinned, m.err = false, errScoring
 			continue
@@ -346,7 +368,7 @@ func (s *run) accept(m *member, p page) {
 			s.inexact = true // new documents under the sums of the old ones
 		}
 		m.retried, m.stats, m.docs, m.list.hits = true, *p.restart, p.restart.Docs, nil
-		s.f.remember(m.node.ID, m.docs)
+		s.f.remember(m.node.ID, m.stats)
 	}
 	m.answered, m.matched = true, max(p.Matched, 0)
 	for _, h := range p.Hits[:min(len(p.Hits), p.size)] {
@@ -357,32 +379,6 @@ func (s *run) accept(m *member, p page) {
 		m.list.hits = append(m.list.hits, h)
 	}
 	m.list.more = len(p.Hits) >= p.size && len(m.list.hits) < m.matched
-}
-
-// remember keeps how many documents a node has, for when it does not answer.
-func (f *Federation) remember(id string, docs uint64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.docs[id] = docs
-}
-
-// known returns the number of documents a node was last seen with.
-func (f *Federation) known(n muster.Node) uint64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if docs, ok := f.docs[n.ID]; ok {
-		return docs
-	}
-	return n.Documents
-}
-
-// forget drops what is remembered of nodes that are gone from the registry.
-func (f *Federation) forget(nodes []muster.Node) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	maps.DeleteFunc(f.docs, func(id string, _ uint64) bool {
-		return !slices.ContainsFunc(nodes, func(n muster.Node) bool { return n.ID == id && n.DeletedAt == nil })
-	})
 }
 
 // answer says what was found and who took part.

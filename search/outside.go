@@ -114,7 +114,7 @@ func (s *run) hear(replies []reply[muster.OwnHits], size int) {
 func (s *run) takeOwn(m *member, got muster.OwnHits, size int) {
 	if got.Documents != nil {
 		m.docs = *got.Documents
-		s.f.remember(m.node.ID, m.docs)
+		s.f.remember(m.node.ID, muster.ShardStats{Docs: m.docs})
 	}
 	got.Hits = got.Hits[:min(len(got.Hits), size)]
 	m.answered, m.matched = true, max(got.Matched, len(got.Hits))

@@ -69,7 +69,7 @@ func (n *net) withOwn(t *testing.T, w town) *search.Federation {
 			Capabilities: []muster.Capability{muster.CapSearch},
 		})
 	}
-	f := search.New(search.Config{Self: "id-a", Outside: w, Texts: w}, n, n, n)
+	f := search.New(search.Config{MaxParallel: 32, Self: "id-a", Outside: w, Texts: w}, n, n, n)
 	t.Cleanup(func() {
 		if err := f.Stop(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
@@ -209,4 +209,35 @@ func TestRankingsOfReplicasAreFusedAndThoseOfOthersAreNot(t *testing.T) {
 	if a = ask(t, f, muster.Query{Text: "fox"}); a.Merge != "round_robin" || report(t, a, "crm-2").Merge != "round_robin" {
 		t.Fatalf("no replicas, but %+v", a)
 	}
+}
+
+func TestAnAnswerWithApplicationsIsKeptForASecondForTheyTellNoGenerations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := town{}
+		n := newNet(some("a", 2))
+		f, _ := n.cached(t, func(c *search.Config) { c.Outside, c.Texts = w, w })
+		if a := ask(t, f, muster.Query{Text: "fox"}); a.Cached {
+			t.Fatal("the first answer is cached")
+		}
+		w["shop"] = &own{docs: some("s", 1)}
+		n.nodes = append(n.nodes, muster.Node{
+			ID: "id-shop", Slug: "shop", Kind: muster.KindExternal, Status: muster.StatusActive, Capabilities: []muster.Capability{muster.CapSearch},
+		})
+		if a := ask(t, f, muster.Query{Text: "fox"}); a.Cached || a.Count != 3 {
+			t.Fatalf("an answer from before the application came: %+v", a)
+		}
+		if a := ask(t, f, muster.Query{Text: "fox"}); !a.Cached || a.Count != 3 {
+			t.Fatalf("%+v", a)
+		}
+		w["shop"].docs = nil
+		<-time.After(1100 * time.Millisecond)
+		if a := ask(t, f, muster.Query{Text: "fox"}); a.Cached || a.Count != 2 || a.Merge != "exact" {
+			t.Fatalf("%+v", a)
+		}
+		w["shop"].docs = some("s", 1) // an empty answer of an application is no whole one either
+		<-time.After(1100 * time.Millisecond)
+		if a := ask(t, f, muster.Query{Text: "fox"}); a.Cached || a.Count != 3 {
+			t.Fatalf("%+v", a)
+		}
+	})
 }

@@ -22,6 +22,7 @@ const (
 	defaultTimeout = 2000  // milliseconds
 	maxTimeout     = 60000 // milliseconds
 	defaultContent = 500   // characters
+	defaultTTL     = 15 * time.Minute
 )
 
 // notYet is said of a well-formed field that asks for more than there is.
@@ -32,7 +33,7 @@ type plan struct {
 	shard         muster.ShardQuery
 	limit         int
 	contentLength int
-	dedupe        bool
+	dedupe, cache bool
 	timeout       time.Duration
 	minCoverage   float64
 	require       []string // slugs
@@ -101,6 +102,7 @@ func (f *Federation) plan(q muster.Query) (plan, error) {
 		},
 		limit: cmp.Or(q.Limit, defaultLimit), contentLength: defaultContent,
 		dedupe:  o.Dedupe == nil || *o.Dedupe,
+		cache:   o.Cache == nil || *o.Cache,
 		timeout: time.Duration(cmp.Or(o.TimeoutMs, defaultTimeout)) * time.Millisecond,
 		merge:   o.Merge, minCoverage: o.MinCoverage, require: slices.Clone(o.Require),
 	}

@@ -12,8 +12,9 @@ import (
 )
 
 // Vault seals what the cluster keeps but must not show: the credentials that
-// external nodes are called with. Its first secret seals, all open.
-type Vault []Secret
+// external nodes are called with. It tells the secrets in use, as Ring.Secrets
+// does: the first seals, all open.
+type Vault func() []Secret
 
 // What is sealed is the version, the ID of the key, the nonce and the text
 // (AES-256-GCM, NIST SP 800-38D). Whose it is, is authenticated with it, so that
@@ -46,17 +47,18 @@ func (s Secret) vaultCipher() (cipher.AEAD, error) {
 
 // Seal seals an owner's text.
 func (v Vault) Seal(owner, text string) ([]byte, error) {
-	box, err := v[0].vaultCipher()
+	first := v()[0]
+	box, err := first.vaultCipher()
 	if err != nil {
 		return nil, err
 	}
-	return box.Seal(v[0].vaultHeader(), nil, []byte(text), []byte(owner)), nil
+	return box.Seal(first.vaultHeader(), nil, []byte(text), []byte(owner)), nil
 }
 
 // Open returns an owner's text. It is Unavailable when this node has not, or not
 // any more, the secret that sealed it.
 func (v Vault) Open(owner string, sealed []byte) (string, error) {
-	for _, s := range v {
+	for _, s := range v() {
 		if len(sealed) < vaultHead || !bytes.Equal(sealed[:vaultHead], s.vaultHeader()) {
 			continue
 		}
@@ -76,5 +78,5 @@ func (v Vault) Open(owner string, sealed []byte) (string, error) {
 
 // Fresh reports whether the present secret sealed a text.
 func (v Vault) Fresh(sealed []byte) bool {
-	return len(sealed) >= vaultHead && bytes.Equal(sealed[:vaultHead], v[0].vaultHeader())
+	return len(sealed) >= vaultHead && bytes.Equal(sealed[:vaultHead], v()[0].vaultHeader())
 }

@@ -8,8 +8,10 @@ import (
 	"muster/cluster/trust"
 )
 
+func vault(secrets ...trust.Secret) trust.Vault { return func() []trust.Secret { return secrets } }
+
 func TestASealedCredentialOpensForItsOwnerOnlyAndShowsNothing(t *testing.T) {
-	v := trust.Vault{trust.NewSecret()}
+	v := vault(trust.NewSecret())
 	sealed, err := v.Seal("node-1", "hunter2-the-credential")
 	if err != nil {
 		t.Fatal(err)
@@ -38,11 +40,11 @@ func TestASealedCredentialOpensForItsOwnerOnlyAndShowsNothing(t *testing.T) {
 
 func TestARotationOpensOldCredentialsAndKnowsWhichToSealAnew(t *testing.T) {
 	first, second := trust.NewSecret(), trust.NewSecret()
-	sealed, err := trust.Vault{first}.Seal("n", "text")
+	sealed, err := vault(first).Seal("n", "text")
 	if err != nil {
 		t.Fatal(err)
 	}
-	turning := trust.Vault{second, first}
+	turning := vault(second, first)
 	if text, err := turning.Open("n", sealed); err != nil || text != "text" {
 		t.Fatal(text, err)
 	}
@@ -53,7 +55,7 @@ func TestARotationOpensOldCredentialsAndKnowsWhichToSealAnew(t *testing.T) {
 	if err != nil || !turning.Fresh(sealed) {
 		t.Fatal("what the new secret sealed does not count as fresh", err)
 	}
-	if _, err := (trust.Vault{first}).Open("n", sealed); muster.CodeOf(err) != "credential_sealed" {
+	if _, err := vault(first).Open("n", sealed); muster.CodeOf(err) != "credential_sealed" {
 		t.Fatal(err)
 	}
 }

@@ -9,9 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -33,16 +31,22 @@ import (
 
 // Daemon is one running node.
 type Daemon struct {
-	cfg     Config
-	named   bool // the name or the data directory was given, so it stands
-	log     *slog.Logger
-	secrets []trust.Secret
-	id      trust.Identity
-	reg     *fsm.Registry
-	pool    *gossip.Pool
-	member  *cluster.Cluster
-	fatal   chan error
-	defined []actions.Definition
+	cfg    Config
+	named  bool // the name or the data directory was given, so it stands
+	log    *slog.Logger
+	ring   *trust.Ring
+	certs  *trust.Certificates
+	public *pair // nil: none
+
+	secretFile string     // empty: the secret came from the environment
+	reloading  sync.Mutex // held while the secret and the certificate are read again
+	id         trust.Identity
+	reg        *fsm.Registry
+	pool       *gossip.Pool
+	member     *cluster.Cluster
+	fatal      chan error
+	defined    []actions.Definition
+	executor   *actions.Executor
 
 	undo []step
 	wg   sync.WaitGroup
@@ -57,7 +61,7 @@ type step struct {
 // New checks the settings. Its errors are of kind Invalid.
 func New(cfg Config, logs io.Writer) (*Daemon, error) {
 	named := cfg.Name != "" || cfg.DataDir != ""
-	cfg, err := cfg.complete()
+	cfg, err := cfg.Complete()
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +82,7 @@ func New(cfg Config, logs io.Writer) (*Daemon, error) {
 }
 
 // Addr is where the node serves HTTP, as a base URL.
-func (d *Daemon) Addr() string { return "http://" + d.cfg.AdvertiseHTTP }
+func (d *Daemon) Addr() string { return d.cfg.scheme() + d.cfg.AdvertiseHTTP }
 
 // Gossip is the address that other agents join by.
 func (d *Daemon) Gossip() string { return d.pool.Addr() }
@@ -109,10 +113,8 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 			err = errors.Join(err, d.Stop(ctx))
 		}
 	}()
-	if d.cfg.Actions != "" {
-		if d.defined, err = actions.LoadDir(d.cfg.Actions); err != nil {
-			return fmt.Errorf("--actions: %w", err)
-		}
+	if d.defined, err = d.define(); err != nil {
+		return err
 	}
 	unlock, err := d.openDir()
 	if err != nil {
@@ -144,6 +146,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	})
 	d.wg.Go(func() { d.watch(loop) })
 	d.wg.Go(func() { d.announce(loop, clusterID) })
+	d.wg.Go(func() { d.watchFiles(loop) })
 	return nil
 }
 
@@ -163,37 +166,13 @@ func (d *Daemon) openDir() (func() error, error) {
 	}
 }
 
-// trust reads the secret and this node's own key.
-func (d *Daemon) trust() (err error) {
-	switch text := os.Getenv("MUSTER_SECRET"); {
-	case d.cfg.SecretFile != "":
-		d.secrets, err = trust.LoadSecrets(d.cfg.SecretFile)
-	case text != "":
-		d.secrets, err = trust.ParseSecrets(text)
-	case !d.cfg.loopback():
-		err = flagError("secret-file", "an agent beyond loopback needs an explicit secret")
-		return errors.Join(err, muster.Errorf(muster.Invalid, "make one: muster secret new > secret; chmod 600 secret"))
-	default:
-		d.secrets, err = trust.EnsureSecretFile(trust.DefaultSecretPath(os.Getenv))
-	}
-	if err != nil {
-		return err
-	}
-	d.id, err = trust.LoadOrCreateIdentity(d.cfg.DataDir)
-	return err
-}
-
 func (d *Daemon) startGossip(ctx context.Context, clusterID string) error {
-	keys := make([][]byte, len(d.secrets))
-	for i, s := range d.secrets {
-		keys[i] = s.GossipKey()
-	}
 	d.pool = gossip.New(gossip.Config{
-		ID: d.id.ID, Bind: d.cfg.Gossip, Advertise: d.cfg.AdvertiseGossip, Join: d.cfg.Join, Keys: keys,
+		ID: d.id.ID, Bind: d.cfg.Gossip, Advertise: d.cfg.AdvertiseGossip, Join: d.cfg.Join, Keys: gossipKeys(d.ring.Secrets()),
 		PeersFile: filepath.Join(d.cfg.DataDir, "peers.json"), Profile: d.cfg.Profile, Log: d.log,
 		Facts: gossip.Facts{
 			Name: d.cfg.Name, ClusterID: clusterID, Raft: d.cfg.AdvertiseRaft, HTTP: d.cfg.AdvertiseHTTP,
-			Stateless: clusterID == "", Expect: d.cfg.Expect,
+			Stateless: clusterID == "", Expect: d.cfg.Expect, TLS: d.cfg.TLS == tlsAuto, Secrets: fingerprints(d.ring.Secrets()),
 		},
 	})
 	if err := d.pool.Start(ctx); err != nil {
@@ -223,8 +202,9 @@ func (d *Daemon) startGossip(ctx context.Context, clusterID string) error {
 // If it does not answer, it is this node's own past: gossip will have it dead
 // soon.
 func (d *Daemon) judge(ctx context.Context, holder muster.Peer) error {
-	client := &api.Client{HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
-	if !client.Holds(ctx, "http://"+holder.HTTP, d.id.ID) {
+	dialer := newDialer(d.certs)
+	defer dialer.CloseIdleConnections()
+	if out := (&wire{http: dialer}); !out.Holds(ctx, holder.BaseURL(), d.id.ID) {
 		return nil
 	}
 	return muster.Errorf(muster.Conflict, "the identity of this node (%s) is in use by a living node, %s at %s: was %s copied from it?",
@@ -234,11 +214,6 @@ func (d *Daemon) judge(ctx context.Context, holder muster.Peer) error {
 // raise starts raft and, before it has found anybody, HTTP: a node answers at
 // once, if only that it is not ready.
 func (d *Daemon) raise(ctx context.Context) error {
-	ca, err := trust.NewAuthority(d.secrets)
-	if err != nil {
-		return err
-	}
-	server, client := ca.MutualTLS(d.id.ID)
 	meta, err := d.cfg.metadata()
 	if err != nil {
 		return err
@@ -247,11 +222,9 @@ func (d *Daemon) raise(ctx context.Context) error {
 	for i, c := range d.cfg.Capabilities {
 		caps[i] = muster.Capability(c)
 	}
-	transport := &http.Transport{
-		MaxIdleConnsPerHost: 16, IdleConnTimeout: 30 * time.Second, DialContext: (&net.Dialer{Timeout: time.Second}).DialContext,
-	}
+	dialer := newDialer(d.certs)
 	d.onStop("connections", func(context.Context) error {
-		transport.CloseIdleConnections()
+		dialer.CloseIdleConnections()
 		return nil
 	})
 	abroad := newTransport(d.cfg.loopback())
@@ -260,11 +233,11 @@ func (d *Daemon) raise(ctx context.Context) error {
 		return nil
 	})
 	breakers := &api.Breakers{}
-	apps := &outside{vault: d.secrets, http: &http.Client{Transport: abroad}, record: d.record, breakers: breakers}
-	out := &wire{secret: d.secrets[0], id: d.id, http: &http.Client{Transport: transport}, record: d.record, apps: apps, peers: d.pool}
+	apps := &outside{vault: trust.Vault(d.ring.Secrets), http: &http.Client{Transport: abroad}, record: d.record, breakers: breakers}
+	out := &wire{ring: d.ring, id: d.id, http: dialer, peer: d.pool.Peer, record: d.record, apps: apps}
 	d.member = cluster.New(cluster.Config{
 		Dir: d.cfg.DataDir, Bind: d.cfg.Raft, Voters: d.cfg.Voters, Expect: d.cfg.Expect,
-		Founding: len(d.cfg.Join) == 0 && d.cfg.Expect <= 1, ServerTLS: server, ClientTLS: client,
+		Founding: len(d.cfg.Join) == 0 && d.cfg.Expect <= 1, ServerTLS: d.certs.Mutual(), ClientTLS: d.certs.Client, Trusts: d.ring.Trusts,
 		NewKey: trust.NewKey, NewID: newID, Vault: apps.vault, NewCredential: trust.NewCredential,
 		Ping: out.health, PingEvery: d.cfg.HealthInterval,
 		CheckJoin: func(j muster.Joining) error { return trust.CheckJoin(j, d.id.ID, time.Now()) },
@@ -285,25 +258,30 @@ func (d *Daemon) raise(ctx context.Context) error {
 	}
 	d.onStop("index", func(context.Context) error { return docs.Close() })
 	if stats, err := docs.Stats(ctx); err == nil {
-		d.changed(stats.Generation, stats.Docs)
+		d.changed(stats.IndexID, stats.Generation, stats.Docs)
 	}
-	federation := search.New(search.Config{Outside: apps, Texts: docs, Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, here{docs}, out)
+	federation := search.New(search.Config{
+		Outside: apps, Texts: docs,
+		Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log,
+		CacheBytes: uint64(d.cfg.CacheSize), CacheTTL: d.cfg.CacheTTL, Generations: generations{d.id.ID, docs, d.pool},
+	}, d.member, here{docs}, out)
 	d.onStop("search", federation.Stop)
-	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Log: d.log})
+	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Log: d.log})
 	if err != nil {
 		return err
 	}
-	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Log: d.log}, d.member, executor, out)
+	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
 	web := httpserver.New(httpserver.Config{
-		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
-		Search: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out},
+		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
+		Search: federation, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
+		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
 		Pinger: d.member, Circuits: breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
 	})
 	if err := web.Start(ctx); err != nil {
 		return err
 	}
 	d.onStop("http", web.Stop)
+	d.executor = executor
 	d.onStop("actions", executor.Stop) // while HTTP still says what became of them
 	d.onStop("runs", runner.Stop)
 	d.onStop("leadership", d.member.HandOver) // while HTTP still sends writes on to the next master
@@ -311,8 +289,8 @@ func (d *Daemon) raise(ctx context.Context) error {
 }
 
 // changed tells the others how far this node's index is.
-func (d *Daemon) changed(generation, docs uint64) {
-	d.pool.SetFacts(func(f *gossip.Facts) { f.Generation, f.Documents = generation, docs })
+func (d *Daemon) changed(indexID string, generation, docs uint64) {
+	d.pool.SetFacts(func(f *gossip.Facts) { f.IndexID, f.Generation, f.Documents = indexID, generation, docs })
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
@@ -398,8 +376,8 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
-	return &gate{reg: d.reg, member: d.member, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
-		NodeID: d.id.ID, Secrets: d.secrets, Started: time.Now(), Harmless: harmless,
+	return &gate{reg: d.reg, member: d.member, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
+		NodeID: d.id.ID, Secrets: d.ring.Secrets, Started: time.Now(), Harmless: harmless,
 		NodeKey: func(id string) (ed25519.PublicKey, bool) {
 			n, ok := d.reg.Node(id)
 			return n.PublicKey, ok && n.DeletedAt == nil && len(n.PublicKey) == ed25519.PublicKeySize
@@ -415,6 +393,7 @@ type gate struct {
 	reg      *fsm.Registry
 	member   *cluster.Cluster
 	verifier *trust.Verifier
+	entered  func() bool
 	looking  chan struct{} // bounds how many look again at once
 }
 
@@ -443,7 +422,7 @@ func (g *gate) lookAgain(ctx context.Context, id string) (muster.Key, bool) {
 
 // Key returns the rights of a bearer key.
 func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
-	bad := muster.Errorf(muster.Unauthorized, "Invalid API key")
+	bad := badKey()
 	id, hash, ok := trust.ParseKey(plain)
 	if !ok {
 		return muster.Rights{}, bad
@@ -452,16 +431,11 @@ func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
 	if !known {
 		key, known = g.lookAgain(ctx, id)
 	}
-	if !trust.SameHash(key.Hash, hash) || !known || key.RevokedAt != nil {
+	if !trust.SameHash(key.Hash, hash) || !known {
 		return muster.Rights{}, bad
 	}
-	if key.ExpiresAt != nil && time.Now().After(*key.ExpiresAt) {
-		return muster.Rights{}, bad.WithHint("the key has expired")
-	}
-	if key.NodeID != "" {
-		if n, ok := g.reg.Node(key.NodeID); ok && n.Status != muster.StatusActive {
-			return muster.Rights{}, muster.Errorf(muster.Forbidden, "Node is not active").WithCode("node_" + string(n.Status))
-		}
+	if err := (callers{g.reg}).good(key); err != nil {
+		return muster.Rights{}, err
 	}
 	return muster.Rights{
 		Principal: "key:" + id, Scopes: key.Scopes, NodeID: key.NodeID, MaxRisk: key.MaxRisk, ExpiresAt: key.ExpiresAt,

@@ -23,35 +23,39 @@ var (
 	_ httpserver.Cluster = (*cluster.Cluster)(nil)
 	_ httpserver.Auth    = (*gate)(nil)
 
-	_ httpserver.Forwarder = (*wire)(nil)
-	_ httpserver.Searcher  = (*search.Federation)(nil)
-	_ httpserver.Documents = documents{}
-	_ httpserver.Engine    = (*index.Index)(nil)
-	_ httpserver.Shard     = (*index.Index)(nil)
-	_ search.Asker         = (*wire)(nil)
-	_ search.Asker         = here{}
+	_ httpserver.Forwarder   = (*wire)(nil)
+	_ httpserver.Searcher    = (*search.Federation)(nil)
+	_ httpserver.Documents   = documents{}
+	_ httpserver.AnswerCache = (*search.Federation)(nil)
+	_ httpserver.Engine      = (*index.Index)(nil)
+	_ httpserver.Shard       = (*index.Index)(nil)
+	_ search.Asker           = (*wire)(nil)
+	_ search.Asker           = here{}
+	_ search.Generations     = generations{}
 
 	_ httpserver.Actions = (*actions.Executor)(nil)
 	_ httpserver.Runner  = (*actions.Runner)(nil)
 	_ httpserver.Catalog = catalog{}
 	_ actions.Asker      = (*wire)(nil)
 	_ actions.Documents  = documents{}
+	_ actions.Cache      = (*search.Federation)(nil)
+	_ actions.Callers    = callers{}
 )
 
 // wire carries calls to other agents, each signed by this node.
 type wire struct {
-	secret trust.Secret
+	ring   *trust.Ring
 	id     trust.Identity
-	http   *http.Client
+	http   http.RoundTripper
+	peer   func(id string) (muster.Peer, bool)
 	record func(api.Call)
 	apps   *outside
-	peers  cluster.Peers
 }
 
 // call makes a call to another agent through its circuit breaker. An agent that
 // gossip saw come back is given another chance at once.
 func (w *wire) call(ctx context.Context, n muster.Node, do func() error) error {
-	if peer, known := w.peers.Peer(n.ID); known && peer.State == muster.PeerAlive {
+	if peer, known := w.peer(n.ID); known && peer.State == muster.PeerAlive {
 		w.apps.breakers.Back(n.ID, peer.Since)
 	}
 	return w.apps.breakers.Do(ctx, n.ID, do)
@@ -60,11 +64,11 @@ func (w *wire) call(ctx context.Context, n muster.Node, do func() error) error {
 // to is a client for one peer, on behalf of a caller. An empty call ID is drawn.
 func (w *wire) to(peer muster.Peer, by muster.Rights, sign func(trust.Call) (string, error), callID string) *api.Client {
 	return &api.Client{
-		Addrs: []string{"http://" + peer.HTTP}, HTTP: w.http, Record: w.record,
+		Addrs: []string{peer.BaseURL()}, HTTP: w.dialing(peer.ID), Record: w.record,
 		Sign: func(r api.Request, _ string) (string, error) {
 			return sign(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: peer.ID, Rights: by, ID: callID})
 		},
-		IDs: map[string]string{"http://" + peer.HTTP: peer.ID},
+		IDs: map[string]string{peer.BaseURL(): peer.ID},
 	}
 }
 
@@ -85,7 +89,7 @@ func (w *wire) Join(ctx context.Context, to muster.Peer, j muster.Joining) (join
 	if j.Proof, err = w.id.ProveJoin(j, to.ID); err != nil {
 		return joined, err
 	}
-	return joined, w.to(to, w.self(), w.secret.SignJoin, j.CallID).Do(ctx, http.MethodPost, api.PathJoin, j, &joined)
+	return joined, w.to(to, w.self(), w.ring.Secrets()[0].SignJoin, j.CallID).Do(ctx, http.MethodPost, api.PathJoin, j, &joined)
 }
 
 // ReadIndex asks the master how far acknowledged writes reach.
@@ -97,7 +101,7 @@ func (w *wire) ReadIndex(ctx context.Context, to muster.Peer) (uint64, error) {
 
 // Holds asks a base URL whether it is the node with an ID.
 func (w *wire) Holds(ctx context.Context, url, id string) bool {
-	return (&api.Client{HTTP: w.http}).Holds(ctx, url, id)
+	return (&api.Client{HTTP: w.dialing(id)}).Holds(ctx, url, id)
 }
 
 // Forward has another agent do a request, with its caller's rights.
@@ -105,11 +109,15 @@ func (w *wire) Forward(ctx context.Context, to muster.Node, by muster.Rights, r 
 	return w.at(to, by).Send(ctx, r)
 }
 
-// at is a client for a node of the registry, by the URL it has there.
+// at is a client for an agent of the registry, where gossip has it; by the URL
+// it has there, which may lead through a proxy, only if gossip does not know it.
 func (w *wire) at(n muster.Node, by muster.Rights) *api.Client {
-	signer := &api.Client{HTTP: w.http, Record: w.record, Sign: func(r api.Request, to string) (string, error) {
+	signer := &api.Client{HTTP: w.dialing(n.ID), Record: w.record, Sign: func(r api.Request, to string) (string, error) {
 		return w.id.Sign(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: to, Rights: by})
 	}}
+	if p, known := w.peer(n.ID); known && p.HTTP != "" {
+		return signer.To(p.BaseURL(), n.ID)
+	}
 	return signer.To(n.URL, n.ID)
 }
 
@@ -134,7 +142,7 @@ func (w *wire) health(ctx context.Context, n muster.Node) (muster.Vital, error) 
 	if n.Kind == muster.KindExternal {
 		return w.apps.health(ctx, n)
 	}
-	return api.Application{URL: n.URL, HTTP: w.http, Record: w.record}.Health(ctx)
+	return api.Application{URL: w.at(n, w.self()).Addrs[0], HTTP: w.dialing(n.ID), Record: w.record}.Health(ctx)
 }
 
 // Execute has another node run an action.
@@ -184,12 +192,25 @@ func (d documents) Add(ctx context.Context, ndjson []byte) (muster.Indexed, erro
 	return done, nil
 }
 
-// Call returns who signed a call, and for whom.
+// Call returns who signed a call, and for whom. Until this node has entered, its
+// copy of the registry may be missing or old: it hears the operator and nodes
+// that join, and does not know the others.
 func (g *gate) Call(token, method, path, key string, body func(httpserver.Caller) ([]byte, error)) (httpserver.Caller, error) {
+	heard := path == api.PathJoin || g.entered()
 	v, err := g.verifier.VerifyBody(token, trust.Call{Method: method, Path: path, Key: key}, func(v trust.Verified) ([]byte, error) {
+		if v.FromNode && !heard {
+			return nil, errNotReady()
+		}
 		return body(callerOf(v))
 	})
+	if !heard && muster.CodeOf(err) == string(muster.Unauthorized) {
+		err = errNotReady()
+	}
 	return callerOf(v), err
+}
+
+func errNotReady() error {
+	return muster.Errorf(muster.Unavailable, "this node has not entered the cluster yet and does not know its members").WithCode("not_ready")
 }
 
 func callerOf(v trust.Verified) httpserver.Caller {

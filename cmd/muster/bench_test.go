@@ -56,9 +56,29 @@ func BenchmarkSearchOverThreeAgents(b *testing.B) {
 	}
 	c := steady(b, d, "shop")
 	for b.Loop() {
-		a, err := c.Search(b.Context(), muster.Query{Text: "waterproof rain jacket"})
+		a, err := c.Search(b.Context(), muster.Query{Text: "waterproof rain jacket", Options: muster.QueryOptions{Cache: new(bool)}})
 		if err != nil || a.NodesSearched != 3 {
 			b.Fatal(a.NodesSearched, err)
+		}
+	}
+}
+
+func BenchmarkCachedSearchOverThreeAgents(b *testing.B) {
+	d, _ := agents(b, "shop", "wiki", "helpdesk")
+	if err := d.index(b.Context(), []corpus{{"shop", corpora.Shop}, {"wiki", corpora.Wiki}, {"helpdesk", corpora.Helpdesk}}); err != nil {
+		b.Fatal(err)
+	}
+	c := steady(b, d, "shop")
+	q := muster.Query{Text: "waterproof rain jacket"}
+	for { // gossip has to have told of what was indexed
+		if a, err := c.Search(b.Context(), q); err != nil || a.Cached {
+			break
+		}
+	}
+	for b.Loop() {
+		a, err := c.Search(b.Context(), q)
+		if err != nil || !a.Cached {
+			b.Fatal(a.Cached, err)
 		}
 	}
 }

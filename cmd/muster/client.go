@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,20 +34,13 @@ type clientFlags struct {
 }
 
 func (f *clientFlags) client() (*api.Client, error) {
-	c := &api.Client{Addrs: f.Addr, Key: f.Key, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
-	if f.Key != "" {
-		return c, nil
-	}
-	path := f.SecretFile
-	if path == "" {
-		path = trust.DefaultSecretPath(os.Getenv)
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return c, nil // the node will say that a key is required
-		}
-	}
-	secrets, err := trust.LoadSecrets(path)
+	secrets, err := f.secrets()
 	if err != nil {
 		return nil, err
+	}
+	c := &api.Client{Addrs: f.Addr, Key: f.Key}
+	if c.HTTP, err = dialing(secrets); err != nil || f.Key != "" || secrets == nil {
+		return c, err // without key and secret the node will say that a key is required
 	}
 	if err := f.private(); err != nil {
 		return nil, err
@@ -55,6 +49,40 @@ func (f *clientFlags) client() (*api.Client, error) {
 		return secrets[0].SignOperator(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: audience})
 	}
 	return c, nil
+}
+
+// secretPath is where the secret is looked for.
+func (f *clientFlags) secretPath() string {
+	return cmp.Or(f.SecretFile, trust.DefaultSecretPath(os.Getenv))
+}
+
+// secrets are those that this user can read, if any. With a key they only serve
+// to verify nodes, so a file that nobody asked for need not be readable.
+func (f *clientFlags) secrets() ([]trust.Secret, error) {
+	path := f.secretPath()
+	_, err := os.Stat(path)
+	if f.SecretFile == "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	secrets, err := trust.LoadSecrets(path)
+	if err != nil && f.SecretFile == "" && f.Key != "" {
+		return nil, nil
+	}
+	return secrets, err
+}
+
+// dialing is how commands reach nodes: those of a cluster whose secret is at
+// hand are verified by it.
+func dialing(secrets []trust.Secret) (*http.Client, error) {
+	transport := &http.Transport{DisableKeepAlives: true}
+	if len(secrets) > 0 {
+		conf, err := trust.OperatorTLS(secrets)
+		if err != nil {
+			return nil, err
+		}
+		transport.TLSClientConfig = conf
+	}
+	return &http.Client{Transport: transport}, nil
 }
 
 // private refuses to act as operator where others could read along.
@@ -317,16 +345,4 @@ func (c *clusterRemoveCmd) Run(ctx context.Context, f *clientFlags) error {
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
 	return client.RemovePeer(ctx, c.Slug)
-}
-
-type secretCmd struct {
-	New secretNewCmd `cmd:"" help:"Print a new cluster secret."`
-}
-
-type secretNewCmd struct{}
-
-// Run prints a fresh secret.
-func (secretNewCmd) Run(io streams) error {
-	_, err := fmt.Fprintln(io.out, trust.NewSecret().Hex())
-	return err
 }

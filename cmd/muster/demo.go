@@ -12,11 +12,13 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"muster"
@@ -46,6 +48,8 @@ type demo struct {
 	secret trust.Secret
 	procs  map[string]*exec.Cmd
 	args   map[string][]string
+	http   *http.Client
+	more   func(name string) []string // further flags of each agent; nil: none
 	urls   map[string]string
 	names  []string
 	io     streams
@@ -86,6 +90,8 @@ func (c *demoCmd) corpora() ([]corpus, error) {
 
 // Run shows the main job, step by step. It succeeds only if every step did.
 func (c *demoCmd) Run(ctx context.Context, io streams) (err error) {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP) // agents outlive a closed terminal, the demo's must not
+	defer stop()
 	docs, err := c.corpora()
 	if err != nil {
 		return err
@@ -100,12 +106,22 @@ func (c *demoCmd) Run(ctx context.Context, io streams) (err error) {
 			d.leave()
 			return
 		}
-		err = errors.Join(err, d.clean())
-		if ctx.Err() != nil {
-			err = errors.Join(muster.Errorf(muster.Internal, "interrupted; everything was cleaned up"), err)
-		}
+		err = outcome(ctx, err, d.clean())
 	}()
 	return d.play(ctx, docs, c.Data == "")
+}
+
+// outcome is how the demo ended. What goes wrong when it is interrupted follows
+// from that; what was left behind does not.
+func outcome(ctx context.Context, played, cleaned error) error {
+	switch {
+	case ctx.Err() == nil:
+		return errors.Join(played, cleaned)
+	case cleaned != nil:
+		return muster.Errorf(muster.Internal, "interrupted, and not all was cleaned up: %w", cleaned)
+	default:
+		return muster.Errorf(muster.Internal, "interrupted; everything was cleaned up")
+	}
 }
 
 // play runs the steps.
@@ -189,7 +205,9 @@ func (d *demo) index(ctx context.Context, docs []corpus) error {
 
 // search asks one node, and fails unless as many nodes answered as should.
 func (d *demo) search(ctx context.Context, at, question string, nodes int) error {
-	a, err := d.client(at).Search(ctx, muster.Query{Text: question, Limit: 6})
+	a, err := d.client(at).Search(ctx, muster.Query{
+		Text: question, Limit: 6, Options: muster.QueryOptions{Cache: new(bool)}, // it shows who answers now
+	})
 	if err != nil {
 		return fmt.Errorf("search at %s: %w", at, err)
 	}
@@ -268,6 +286,10 @@ func (d *demo) raise(ctx context.Context) error {
 	if err := os.WriteFile(secret, []byte(d.secret.Hex()+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write secret: %w", err)
 	}
+	var err error
+	if d.http, err = dialing([]trust.Secret{d.secret}); err != nil {
+		return err
+	}
 	defined, err := d.define()
 	if err != nil {
 		return err
@@ -288,6 +310,12 @@ func (d *demo) raise(ctx context.Context) error {
 			"--expect", strconv.Itoa(len(d.names)), "--join", strings.Join(join, ","), "--actions", defined,
 		}
 		d.urls[name] = "http://" + own[0]
+		if d.more != nil {
+			d.args[name] = append(d.args[name], d.more(name)...)
+		}
+		if slices.Contains(d.args[name], "--tls") {
+			d.urls[name] = "https://" + own[0]
+		}
 		if err := d.start(name); err != nil {
 			return err
 		}
@@ -310,7 +338,7 @@ func (d *demo) define() (string, error) {
 	for _, f := range files {
 		raw, err := examples.Files.ReadFile(f.Name())
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, f.Name()), raw, 0o600)
+			err = os.WriteFile(filepath.Join(dir, f.Name()), meant(raw), 0o600)
 		}
 		if err != nil {
 			return "", fmt.Errorf("write definition: %w", err)
@@ -335,12 +363,20 @@ func (d *demo) start(name string) error {
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(self, d.args[name]...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), "MUSTER_CHILD=1")
+	cmd.Env = append(demoEnv(os.Environ()), "MUSTER_CHILD=1")
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
 	}
 	d.procs[name] = cmd
 	return nil
+}
+
+// demoEnv is the environment without the caller's own settings of agents, but
+// for how much they log.
+func demoEnv(environ []string) []string {
+	return slices.DeleteFunc(environ, func(pair string) bool {
+		return strings.HasPrefix(pair, "MUSTER_") && !strings.HasPrefix(pair, "MUSTER_LOG_LEVEL=")
+	})
 }
 
 // kill ends one agent with SIGKILL and waits until it is gone.
@@ -371,7 +407,10 @@ func (d *demo) showVoters(ctx context.Context) (master string, err error) {
 			}
 			return s.Master.Slug, nil
 		}
-		if !look(limit) {
+		if !look(limit) && ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		if limit.Err() != nil {
 			return "", muster.Errorf(muster.Timeout, "the agents did not become one cluster within %v", demoReady)
 		}
 	}
@@ -410,7 +449,7 @@ func (d *demo) register(ctx context.Context, at, name string) error {
 
 func (d *demo) client(name string) *api.Client {
 	return &api.Client{
-		Addrs: []string{d.urls[name]}, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+		Addrs: []string{d.urls[name]}, HTTP: d.http,
 		Sign: func(r api.Request, audience string) (string, error) {
 			return d.secret.SignOperator(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: audience})
 		},

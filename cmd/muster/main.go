@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -32,6 +33,8 @@ type cli struct {
 	Index   indexCmd   `cmd:"" help:"Put documents into a node's index."`
 	Cluster clusterCmd `cmd:"" help:"Membership."`
 	Secret  secretCmd  `cmd:"" help:"The cluster secret."`
+	Invite  inviteCmd  `cmd:"" help:"Print the line that starts the next agent."`
+	Config  configCmd  `cmd:"" help:"An agent's settings."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -48,6 +51,7 @@ func main() {
 // run is the program without the process: it returns the exit code.
 func run(ctx context.Context, args []string, io streams) int {
 	var c cli
+	forgetEmpty()
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("muster"), kong.UsageOnError(), kong.Writers(io.out, io.err),
 		kong.Description("Applications find each other, search each other and run actions on each other."),
@@ -63,11 +67,21 @@ func run(ctx context.Context, args []string, io streams) int {
 		return complain(io, &muster.Error{Kind: muster.Invalid, Message: err.Error(), Hint: "see muster --help"})
 	}
 	words.BindTo(ctx, (*context.Context)(nil))
-	words.Bind(io, &c.Client)
+	words.Bind(io, &c.Client, words)
 	if err := words.Run(); err != nil {
 		return complain(io, err)
 	}
 	return 0
+}
+
+// forgetEmpty unsets empty variables: kong would take them for a value, and no
+// default would count.
+func forgetEmpty() {
+	for _, entry := range os.Environ() {
+		if name, value, _ := strings.Cut(entry, "="); value == "" && strings.HasPrefix(name, "MUSTER_") {
+			_ = os.Unsetenv(name) // it is there
+		}
+	}
 }
 
 // complain prints an error and its way out, and returns its exit code.

@@ -19,6 +19,7 @@ type searchCmd struct {
 	Collection []string `help:"Only documents of these collections."`
 	Explain    bool     `help:"Say why each hit has its place."`
 	Local      bool     `help:"Ask only the node that is asked."`
+	Cache      bool     `help:"Take an answer that the node has kept, if no index has changed since." default:"true" negatable:""`
 }
 
 // Run searches. Hits go to standard output, who did not answer to standard error.
@@ -28,7 +29,7 @@ func (c *searchCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 		return err
 	}
 	q := muster.Query{Text: c.Query, Limit: c.Limit, Options: muster.QueryOptions{
-		Local: c.Local, Facets: c.Facet, Collections: c.Collection, Explain: c.Explain,
+		Local: c.Local, Facets: c.Facet, Collections: c.Collection, Explain: c.Explain, Cache: &c.Cache,
 	}}
 	if len(c.Nodes) > 0 {
 		q.Options.Nodes = &c.Nodes
@@ -64,7 +65,11 @@ func (c *searchCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 		return err
 	}
 	if f.Output == "table" {
-		_, _ = fmt.Fprintf(io.err, "%d of %d, from %d of %d nodes in %d ms\n", a.Count, a.TotalResults, a.NodesSearched, a.NodesAsked, a.TookMs)
+		cached := ""
+		if a.Cached {
+			cached = ", cached"
+		}
+		_, _ = fmt.Fprintf(io.err, "%d of %d, from %d of %d nodes in %d ms%s\n", a.Count, a.TotalResults, a.NodesSearched, a.NodesAsked, a.TookMs, cached)
 	}
 	if !a.Partial {
 		return nil

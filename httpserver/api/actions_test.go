@@ -24,9 +24,9 @@ func TestEachCallHasItsRoute(t *testing.T) {
 			a, err := c.Run(ctx, muster.Run{Action: "app.x", On: muster.Selector{All: true}, Params: muster.Params{"n": json.RawMessage("12345678901234567890")}})
 			return a.Job == "j_1_2" && a.Results == nil && strings.Contains(body, `"params":{"n":12345678901234567890},"on":{"all":true`), err
 		},
-		"GET /v1/actions":         func() (bool, error) { a, err := c.Actions(ctx); return len(a.Actions) == 1, err },
-		"GET /v1/actions/app%2Fx": func() (bool, error) { a, err := c.Action(ctx, "app/x"); return len(a.Actions) == 1, err },
-		"GET " + api.PathActions:  func() (bool, error) { a, err := c.OwnActions(ctx); return len(a.Actions) == 1, err },
+		"GET /v1/actions?limit=1000&cursor=": func() (bool, error) { a, err := c.Actions(ctx); return len(a.Actions) == 1, err },
+		"GET /v1/actions/app%2Fx":            func() (bool, error) { a, err := c.Action(ctx, "app/x"); return len(a.Actions) == 1, err },
+		"GET " + api.PathActions:             func() (bool, error) { a, err := c.OwnActions(ctx); return len(a.Actions) == 1, err },
 		"POST " + api.PathRun: func() (bool, error) {
 			r, err := c.Execute(ctx, muster.Execution{Job: "j"})
 			return r.State == "ok", err
@@ -37,6 +37,7 @@ func TestEachCallHasItsRoute(t *testing.T) {
 		},
 		"GET /api/ai-engine/status":  func() (bool, error) { s, err := c.Status(ctx); return s.Health.PingFailures == 1, err },
 		"POST /v1/search":            func() (bool, error) { _, err := c.Search(ctx, muster.Query{}); return true, err },
+		"DELETE /v1/search/cache":    func() (bool, error) { return true, c.FlushSearchCache(ctx) },
 		"GET /v1/nodes/a%2Fb":        func() (bool, error) { n, err := c.Node(ctx, "a/b"); return n.Name == "k", err },
 		"POST /v1/nodes":             func() (bool, error) { r, err := c.Register(ctx, muster.Registration{}, "k"); return r.Hint == "h", err },
 		"DELETE /v1/keys/k1":         func() (bool, error) { return true, c.RevokeKey(ctx, "k1") },
@@ -50,6 +51,20 @@ func TestEachCallHasItsRoute(t *testing.T) {
 		if ok, err := call(); err != nil || !ok || asked != want {
 			t.Errorf("%s: asked %s with %s: %v %v", want, asked, body, ok, err)
 		}
+	}
+}
+
+func TestAllPagesOfTheCacheAreFetched(t *testing.T) {
+	c, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		page := `{"entries":[{"query_hash":"b"}],"total":2}`
+		if r.URL.Query().Get("cursor") == "" {
+			page = `{"entries":[{"query_hash":"a"}],"total":2,"cursor":"a"}`
+		}
+		_, _ = io.WriteString(w, page)
+	})
+	all, err := c.SearchCache(t.Context())
+	if err != nil || len(all.Entries) != 2 || all.Entries[1].QueryHash != "b" || all.Total != 2 || all.Cursor != "" {
+		t.Errorf("%+v %v", all, err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -362,12 +363,21 @@ func (c *Client) Health(ctx context.Context) (h Health, err error) {
 func (c *Client) health(ctx context.Context, addr string) (h Health, err error) {
 	answer, err := c.exchange(ctx, addr, Request{Method: http.MethodGet, Path: PathHealth}, "")
 	if err != nil {
-		return h, muster.Errorf(muster.Unavailable, "%w", err).WithCode(codeNoConnection).WithHint(hintUnreached)
+		return h, muster.Errorf(muster.Unavailable, "%w", err).WithCode(codeNoConnection).WithHint(unreached(err))
 	}
 	if json.Unmarshal(answer.Body, &h) != nil || h.ID == "" {
-		return h, muster.Errorf(muster.Unavailable, "%s does not answer as a muster node", addr).WithCode(codeNoConnection)
+		return h, stranger(addr, answer)
 	}
 	return h, nil
+}
+
+// stranger is the error of an address whose health is no node's.
+func stranger(addr string, answer Response) error {
+	err := muster.Errorf(muster.Unavailable, "%s does not answer as a muster node", addr)
+	if answer.Status >= http.StatusBadRequest {
+		err = muster.Errorf(muster.Unavailable, "%s does not answer as a muster node: %w", addr, FromResponse(answer.Status, answer.Body))
+	}
+	return err.WithCode(codeNoConnection)
 }
 
 // Holds reports whether the agent at a base URL answers with a node ID.
@@ -378,7 +388,18 @@ func (c *Client) Holds(ctx context.Context, url, id string) bool {
 	return err == nil && h.ID == id
 }
 
-const hintUnreached = "is an agent running there? Set --addr or MUSTER_ADDR"
+const (
+	hintUnreached  = "is an agent running there? Set --addr or MUSTER_ADDR"
+	hintUnverified = "nodes without a public certificate are verified by the cluster secret (--secret-file), or by what muster secret ca prints"
+)
+
+// unreached is the way out when an address gave no answer.
+func unreached(err error) string {
+	if _, strange := errors.AsType[*tls.CertificateVerificationError](err); strange {
+		return hintUnverified
+	}
+	return hintUnreached
+}
 
 // transportError tells what was never sent from what may have been done.
 func transportError(err error, addr string, sent bool) error {
@@ -392,7 +413,7 @@ func transportError(err error, addr string, sent bool) error {
 	switch {
 	case !sent:
 		return muster.Errorf(muster.Unavailable, "%s cannot be reached: %w", addr, unwrapURL(err)).
-			WithCode(codeNoConnection).WithHint(hintUnreached)
+			WithCode(codeNoConnection).WithHint(unreached(err))
 	case ok && timeout.Timeout():
 		return muster.Errorf(muster.OutcomeUnknown, "no answer of %s in time", addr)
 	default:
@@ -459,6 +480,27 @@ func (c *Client) Status(ctx context.Context) (s NodeStatus, err error) {
 // Search asks all nodes a question.
 func (c *Client) Search(ctx context.Context, q muster.Query) (a muster.Answer, err error) {
 	return a, c.Do(ctx, http.MethodPost, "/v1/search", q, &a)
+}
+
+// SearchCache describes the answers that the asked node keeps, all pages of it.
+func (c *Client) SearchCache(ctx context.Context) (all muster.SearchCache, err error) {
+	var entries []muster.CachedAnswer
+	for {
+		var page muster.SearchCache
+		path := "/v1/search/cache" + query("limit", "1000", "cursor", all.Cursor)
+		if err := c.Do(ctx, http.MethodGet, path, nil, &page); err != nil {
+			return all, err
+		}
+		entries, all = append(entries, page.Entries...), page
+		if all.Entries = entries; page.Cursor == "" {
+			return all, nil
+		}
+	}
+}
+
+// FlushSearchCache makes the asked node forget the answers it keeps.
+func (c *Client) FlushSearchCache(ctx context.Context) error {
+	return c.Do(ctx, http.MethodDelete, "/v1/search/cache", nil, nil)
 }
 
 // AddDocuments puts documents, one JSON object a line, into the index of a
