@@ -103,6 +103,7 @@ type Cluster struct {
 	pulse   atomic.Pointer[pulse]     // nil while this node does not lead
 	termed  atomic.Uint64             // the term this node opened as leader
 	entered chan struct{}             // closed once this node is in the registry
+	left    chan struct{}             // closed once this node left for good
 	fatal   chan error                // at most one: why the node cannot go on
 	cancel  context.CancelCauseFunc
 
@@ -126,7 +127,7 @@ const (
 func New(cfg Config, reg *fsm.Registry, peers Peers, wire Wire, probe Prober) *Cluster {
 	return &Cluster{
 		cfg: cfg, reg: reg, peers: peers, wire: wire, probe: probe, log: cfg.Log,
-		entered: make(chan struct{}), fatal: make(chan error, 1), cancel: func(error) {},
+		entered: make(chan struct{}), left: make(chan struct{}), fatal: make(chan error, 1), cancel: func(error) {},
 	}
 }
 

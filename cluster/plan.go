@@ -15,7 +15,7 @@ const catchUp = 250
 type View struct {
 	Servers []raft.Server     // raft's latest configuration
 	Agents  map[string]bool   // agents of the registry
-	Gone    map[string]bool   // agents that were removed from it, or whose name was taken over
+	Gone    map[string]bool   // agents that were removed from it, left for good, or whose name was taken over
 	Heirs   map[string]string // living agent to the dead node whose name it took over
 	Alive   map[string]bool   // by gossip
 	Lag     map[string]uint64 // entries behind the leader, where known

@@ -35,6 +35,25 @@ func (c *Cluster) Node(id string) (muster.Node, bool) {
 	return n, ok
 }
 
+// Find returns the node that has a slug and is not deleted, as Nodes does.
+func (c *Cluster) Find(slug string) (muster.Node, bool) {
+	n, ok := c.reg.Find(slug)
+	if ok {
+		c.overlay(&n, c.leaderID(), c.roles())
+	}
+	return n, ok
+}
+
+// Capable returns the nodes with a capability, as Nodes does.
+func (c *Cluster) Capable(word muster.Capability) []muster.Node {
+	nodes := c.reg.Capable(word)
+	lead, roles := c.leaderID(), c.roles()
+	for i := range nodes {
+		c.overlay(&nodes[i], lead, roles)
+	}
+	return nodes
+}
+
 func (c *Cluster) overlay(n *muster.Node, lead string, roles map[string]muster.Role) {
 	if n.ID == lead {
 		n.Type = muster.TypeMaster

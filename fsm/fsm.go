@@ -35,6 +35,12 @@ const (
 	OpNodeRemove   Op = "node.remove"
 	OpHealthBatch  Op = "health.batch"
 	OpNodeReseal   Op = "node.reseal"
+	OpNodeLeave    Op = "node.leave"
+	OpNodeUpdate   Op = "node.update"
+	OpNodeDelete   Op = "node.delete"
+	OpNodeRestore  Op = "node.restore"
+	OpNodesSync    Op = "nodes.sync"
+	OpNodesCleanup Op = "nodes.cleanup"
 	OpKeyCreate    Op = "key.create"
 	OpKeyRevoke    Op = "key.revoke"
 )
@@ -43,9 +49,9 @@ const (
 // again at the master. Those with the scope node are the master's own.
 func (o Op) Scope() string {
 	switch o {
-	case OpNodeRegister:
+	case OpNodeRegister, OpNodeUpdate, OpNodeDelete, OpNodeRestore, OpNodesSync, OpNodesCleanup:
 		return muster.ScopeRegistry
-	case OpKeyCreate, OpKeyRevoke, OpNodeRemove:
+	case OpKeyCreate, OpKeyRevoke, OpNodeRemove, OpNodeLeave:
 		return muster.ScopeAdmin
 	case OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve, OpHealthBatch, OpNodeReseal:
 		return muster.ScopeNode
@@ -77,12 +83,14 @@ func NewCommand(op Op, at time.Time, by string, body any) (Command, error) {
 }
 
 // Result is what a command did. ID names the node or key concerned; Replayed
-// says that an earlier command with the same key had done it already.
+// says that an earlier command with the same key had done it already. Detail is
+// what a command did to several nodes, or would have done when it is refused.
 type Result struct {
-	Index    uint64   `json:"index"`
-	ID       string   `json:"id,omitempty"`
-	Replayed bool     `json:"replayed,omitempty"`
-	Refused  *Refusal `json:"refused,omitempty"`
+	Index    uint64          `json:"index"`
+	ID       string          `json:"id,omitempty"`
+	Detail   json.RawMessage `json:"detail,omitempty"`
+	Replayed bool            `json:"replayed,omitempty"`
+	Refused  *Refusal        `json:"refused,omitempty"`
 }
 
 // Refusal is an error in the form it has on the wire between nodes.
@@ -144,6 +152,18 @@ func (c Command) decode() (any, error) {
 		return body[HealthBatch](c)
 	case OpNodeReseal:
 		return body[NodeReseal](c)
+	case OpNodeLeave:
+		return body[NodeLeave](c)
+	case OpNodeUpdate:
+		return body[NodeUpdate](c)
+	case OpNodeDelete:
+		return body[NodeDelete](c)
+	case OpNodeRestore:
+		return body[NodeRestore](c)
+	case OpNodesSync:
+		return body[NodesSync](c)
+	case OpNodesCleanup:
+		return body[NodesCleanup](c)
 	case OpKeyCreate:
 		return body[KeyCreate](c)
 	case OpKeyRevoke:

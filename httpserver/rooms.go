@@ -27,9 +27,10 @@ type Caller struct {
 // Cluster is the registry and the raft member, as far as routes need them.
 type Cluster interface {
 	Writer
+	Curation
 	Registry
 	Reader
-	Members
+	Membership
 }
 
 // Registry is this node's copy of the registry.

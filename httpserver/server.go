@@ -47,6 +47,10 @@ type Config struct {
 	Waiting  func() map[string]string // what the node still waits for; empty when it is ready
 	Record   func(api.Call)
 	Log      *slog.Logger
+
+	Requests    Requests               // nil: this node keeps no request log
+	Metrics     func() ([]byte, error) // nil: it has none
+	MetricsOpen bool                   // metrics need no key
 }
 
 const (
@@ -148,7 +152,8 @@ func (s *Server) answer(c *fasthttp.RequestCtx, req *Request) (answer any, code 
 	if err := s.read(c, route, req); err != nil {
 		return nil, 0, err
 	}
-	answer, code, err = s.handle(muster.WithRights(ctx, req.Rights), c, route, req)
+	s.began(req)
+	answer, code, err = s.handle(api.WithTrace(muster.WithRights(ctx, req.Rights), req.trace), c, route, req)
 	return answer, code, late(err, route.Method, limit)
 }
 
@@ -198,6 +203,7 @@ func (s *Server) find(c *fasthttp.RequestCtx, req *Request) (Route, error) {
 		}
 		if route.Method == req.Method {
 			req.Params, req.Route, req.Key = params, route.Method+" "+route.Path, string(c.Request.Header.Peek(api.HeaderIdempotency))
+			req.Match = string(c.Request.Header.Peek(api.HeaderMatch))
 			return route, nil
 		}
 		allow = append(allow, route.Method)

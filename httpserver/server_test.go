@@ -2,6 +2,7 @@ package httpserver_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -40,7 +41,12 @@ type house struct {
 	index    uint64
 	rights   muster.Rights // of the key mk_rights
 	spec     muster.KeySpec
-	shown    *string  // the key that a registration shows
+	shown    *string // the key that a registration shows
+	edit     muster.Edit
+	synced   muster.Sync
+	cleaned  muster.Cleanup
+	moved    []string
+	master   string   // ID
 	stale    int64    // ms
 	behind   []string // the scopes in a node's call; nil: some
 }
@@ -63,7 +69,7 @@ func (h *house) RemovePeer(context.Context, muster.Write, string) error { return
 func (h *house) Status() muster.ClusterStatus {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return muster.ClusterStatus{AppliedIndex: h.index, StaleMs: h.stale, Master: &muster.MasterRef{Slug: fmt.Sprint("m", h.index)}}
+	return muster.ClusterStatus{AppliedIndex: h.index, StaleMs: h.stale, Master: &muster.MasterRef{Slug: fmt.Sprint("m", h.index), ID: cmp.Or(h.master, "1")}}
 }
 
 func (h *house) Nodes() []muster.Node {

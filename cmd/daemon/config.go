@@ -49,6 +49,7 @@ type Config struct {
 	CacheSize       ByteSize      `help:"Memory for answers of searches, like 64MiB; 0 keeps none." default:"64MiB" env:"MUSTER_CACHE_SIZE" placeholder:"SIZE"`
 	CacheTTL        time.Duration `name:"cache-ttl" help:"How long an answer is kept at most. One that a changed index makes outdated goes before." default:"15m" env:"MUSTER_CACHE_TTL"`
 	MaxParallel     int           `help:"Calls of one fan-out under way at once." default:"10" env:"MUSTER_MAX_PARALLEL"`
+	MetricsOpen     bool          `help:"Answer /metrics without a key." env:"MUSTER_METRICS_OPEN"`
 	Profile         string        `help:"Gossip timing: lan, quick or wan." default:"lan" env:"MUSTER_PROFILE"`
 	LogLevel        string        `help:"debug, info, warn or error." default:"info" env:"MUSTER_LOG_LEVEL"`
 	LogFormat       string        `help:"text or json." default:"text" env:"MUSTER_LOG_FORMAT"`

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"muster"
@@ -23,6 +24,8 @@ import (
 	"muster/gossip"
 	"muster/httpserver"
 	"muster/httpserver/api"
+	"muster/httpserver/metrics"
+	"muster/httpserver/reqlog"
 	"muster/search"
 	"muster/search/index"
 
@@ -46,7 +49,12 @@ type Daemon struct {
 	member     *cluster.Cluster
 	fatal      chan error
 	defined    []actions.Definition
-	executor   *actions.Executor
+	executor   atomic.Pointer[actions.Executor] // nil until this node's actions are there
+
+	requests   *reqlog.Log
+	meters     *metrics.Metrics
+	generation atomic.Uint64 // of the index
+	documents  atomic.Uint64 // in the index
 
 	undo []step
 	wg   sync.WaitGroup
@@ -90,6 +98,21 @@ func (d *Daemon) Gossip() string { return d.pool.Addr() }
 // Fatal gives the reason when the node cannot go on.
 func (d *Daemon) Fatal() <-chan error { return d.fatal }
 
+// Left is closed once the node left the cluster for good.
+func (d *Daemon) Left() <-chan struct{} { return d.member.Left() }
+
+func (d *Daemon) left() bool {
+	if d.member == nil {
+		return false
+	}
+	select {
+	case <-d.member.Left():
+		return true
+	default:
+		return false
+	}
+}
+
 func (d *Daemon) onStop(name string, stop func(context.Context) error) {
 	d.undo = append(d.undo, step{name, stop})
 }
@@ -132,6 +155,9 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := d.startMetrics(); err != nil {
+		return err
+	}
 	if err := d.startGossip(ctx, clusterID); err != nil {
 		return err
 	}
@@ -145,6 +171,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		return nil
 	})
 	d.wg.Go(func() { d.watch(loop) })
+	d.wg.Go(func() { d.forget(loop) })
 	d.wg.Go(func() { d.announce(loop, clusterID) })
 	d.wg.Go(func() { d.watchFiles(loop) })
 	return nil
@@ -178,7 +205,7 @@ func (d *Daemon) startGossip(ctx context.Context, clusterID string) error {
 	if err := d.pool.Start(ctx); err != nil {
 		return err
 	}
-	d.onStop("gossip", func(ctx context.Context) error { return d.pool.Stop(ctx, true) })
+	d.onStop("gossip", func(ctx context.Context) error { return d.pool.Stop(ctx, !d.left()) })
 	if clusterID == "" {
 		return nil
 	}
@@ -223,6 +250,9 @@ func (d *Daemon) raise(ctx context.Context) error {
 		caps[i] = muster.Capability(c)
 	}
 	dialer := newDialer(d.certs)
+	if err := d.startRequests(ctx); err != nil {
+		return err
+	}
 	d.onStop("connections", func(context.Context) error {
 		dialer.CloseIdleConnections()
 		return nil
@@ -270,18 +300,20 @@ func (d *Daemon) raise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.executor.Store(executor)
 	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
-		Search: federation, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
+		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
 		Pinger: d.member, Circuits: breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
+		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,
+		Requests: requests{Log: d.requests, self: d.id.ID, nodes: d.member, wire: out},
 	})
 	if err := web.Start(ctx); err != nil {
 		return err
 	}
 	d.onStop("http", web.Stop)
-	d.executor = executor
 	d.onStop("actions", executor.Stop) // while HTTP still says what became of them
 	d.onStop("runs", runner.Stop)
 	d.onStop("leadership", d.member.HandOver) // while HTTP still sends writes on to the next master
@@ -290,16 +322,12 @@ func (d *Daemon) raise(ctx context.Context) error {
 
 // changed tells the others how far this node's index is.
 func (d *Daemon) changed(indexID string, generation, docs uint64) {
+	d.generation.Store(generation)
+	d.documents.Store(docs)
 	d.pool.SetFacts(func(f *gossip.Facts) { f.IndexID, f.Generation, f.Documents = indexID, generation, docs })
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
-
-// record sees every call at the wire, in and out.
-func (d *Daemon) record(c api.Call) {
-	d.log.Debug("call", "direction", c.Direction, "method", c.Method, "path", c.Path, "status", c.Status,
-		"caller", c.Caller, "request_id", c.RequestID, "duration_ms", c.Duration.Milliseconds(), "error", c.Err)
-}
 
 func (d *Daemon) entered() bool {
 	select {

@@ -27,7 +27,7 @@ func (d *Daemon) reloadActions() error {
 	if err != nil {
 		return err
 	}
-	if err := d.executor.Reload(defs); err != nil {
+	if err := d.executor.Load().Reload(defs); err != nil {
 		return err
 	}
 	d.log.Info("actions reloaded", "definitions", len(defs))

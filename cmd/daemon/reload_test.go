@@ -17,7 +17,7 @@ func TestDefinitionsAreReadAgainAllOrNothing(t *testing.T) {
 	d, client := secure(t, t.TempDir(), "a", func(c *daemon.Config) { c.Actions = defined })
 	write := func(text string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(defined, "one.yaml"), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(defined, "one.yaml"), meant(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

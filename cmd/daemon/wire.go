@@ -38,8 +38,10 @@ var (
 	_ httpserver.Catalog = catalog{}
 	_ actions.Asker      = (*wire)(nil)
 	_ actions.Documents  = documents{}
-	_ actions.Cache      = (*search.Federation)(nil)
-	_ actions.Callers    = callers{}
+
+	_ httpserver.Requests = requests{}
+	_ actions.Cache       = (*search.Federation)(nil)
+	_ actions.Callers     = callers{}
 )
 
 // wire carries calls to other agents, each signed by this node.
@@ -64,7 +66,7 @@ func (w *wire) call(ctx context.Context, n muster.Node, do func() error) error {
 // to is a client for one peer, on behalf of a caller. An empty call ID is drawn.
 func (w *wire) to(peer muster.Peer, by muster.Rights, sign func(trust.Call) (string, error), callID string) *api.Client {
 	return &api.Client{
-		Addrs: []string{peer.BaseURL()}, HTTP: w.dialing(peer.ID), Record: w.record,
+		Addrs: []string{peer.BaseURL()}, HTTP: w.dialing(peer.ID), Record: w.record, Caller: by.Principal,
 		Sign: func(r api.Request, _ string) (string, error) {
 			return sign(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: peer.ID, Rights: by, ID: callID})
 		},
@@ -101,7 +103,7 @@ func (w *wire) ReadIndex(ctx context.Context, to muster.Peer) (uint64, error) {
 
 // Holds asks a base URL whether it is the node with an ID.
 func (w *wire) Holds(ctx context.Context, url, id string) bool {
-	return (&api.Client{HTTP: w.dialing(id)}).Holds(ctx, url, id)
+	return (&api.Client{HTTP: w.dialing(id), Record: w.record, Caller: w.self().Principal, IDs: map[string]string{url: id}}).Holds(ctx, url, id)
 }
 
 // Forward has another agent do a request, with its caller's rights.
@@ -112,7 +114,7 @@ func (w *wire) Forward(ctx context.Context, to muster.Node, by muster.Rights, r 
 // at is a client for an agent of the registry, where gossip has it; by the URL
 // it has there, which may lead through a proxy, only if gossip does not know it.
 func (w *wire) at(n muster.Node, by muster.Rights) *api.Client {
-	signer := &api.Client{HTTP: w.dialing(n.ID), Record: w.record, Sign: func(r api.Request, to string) (string, error) {
+	signer := &api.Client{HTTP: w.dialing(n.ID), Record: w.record, Caller: by.Principal, Sign: func(r api.Request, to string) (string, error) {
 		return w.id.Sign(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: to, Rights: by})
 	}}
 	if p, known := w.peer(n.ID); known && p.HTTP != "" {

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -142,28 +141,12 @@ type nodeCmd struct {
 	Register nodeRegisterCmd `cmd:"" help:"Register an application by its URL."`
 	Ping     nodePingCmd     `cmd:"" help:"Ping nodes now."`
 	Check    nodeCheckCmd    `cmd:"" help:"Walk an application through the node protocol and say what to mend."`
-}
-
-type nodeListCmd struct{}
-
-// Run lists the registry.
-func (c *nodeListCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
-	client, err := f.client()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
-	defer cancel()
-	page, err := client.Nodes(ctx)
-	if err != nil {
-		return err
-	}
-	return list(f, io, page, page.Nodes, func(w *tabwriter.Writer) {
-		line(w, "NODE", "TYPE", "KIND", "STATUS", "HEALTHY", "URL")
-		for _, n := range page.Nodes {
-			line(w, n.Slug, n.Type, n.Kind, n.Status, n.Healthy, n.URL)
-		}
-	})
+	Update   nodeUpdateCmd   `cmd:"" help:"Change a node's record."`
+	Remove   nodeRemoveCmd   `cmd:"" help:"Soft-delete a node; its name is free and its key ends."`
+	Restore  nodeRestoreCmd  `cmd:"" help:"Undo the removal of a node."`
+	Sync     nodeSyncCmd     `cmd:"" help:"Make the external nodes equal to a file; a dry run without --apply."`
+	Cleanup  nodeCleanupCmd  `cmd:"" help:"Remove what was silent for long; a dry run without --apply."`
+	Stats    nodeStatsCmd    `cmd:"" help:"Count the nodes."`
 }
 
 type nodeShowCmd struct {
@@ -215,18 +198,9 @@ func (c *nodeRegisterCmd) Run(ctx context.Context, io streams, f *clientFlags) e
 	if err != nil {
 		return err
 	}
-	g := muster.Registration{Name: c.Name, URL: c.URL, Slug: c.Slug, Type: muster.NodeType(c.Type), Credential: c.Credential, Metadata: muster.Metadata{}}
-	for _, word := range c.Capabilities {
-		g.Capabilities = append(g.Capabilities, muster.Capability(word))
-	}
-	for _, pair := range c.Meta {
-		k, v, ok := strings.Cut(pair, "=")
-		if !ok {
-			return &muster.Error{Kind: muster.Invalid, Message: "--meta: " + pair + " is not KEY=VALUE"}
-		}
-		if g.Metadata[k], err = json.Marshal(v); err != nil {
-			return err
-		}
+	g := muster.Registration{Name: c.Name, URL: c.URL, Slug: c.Slug, Type: muster.NodeType(c.Type), Credential: c.Credential, Capabilities: capabilities(c.Capabilities)}
+	if g.Metadata, err = pairs(c.Meta); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
@@ -329,14 +303,16 @@ func (c *keyRevokeCmd) Run(ctx context.Context, f *clientFlags) error {
 }
 
 type clusterCmd struct {
-	Remove clusterRemoveCmd `cmd:"" help:"Remove a dead agent for good."`
+	Remove   clusterRemoveCmd   `cmd:"" help:"Remove an agent for good; a living one stops."`
+	Leave    clusterLeaveCmd    `cmd:"" help:"Have the node at --addr leave for good and stop."`
+	Transfer clusterTransferCmd `cmd:"" help:"Make another voter the master."`
 }
 
 type clusterRemoveCmd struct {
-	Slug string `arg:"" help:"The dead node's slug."`
+	Slug string `arg:"" help:"The agent's slug."`
 }
 
-// Run removes a dead agent.
+// Run removes an agent.
 func (c *clusterRemoveCmd) Run(ctx context.Context, f *clientFlags) error {
 	client, err := f.client()
 	if err != nil {

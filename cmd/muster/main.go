@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -31,6 +33,7 @@ type cli struct {
 	Run     runCmd     `cmd:"" help:"Run an action on one, several or all nodes."`
 	Action  actionCmd  `cmd:"" help:"The actions that nodes offer."`
 	Index   indexCmd   `cmd:"" help:"Put documents into a node's index."`
+	Log     logCmd     `cmd:"" help:"The request log: every search, action, write and ping."`
 	Cluster clusterCmd `cmd:"" help:"Membership."`
 	Secret  secretCmd  `cmd:"" help:"The cluster secret."`
 	Invite  inviteCmd  `cmd:"" help:"Print the line that starts the next agent."`
@@ -87,7 +90,18 @@ func forgetEmpty() {
 // complain prints an error and its way out, and returns its exit code.
 func complain(io streams, err error) int {
 	_, _ = fmt.Fprintln(io.err, "error:", err)
-	if e, ok := errors.AsType[*muster.Error](err); ok && e.Hint != "" {
+	e, ok := errors.AsType[*muster.Error](err)
+	if !ok {
+		return api.ExitCode(err)
+	}
+	for _, field := range slices.Sorted(maps.Keys(e.Fields)) {
+		for _, reason := range e.Fields[field] {
+			if said := field + ": " + reason; said != err.Error() {
+				_, _ = fmt.Fprintln(io.err, "      ", said)
+			}
+		}
+	}
+	if e.Hint != "" {
 		_, _ = fmt.Fprintln(io.err, "hint: ", e.Hint)
 	}
 	return api.ExitCode(err)
