@@ -153,11 +153,14 @@ type Node struct {
 	DeletedAt       *time.Time   `json:"deleted_at,omitempty"`
 	Index           uint64       `json:"index"` // registry index of the last change
 
+	Circuit *Circuit `json:"circuit_breaker,omitempty"` // of the node that answers; where one node is shown
+
 	Desired   Status   `json:"-"` // the operator's word
 	Observed  Observed `json:"-"`
 	Left      bool     `json:"-"` // an agent that left for good, until it joins again
 	PublicKey []byte   `json:"-"` // Ed25519, 32 bytes; agents only
 	Documents uint64   `json:"-"` // last known number of documents in its index
+	Sealed    []byte   `json:"-"` // the credential that an external node is called with
 }
 
 // DeadPingFailures is the count that a death by gossip stands for, and from

@@ -19,12 +19,14 @@ type Registration struct {
 }
 
 // Registered is the answer to a Registration. APIKey is shown this once; it is
-// nil when the answer repeats an earlier one made elsewhere.
+// nil when the answer repeats an earlier one made elsewhere. So is Credential,
+// which is nil, too, when the registration gave one.
 type Registered struct {
-	Success bool    `json:"success"`
-	Node    Node    `json:"node"`
-	APIKey  *string `json:"api_key"`
-	Hint    string  `json:"hint,omitempty"`
+	Success    bool    `json:"success"`
+	Node       Node    `json:"node"`
+	APIKey     *string `json:"api_key"`
+	Credential *string `json:"credential,omitempty"`
+	Hint       string  `json:"hint,omitempty"`
 }
 
 // KeySpec asks for a key.

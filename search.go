@@ -75,6 +75,7 @@ type NodeReport struct {
 	Matched    int    `json:"matched"`
 	Docs       uint64 `json:"docs"`
 	Generation uint64 `json:"generation"`
+	Merge      string `json:"merge,omitempty"` // of an application's hits: rescore | rrf | round_robin
 	Error      string `json:"error,omitempty"`
 }
 
@@ -90,7 +91,7 @@ type Answer struct {
 	Nodes         []NodeReport   `json:"nodes"`
 	Partial       bool           `json:"partial"`
 	Coverage      float64        `json:"coverage"` // 0..1
-	Merge         string         `json:"merge"`    // exact | inexact
+	Merge         string         `json:"merge"`    // the weakest that was used: exact | inexact | rescore | rrf | round_robin
 	Cached        bool           `json:"cached"`
 	TookMs        int64          `json:"took_ms"`
 }

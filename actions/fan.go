@@ -186,6 +186,10 @@ func (f *fan) start(ctx context.Context, t target, replies chan<- reply) {
 			replies <- reply{t, local.Execute(call, by, job)}
 			return
 		}
+		if err := foreseen(by, t.node, job.Action, local); err != nil {
+			replies <- reply{t, unanswered(err)}
+			return
+		}
 		call, cancel := context.WithCancelCause(call)
 		defer cancel(nil)
 		defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
@@ -201,9 +205,25 @@ func (f *fan) start(ctx context.Context, t target, replies chan<- reply) {
 	}()
 }
 
+// foreseen refuses to ask an application for an action whose risk nobody here
+// knows, on behalf of a caller whose risk is bounded: the application, unlike an
+// agent, does not know of the bound. Where this node has the action, its risk was
+// looked at already.
+func foreseen(by muster.Rights, n muster.Node, action string, local *Executor) error {
+	if _, known := local.risk(action); known || by.MaxRisk == "" || n.Kind != muster.KindExternal {
+		return nil
+	}
+	return muster.Errorf(muster.Forbidden, "nobody here knows the risk of %s, and the caller may go up to %s only", action, by.MaxRisk).
+		WithCode("risk_unknown").WithHint("define the action at the node that is asked, or use a key without max_risk")
+}
+
 // unanswered makes a result of a call's error.
 func unanswered(err error) muster.Result {
 	r := muster.Result{State: muster.StateUnknown, Error: &muster.ActionError{Code: muster.CodeOf(err), Message: err.Error()}}
+	if muster.CodeOf(err) == muster.CodeCircuitOpen {
+		r.State = muster.StateSkipped
+		return r
+	}
 	switch muster.KindOf(err) {
 	case muster.Unavailable, muster.Timeout, muster.NoMaster, muster.Unauthorized:
 		r.State = muster.StateUnreachable // Unauthorized: it does not know this node, yet or any more

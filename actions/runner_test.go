@@ -315,16 +315,34 @@ func TestNodesThatAreNotAskedAreListedWithTheReason(t *testing.T) {
 	f.nodes[1].Status = muster.StatusMaintenance
 	f.nodes[2].Observed = muster.ObservedLeft
 	f.nodes[3].Capabilities = []muster.Capability{muster.CapSearch}
-	f.nodes[4].Kind = muster.KindExternal
+	f.errs["e"] = muster.Errorf(muster.Unavailable, "failed 5 times").WithCode("circuit_open")
 	f.nodes[5].Observed = muster.ObservedDown
 	f.errs["f"] = muster.Errorf(muster.Unavailable, "connection refused").WithCode("no_connection")
 	a, err := f.runner().Run(t.Context(), operator(), ping(muster.Selector{All: true}))
-	want := "a:ok b:skipped/maintenance c:skipped/inactive d:skipped/no_capability e:skipped/external f:unreachable/no_connection"
+	want := "a:ok b:skipped/maintenance c:skipped/inactive d:skipped/no_capability e:skipped/circuit_open f:unreachable/no_connection"
 	if err != nil || told(a) != want || a.Success || a.SkippedCount != 4 || a.NodesExecuted != 2 || a.FailureCount != 1 {
 		t.Fatalf("%+v %v", a, err)
 	}
-	if got := a.Results["e"].Error.Message; got != "external nodes are not asked yet" {
-		t.Error(got)
+}
+
+func TestACallerWithABoundedRiskDoesNotReachAnApplicationsUnknownAction(t *testing.T) {
+	f := newFleet(t, 2)
+	f.nodes[1].Kind = muster.KindExternal
+	f.answers["b"] = muster.Result{State: muster.StateOK}
+	on := muster.Selector{Nodes: &[]string{"b"}}
+	bounded := muster.Rights{Principal: "key:1", Scopes: []string{"run:*"}, MaxRisk: muster.RiskLow}
+	for _, c := range []struct {
+		by           muster.Rights
+		action, want string
+	}{
+		{bounded, "app.wipe", "b:denied/risk_unknown"},
+		{bounded, "node.ping", "b:ok"},
+		{operator(), "app.wipe", "b:ok"},
+	} {
+		a, err := f.runner().Run(t.Context(), c.by, muster.Run{Action: c.action, On: on})
+		if err != nil || told(a) != c.want {
+			t.Errorf("%s by %s: %s %v", c.action, c.by.Principal, told(a), err)
+		}
 	}
 }
 

@@ -118,8 +118,6 @@ func aim(n muster.Node) target {
 	t := target{node: n} // one believed down is tried all the same
 	skip := func(code, message string) { t.skip = &muster.ActionError{Code: code, Message: message} }
 	switch {
-	case n.Kind == muster.KindExternal:
-		skip("external", "external nodes are not asked yet")
 	case status == muster.StatusMaintenance:
 		skip("maintenance", "the node is in maintenance")
 	case status == muster.StatusInactive:

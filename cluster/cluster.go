@@ -47,6 +47,14 @@ type Prober interface {
 	Holds(ctx context.Context, url, id string) bool
 }
 
+// Vault seals the credentials of external nodes.
+type Vault interface {
+	Seal(owner, text string) ([]byte, error)
+	Open(owner string, sealed []byte) (string, error)
+	// Fresh reports whether the present secret sealed it.
+	Fresh(sealed []byte) bool
+}
+
 // Config says who this member is and where it lives.
 type Config struct {
 	Dir      string // data directory; raft's files go into raft/ below it
@@ -63,6 +71,11 @@ type Config struct {
 	NewID     func() string
 	CheckJoin func(muster.Joining) error // the joiner's proof that it has its key
 	Promise   func(nodeID string)        // tells all others whom this node lets found the cluster
+
+	Vault         Vault
+	NewCredential func() string                                                  // for calls to an external node
+	Ping          func(ctx context.Context, n muster.Node) (muster.Vital, error) // an error: it is not well
+	PingEvery     time.Duration                                                  // external nodes, by the master
 
 	Log     *slog.Logger
 	RaftLog hclog.Logger
@@ -82,10 +95,12 @@ type Cluster struct {
 	stream *stream
 	store  *raftboltdb.BoltStore
 
-	shown   secrets
+	shown   secrets   // keys, by the ID of the key or its node
+	made    secrets   // credentials, by node ID
 	refused complaint // of the one lead loop
 	started time.Time
 	leading atomic.Pointer[time.Time] // since when, nil while this node does not lead
+	pulse   atomic.Pointer[pulse]     // nil while this node does not lead
 	termed  atomic.Uint64             // the term this node opened as leader
 	entered chan struct{}             // closed once this node is in the registry
 	left    chan struct{}             // closed once this node left for good

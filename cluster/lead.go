@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"muster"
@@ -68,6 +69,9 @@ func (c *Cluster) lead(ctx context.Context) {
 		}
 	}
 	c.log.Info("this node is the master", "term", c.raft.CurrentTerm())
+	var pinging sync.WaitGroup
+	defer pinging.Wait()
+	pinging.Go(func() { c.keepPinging(ctx) })
 	counted := since
 	for pause(ctx, leadTick) {
 		now := time.Now()

@@ -59,6 +59,7 @@ func (c *Cluster) overlay(n *muster.Node, lead string, roles map[string]muster.R
 		n.Type = muster.TypeMaster
 	}
 	if n.Kind != muster.KindAgent {
+		n.Healthy = n.LastPingAt != nil && healthy(*n, *n.LastPingAt, time.Now())
 		return
 	}
 	role, ok := roles[n.ID]
@@ -89,8 +90,14 @@ func layOver(n *muster.Node, peer muster.Peer, now time.Time) {
 	}
 	n.Status = muster.StatusOf(n.Desired, n.Observed)
 	n.StatusColor = n.Status.Color()
-	n.Healthy = n.Status == muster.StatusActive && n.PingFailures < muster.DeadPingFailures && now.Sub(seen) < healthyFor
+	n.Healthy = healthy(*n, seen, now)
 	n.Documents = documents(*n, peer)
+}
+
+// healthy judges a node by its last sign of life. All nodes judge an external
+// one by the registry, and so alike.
+func healthy(n muster.Node, seen, now time.Time) bool {
+	return n.Status == muster.StatusActive && n.PingFailures < muster.DeadPingFailures && now.Sub(seen) < healthyFor
 }
 
 // Status is the cluster as this node sees it.

@@ -27,10 +27,13 @@ const patience = 20 * time.Second
 // world is a few members in one process: raft, its files and its TLS are real;
 // gossip and HTTP are these tables.
 type world struct {
-	t    *testing.T
-	ring *trust.Ring
+	t      *testing.T
+	ring   *trust.Ring
+	secret trust.Secret
 
 	mu      sync.Mutex
+	vital   vital                  // guarded by mu: what pings hear
+	pings   int                    // guarded by mu
 	gossip  map[string]muster.Peer // guarded by mu
 	members map[string]*member     // guarded by mu
 	answers map[string]string      // guarded by mu: base URL to the ID that answers there
@@ -48,11 +51,12 @@ type member struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	ring, err := trust.NewRing([]trust.Secret{trust.NewSecret()})
+	secret := trust.NewSecret()
+	ring, err := trust.NewRing([]trust.Secret{secret})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{t: t, ring: ring, gossip: map[string]muster.Peer{}, members: map[string]*member{}, answers: map[string]string{}}
+	return &world{t: t, ring: ring, secret: secret, gossip: map[string]muster.Peer{}, members: map[string]*member{}, answers: map[string]string{}}
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
@@ -79,10 +83,11 @@ func (w *world) make(name string, change func(*cluster.Config)) *member {
 		Dir: w.t.TempDir(), Bind: freePort(w.t), Voters: 3,
 		ServerTLS: certs.Mutual(), ClientTLS: certs.Client, NewKey: trust.NewKey, NewID: newID,
 		CheckJoin: func(muster.Joining) error { return nil },
-		Promise:   func(to string) { w.peer(id, func(p *muster.Peer) { p.Promise = to }) },
-		Log:       slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name),
-		RaftLog:   hclog.New(&hclog.LoggerOptions{Name: name, Output: w.t.Output(), Level: hclog.Debug}),
-		Self:      muster.Joining{ID: id, Name: name, URL: "http://" + name, Version: muster.Version, PublicKey: []byte(id)},
+		Vault:     vault(w.secret), NewCredential: trust.NewCredential, Ping: w.ping, PingEvery: 50 * time.Millisecond,
+		Promise: func(to string) { w.peer(id, func(p *muster.Peer) { p.Promise = to }) },
+		Log:     slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name),
+		RaftLog: hclog.New(&hclog.LoggerOptions{Name: name, Output: w.t.Output(), Level: hclog.Debug}),
+		Self:    muster.Joining{ID: id, Name: name, URL: "http://" + name, Version: muster.Version, PublicKey: []byte(id)},
 	}}
 	m.cfg.Self.Raft = m.cfg.Bind
 	if change != nil {

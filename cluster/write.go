@@ -237,6 +237,14 @@ func (c *Cluster) Register(ctx context.Context, w muster.Write, g muster.Registr
 		return muster.Registered{}, err
 	}
 	body := fsm.NodeRegister{ID: c.cfg.NewID(), Slug: g.Slug, Registration: g}
+	credential := g.Credential
+	if credential == "" {
+		credential = c.cfg.NewCredential()
+		c.made.put(body.ID, credential)
+	}
+	if body.Sealed, err = c.cfg.Vault.Seal(body.ID, credential); err != nil {
+		return muster.Registered{}, err
+	}
 	body.Registration.Credential = ""
 	keyID, plain, hash := c.cfg.NewKey()
 	body.Key = fsm.KeyCreate{ID: keyID, Name: g.Name, Hash: hash, NodeID: body.ID, Scopes: g.Scopes}
@@ -258,6 +266,9 @@ func (c *Cluster) Register(ctx context.Context, w muster.Write, g muster.Registr
 		return muster.Registered{}, muster.Errorf(muster.Internal, "registered node %s is not in the registry", res.ID)
 	}
 	out := muster.Registered{Success: true, Node: node}
+	if made, known := c.made.get(res.ID); known {
+		out.Credential = &made
+	}
 	if shown, known := c.shown.get(res.ID); known {
 		out.APIKey = &shown
 	} else {

@@ -118,6 +118,10 @@ func (a applier) do(body any) (id string, err error) {
 		return "", a.nodeObserve(b)
 	case NodeRemove:
 		return a.nodeRemove(b)
+	case HealthBatch:
+		return "", a.healthBatch(b)
+	case NodeReseal:
+		return "", a.nodeReseal(b)
 	case NodeLeave:
 		return a.nodeLeave(b)
 	case NodeUpdate:
@@ -198,6 +202,7 @@ func (a applier) nodeRegister(b NodeRegister) (string, error) {
 		ID: b.ID, Name: g.Name, Slug: b.Slug, Live: true, Kind: muster.KindExternal, URL: g.URL,
 		Capabilities: g.Capabilities, Metadata: g.Metadata, Version: g.Version, Description: g.Description,
 		Weight: g.Weight, ReplicaOf: g.ReplicaOf, Desired: muster.StatusActive, CreatedAt: a.at,
+		Sealed: b.Sealed,
 	}
 	if err := a.putNode(row); err != nil {
 		return "", err

@@ -33,6 +33,8 @@ const (
 	OpNodeRegister Op = "node.register"
 	OpNodeObserve  Op = "node.observe"
 	OpNodeRemove   Op = "node.remove"
+	OpHealthBatch  Op = "health.batch"
+	OpNodeReseal   Op = "node.reseal"
 	OpNodeLeave    Op = "node.leave"
 	OpNodeUpdate   Op = "node.update"
 	OpNodeDelete   Op = "node.delete"
@@ -51,7 +53,7 @@ func (o Op) Scope() string {
 		return muster.ScopeRegistry
 	case OpKeyCreate, OpKeyRevoke, OpNodeRemove, OpNodeLeave:
 		return muster.ScopeAdmin
-	case OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve:
+	case OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve, OpHealthBatch, OpNodeReseal:
 		return muster.ScopeNode
 	default:
 		return muster.ScopeNode
@@ -146,6 +148,10 @@ func (c Command) decode() (any, error) {
 		return body[NodeObserve](c)
 	case OpNodeRemove:
 		return body[NodeRemove](c)
+	case OpHealthBatch:
+		return body[HealthBatch](c)
+	case OpNodeReseal:
+		return body[NodeReseal](c)
 	case OpNodeLeave:
 		return body[NodeLeave](c)
 	case OpNodeUpdate:
@@ -198,12 +204,14 @@ type NodeJoin struct {
 	HolderIndex uint64 `json:"holder_index,omitempty"`
 }
 
-// NodeRegister is the body of OpNodeRegister: an external node and its key.
+// NodeRegister is the body of OpNodeRegister: an external node, its key, and the
+// credential it is called with, sealed.
 type NodeRegister struct {
 	ID           string              `json:"id"`
 	Slug         string              `json:"slug"`
 	Registration muster.Registration `json:"registration"`
 	Key          KeyCreate           `json:"key"`
+	Sealed       []byte              `json:"sealed,omitempty"`
 }
 
 // NodeObserve is the body of OpNodeObserve: what the master saw of agents.

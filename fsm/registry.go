@@ -32,10 +32,13 @@ type node struct {
 	Observed     muster.Observed     `json:"observed,omitempty"`
 	ObservedAt   time.Time           `json:"observed_at,omitzero"`
 	LastPingAt   *time.Time          `json:"last_ping_at,omitempty"` // last sign of life of an external node
+	Failures     int                 `json:"failures,omitempty"`     // pings of it that failed in a row
+	Average      *float64            `json:"average,omitempty"`      // milliseconds until it answers
 	Left         bool                `json:"left,omitempty"`         // for good, until it joins again
 	Documents    uint64              `json:"documents,omitempty"`
 	PublicKey    []byte              `json:"public_key,omitempty"`
 	Predecessor  string              `json:"predecessor,omitempty"` // the dead node whose name it took over
+	Sealed       []byte              `json:"sealed,omitempty"`      // the credential of an external node
 	CreatedAt    time.Time           `json:"created_at"`
 	UpdatedAt    time.Time           `json:"updated_at"`
 	DeletedAt    *time.Time          `json:"deleted_at,omitempty"`
@@ -330,6 +333,9 @@ func (n *node) view() muster.Node {
 	}
 	if n.Observed == muster.ObservedDown {
 		v.PingFailures = muster.DeadPingFailures
+	}
+	if n.Kind == muster.KindExternal {
+		v.Sealed, v.PingFailures, v.AvgResponseTime = n.Sealed, n.Failures, n.Average
 	}
 	return v
 }

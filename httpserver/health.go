@@ -76,6 +76,7 @@ func (s *Server) nodeStatus(_ context.Context, r *Request) (any, error) {
 			"is_healthy": self.Healthy, "avg_response_time": self.AvgResponseTime,
 			"ping_failures": self.PingFailures, "last_ping_at": self.LastPingAt, "success_rate": s.successRate(self.ID),
 		},
+		"circuit_breaker": s.circuit(self.ID),
 	}, nil
 }
 

@@ -101,6 +101,7 @@ func (s *Server) showNode(ctx context.Context, r *Request) (any, error) {
 		return nil, err
 	}
 	if n, ok := s.cfg.Cluster.Find(r.Params["slug"]); ok {
+		n.Circuit = s.circuit(n.ID)
 		return n, nil
 	}
 	return nil, muster.Errorf(muster.NotFound, "no node %s", r.Params["slug"])

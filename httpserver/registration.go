@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 
 	"muster"
 	"muster/httpserver/api"
@@ -27,6 +28,9 @@ func (s *Server) register(ctx context.Context, r *Request) (any, error) {
 	if err := checkRegistration(g); err != nil {
 		return nil, err
 	}
+	if s.cfg.Distant && loopbackURL(g.URL) {
+		return nil, muster.FieldError("url", "must not lead to loopback: this node and the others are reached from other machines")
+	}
 	if err := exceeds(r.Rights, g.Scopes, "", nil); err != nil {
 		return nil, err
 	}
@@ -37,13 +41,23 @@ func (s *Server) register(ctx context.Context, r *Request) (any, error) {
 	return done, err
 }
 
+const (
+	maxCredential = 4 << 10
+)
+
+// goodCredential reports whether a credential can stand in a header. An empty
+// one is none: then one is made.
+func goodCredential(text string) bool {
+	return len(text) <= maxCredential && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
 func checkRegistration(g muster.Registration) error {
 	bad := complaints{}
 	bad.node(muster.NodeChange{
 		Name: &g.Name, Slug: given(g.Slug), Type: given(g.Type), URL: &g.URL, Capabilities: &g.Capabilities, Metadata: g.Metadata,
 		Version: &g.Version, Description: &g.Description, Weight: given(g.Weight), ReplicaOf: &g.ReplicaOf,
 	})
-	bad.when(g.Credential != "", "credential", "not supported yet")
+	bad.when(!goodCredential(g.Credential), "credential", "must be at most 4096 printable ASCII characters without spaces")
 	bad.scopes(g.Scopes)
 	return bad.err("the registration has invalid fields")
 }

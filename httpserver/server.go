@@ -25,25 +25,28 @@ import (
 
 // Config says what to serve and to whom.
 type Config struct {
-	Addr    string
-	TLS     *tls.Config // nil: plain HTTP
-	ID      string      // of this node
-	Name    string
-	Auth    Auth
-	Cluster Cluster
-	Search  Searcher
-	Cache   AnswerCache
-	Docs    Documents
-	Engine  Engine
-	Shard   Shard
-	Forward Forwarder
-	Actions Actions // nil: this node has none
-	Catalog Catalog // nil: this node's own
-	Runner  Runner  // nil: runs on this node only
-	Keys    func() []muster.Key
-	Waiting func() map[string]string // what the node still waits for; empty when it is ready
-	Record  func(api.Call)
-	Log     *slog.Logger
+	Addr     string
+	TLS      *tls.Config // nil: plain HTTP
+	ID       string      // of this node
+	Name     string
+	Auth     Auth
+	Cluster  Cluster
+	Search   Searcher
+	Cache    AnswerCache
+	Docs     Documents
+	Engine   Engine
+	Shard    Shard
+	Forward  Forwarder
+	Actions  Actions // nil: this node has none
+	Catalog  Catalog // nil: this node's own
+	Runner   Runner  // nil: runs on this node only
+	Keys     func() []muster.Key
+	Pinger   Pinger
+	Circuits Circuits                 // nil: this node has no breakers
+	Distant  bool                     // this node is not on loopback, so applications may not be either
+	Waiting  func() map[string]string // what the node still waits for; empty when it is ready
+	Record   func(api.Call)
+	Log      *slog.Logger
 
 	Requests    Requests               // nil: this node keeps no request log
 	Metrics     func() ([]byte, error) // nil: it has none

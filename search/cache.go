@@ -89,7 +89,7 @@ func (c *cache) load(key string, now []mark) (muster.Answer, bool) {
 func (c *cache) store(key, text string, a muster.Answer, members []*member, before []mark) {
 	now := time.Now()
 	s := &saved{text: text, answer: a, marks: slices.Clone(before), created: now}
-	whole := !a.Partial && a.Merge == "exact"
+	whole := !a.Partial && a.Merge == mergeExact && a.NodesAsked == len(members) // applications tell no generations
 	for i, m := range members {
 		there := m.answered && m.err == nil && m.stats.IndexID != ""
 		if there {

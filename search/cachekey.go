@@ -36,7 +36,7 @@ func (p plan) key(q muster.Query, by muster.Rights) (string, error) {
 	o.Fields, o.Collections = set(o.Fields), set(o.Collections)
 	by.Scopes = set(by.Scopes)
 	r := request{Query: q, Rights: by}
-	for _, m := range p.members {
+	for _, m := range slices.Concat(p.members, p.outsiders) {
 		r.Asked = append(r.Asked, party{m.node.ID, m.node.Slug, m.node.Name, m.down})
 	}
 	for _, s := range p.skipped {

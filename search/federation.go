@@ -38,6 +38,8 @@ type Config struct {
 	Self        string       // this node's ID
 	MaxParallel int          // calls at once in one phase of one search; must be at least 1
 	Log         *slog.Logger // nil: no log
+	Outside     Outsider     // nil: applications are missing from every answer
+	Texts       Texts        // nil: applications' hits are merged by their place
 
 	CacheBytes  uint64        // of answers kept in memory; 0: none are kept, none are shared
 	CacheTTL    time.Duration // how long an answer is kept at most; 0 means 15 minutes
@@ -143,8 +145,9 @@ func (f *Federation) fanOut(ctx context.Context, p plan) muster.Answer {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	s := &run{f: f, plan: p}
+	wait := s.askOutside(ctx, p.outsiders, p.limit, len(p.members) > 0)
 	s.pin(ctx)
-	s.collect(ctx)
+	s.collect(ctx, wait)
 	return s.answer()
 }
 
@@ -163,6 +166,8 @@ type member struct {
 	answered bool
 	matched  int
 	list     list
+	own      []muster.Hit // of an application, in its own order
+	way      string       // how they were merged
 }
 
 // run is one search under way.
@@ -171,6 +176,7 @@ type run struct {
 	plan    plan
 	sums    muster.ShardStats
 	inexact bool
+	unlike  string // how hits of applications were merged; empty: there are none
 	hits    []muster.Hit
 }
 
@@ -204,9 +210,7 @@ func (s *run) pin(ctx context.Context) {
 		if errors.Is(m.err, errNoAnswer) {
 			m.took = time.Since(began)
 		}
-		if m.down && m.err != nil {
-			m.err = errDown
-		}
+		m.err = m.believed(m.err)
 	}
 	s.sum()
 }
@@ -276,12 +280,10 @@ type page struct {
 }
 
 // collect is phase two: it asks for pages until the result is full or nobody
-// has more.
-func (s *run) collect(ctx context.Context) {
-	lists := make([]*list, 0, len(s.plan.members))
-	var short []*member
+// has more. outside waits for the applications, which are asked meanwhile.
+func (s *run) collect(ctx context.Context, outside func()) {
+	var short, shortOwn []*member
 	for _, m := range s.plan.members {
-		lists = append(lists, &m.list)
 		if m.list.more {
 			short = append(short, m)
 		}
@@ -289,16 +291,22 @@ func (s *run) collect(ctx context.Context) {
 	size := s.plan.limit
 	for {
 		s.fetch(ctx, short, size)
+		outside()
 		var starved []int
-		s.hits, starved = merge(lists, s.plan.limit, s.plan.dedupe)
+		s.hits, starved = merge(s.lists(), s.plan.limit, s.plan.dedupe)
 		if len(starved) == 0 {
 			return
 		}
-		short = short[:0]
+		short, shortOwn = short[:0], shortOwn[:0]
 		for _, i := range starved {
-			short = append(short, s.plan.members[i])
+			if own := i - len(s.plan.members); own >= 0 {
+				shortOwn = append(shortOwn, s.plan.outsiders[own])
+			} else {
+				short = append(short, s.plan.members[i])
+			}
 		}
 		size = maxLimit
+		outside = s.askOutside(ctx, shortOwn, size, len(short) > 0)
 	}
 }
 
@@ -376,14 +384,14 @@ func (s *run) accept(m *member, p page) {
 // answer says what was found and who took part.
 func (s *run) answer() muster.Answer {
 	a := muster.Answer{
-		Count: len(s.hits), Results: s.hits, NodesAsked: len(s.plan.members),
-		NodeBreakdown: map[string]int{}, Nodes: slices.Clone(s.plan.skipped), Merge: "exact", Coverage: 1,
+		Count: len(s.hits), Results: s.hits, NodesAsked: len(s.plan.members) + len(s.plan.outsiders),
+		NodeBreakdown: map[string]int{}, Nodes: slices.Clone(s.plan.skipped), Merge: mergeExact, Coverage: 1,
 	}
 	for _, h := range s.hits {
 		a.NodeBreakdown[h.SourceNode]++
 	}
 	var asked, there uint64
-	for _, m := range s.plan.members {
+	for _, m := range slices.Concat(s.plan.members, s.plan.outsiders) {
 		asked += m.docs
 		if m.answered {
 			there += m.docs
@@ -394,13 +402,20 @@ func (s *run) answer() muster.Answer {
 			a.Partial = true
 			s.f.cfg.Log.Debug("node missing from answer", "node", m.node.Slug, "err", m.err)
 		}
-		a.Nodes = append(a.Nodes, m.report())
+		report := m.report()
+		if len(m.own) > 0 {
+			report.Merge = m.way
+		}
+		a.Nodes = append(a.Nodes, report)
 	}
 	if asked > 0 {
 		a.Coverage = float64(there) / float64(asked)
 	}
-	if s.inexact {
-		a.Merge = "inexact"
+	switch {
+	case s.unlike != "":
+		a.Merge = s.unlike
+	case s.inexact:
+		a.Merge = mergeInexact
 	}
 	slices.SortFunc(a.Nodes, func(x, y muster.NodeReport) int { return cmp.Compare(x.Node, y.Node) })
 	if a.Nodes == nil {
@@ -417,6 +432,8 @@ func (m *member) report() muster.NodeReport {
 	switch {
 	case m.err != nil && m.answered:
 		r.Status = "partial"
+	case muster.CodeOf(m.err) == muster.CodeCircuitOpen:
+		r.Status = muster.CodeCircuitOpen
 	case m.err != nil && timedOut(m.err):
 		r.Status = "timed_out"
 	case m.err != nil:

@@ -372,16 +372,16 @@ func TestDeadNodeCountsWithItsLastKnownDocuments(t *testing.T) {
 	})
 }
 
-func TestNodesOutOfServiceAndExternalOnesAreSkippedAndDoNotCount(t *testing.T) {
+func TestNodesOutOfServiceAreSkippedAndDoNotCount(t *testing.T) {
 	n := newNet(some("a", 2), some("b", 2), some("c", 2), some("d", 2), some("e", 2), some("f", 2))
 	deleted := time.Now()
 	n.nodes[1].Status = muster.StatusMaintenance
 	n.nodes[2].Observed = muster.ObservedLeft
-	n.nodes[3].Kind = muster.KindExternal
+	n.nodes[3].Kind, n.nodes[3].Status = muster.KindExternal, muster.StatusMaintenance
 	n.nodes[4].DeletedAt = &deleted
 	n.nodes[5].Capabilities = nil
 	a := ask(t, n.federation(t), muster.Query{Text: "fox"})
-	want := map[string]string{"a": "", "b": "maintenance", "c": "inactive", "d": "external nodes are not asked yet"}
+	want := map[string]string{"a": "", "b": "maintenance", "c": "inactive", "d": "maintenance"}
 	if len(a.Nodes) != len(want) {
 		t.Errorf("%+v", a.Nodes)
 	}
@@ -492,7 +492,6 @@ func TestWrongQueryNamesItsFields(t *testing.T) {
 		{muster.Query{Options: options{Fuzzy: 3}}, "invalid", "options.fuzzy"},
 		{muster.Query{Text: `"red fox"`}, "unsupported", "query"},
 		{muster.Query{Text: "fo*"}, "unsupported", "query"},
-		{muster.Query{Options: options{Merge: "rrf"}}, "unsupported", "options.merge"},
 		{muster.Query{Options: options{Fuzzy: 1}}, "unsupported", "options.fuzzy"},
 		{muster.Query{Options: options{Filters: map[string]json.RawMessage{"a": nil}}}, "unsupported", "options.filters"},
 		{muster.Query{Options: options{Facets: []string{"a"}}}, "unsupported", "options.facets"},

@@ -37,7 +37,9 @@ type plan struct {
 	timeout       time.Duration
 	minCoverage   float64
 	require       []string // slugs
+	merge         string
 	members       []*member
+	outsiders     []*member // applications, with searches of their own
 	skipped       []muster.NodeReport
 }
 
@@ -99,10 +101,10 @@ func (f *Federation) plan(q muster.Query) (plan, error) {
 			Fields: slices.Clone(o.Fields), Collections: slices.Clone(o.Collections),
 		},
 		limit: cmp.Or(q.Limit, defaultLimit), contentLength: defaultContent,
-		dedupe:      o.Dedupe == nil || *o.Dedupe,
-		cache:       o.Cache == nil || *o.Cache,
-		timeout:     time.Duration(cmp.Or(o.TimeoutMs, defaultTimeout)) * time.Millisecond,
-		minCoverage: o.MinCoverage, require: slices.Clone(o.Require),
+		dedupe:  o.Dedupe == nil || *o.Dedupe,
+		cache:   o.Cache == nil || *o.Cache,
+		timeout: time.Duration(cmp.Or(o.TimeoutMs, defaultTimeout)) * time.Millisecond,
+		merge:   o.Merge, minCoverage: o.MinCoverage, require: slices.Clone(o.Require),
 	}
 	if o.ContentLength != nil {
 		p.contentLength = *o.ContentLength
@@ -119,7 +121,7 @@ func checkRanges(q muster.Query, bad faults) {
 	bad.check(o.ContentLength == nil || *o.ContentLength >= -1, "options.content_length", "must be -1 or more")
 	bad.check(oneOf(o.Operator, "", "or", "and"), "options.operator", "must be or, or and")
 	bad.check(oneOf(o.Language, "", "en"), "options.language", "must be en")
-	bad.check(oneOf(o.Merge, "", "auto", "exact", "rescore", "rrf", "round_robin"), "options.merge", "must be auto or exact")
+	bad.check(oneOf(o.Merge, "", "auto", "exact", "rescore", "rrf", "round_robin"), "options.merge", "must be auto, exact, rescore, rrf or round_robin")
 	bad.check(o.MinCoverage >= 0 && o.MinCoverage <= 1, "options.min_coverage", "must be from 0 to 1")
 	bad.check(o.Fuzzy >= 0 && o.Fuzzy <= 2, "options.fuzzy", "must be from 0 to 2")
 	for _, field := range o.Fields {
@@ -148,7 +150,6 @@ func unsupported(q muster.Query, parsed query.Query) error {
 	if err := parsed.Unsupported(); err != nil {
 		bad["query"] = why(err)
 	}
-	bad.check(oneOf(o.Merge, "", "auto", "exact"), "options.merge", "%s "+notYet, o.Merge)
 	bad.check(o.Fuzzy == 0, "options.fuzzy", notYet)
 	bad.check(len(o.Filters) == 0, "options.filters", notYet)
 	bad.check(len(o.Facets) == 0, "options.facets", notYet)
@@ -190,19 +191,16 @@ func (f *Federation) choose(o muster.QueryOptions, nodes []muster.Node, bad faul
 // not. This node is asked first, nodes believed down last.
 func (f *Federation) seat(p *plan, chosen []muster.Node) {
 	for _, n := range chosen {
-		reason, status := "", muster.StatusOf(n.Status, n.Observed)
-		switch {
-		case n.Kind == muster.KindExternal:
-			reason = "external nodes are not asked yet"
-		case status == muster.StatusMaintenance, status == muster.StatusInactive:
-			reason = string(status)
-		}
-		docs := f.known(n)
-		if reason != "" {
-			p.skipped = append(p.skipped, muster.NodeReport{Node: n.Slug, Status: "skipped", Docs: docs, Error: reason})
+		status, docs := muster.StatusOf(n.Status, n.Observed), f.known(n)
+		if status == muster.StatusMaintenance || status == muster.StatusInactive {
+			p.skipped = append(p.skipped, muster.NodeReport{Node: n.Slug, Status: "skipped", Docs: docs, Error: string(status)})
 			continue
 		}
 		m := &member{node: n, docs: docs, asker: f.remote, down: status == muster.StatusError}
+		if n.Kind == muster.KindExternal {
+			p.outsiders = append(p.outsiders, m)
+			continue
+		}
 		if n.ID == f.cfg.Self {
 			m.asker, m.down = f.local, false
 		}
@@ -218,6 +216,7 @@ func (f *Federation) seat(p *plan, chosen []muster.Node) {
 			return 2
 		}
 	}
+	slices.SortFunc(p.outsiders, func(a, b *member) int { return cmp.Compare(a.node.Slug, b.node.Slug) })
 	slices.SortFunc(p.members, func(a, b *member) int {
 		return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(a.node.Slug, b.node.Slug))
 	})

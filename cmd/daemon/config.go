@@ -45,6 +45,7 @@ type Config struct {
 	TLSCert         string        `name:"tls-cert" help:"PEM file of a public certificate for HTTPS; nodes go on verifying each other by the cluster's own." env:"MUSTER_TLS_CERT" placeholder:"FILE"`
 	TLSKey          string        `name:"tls-key" help:"PEM file of its key." env:"MUSTER_TLS_KEY" placeholder:"FILE"`
 	Voters          int           `help:"Wanted number of raft voters: 1, 3, 5 or 7." default:"5" env:"MUSTER_VOTERS"`
+	HealthInterval  time.Duration `help:"How often the master pings each external node." default:"30s" env:"MUSTER_HEALTH_INTERVAL"`
 	CacheSize       ByteSize      `help:"Memory for answers of searches, like 64MiB; 0 keeps none." default:"64MiB" env:"MUSTER_CACHE_SIZE" placeholder:"SIZE"`
 	CacheTTL        time.Duration `name:"cache-ttl" help:"How long an answer is kept at most. One that a changed index makes outdated goes before." default:"15m" env:"MUSTER_CACHE_TTL"`
 	MaxParallel     int           `help:"Calls of one fan-out under way at once." default:"10" env:"MUSTER_MAX_PARALLEL"`
@@ -148,6 +149,9 @@ func (c Config) check() error {
 	}
 	if others := slices.DeleteFunc(slices.Clone(c.Join), func(s string) bool { return s == c.AdvertiseGossip }); c.Expect == 1 && len(others) > 0 {
 		return flagError("expect", "1 founds a cluster alone, and --join enters one of others: leave out one of them")
+	}
+	if c.HealthInterval < time.Second || c.HealthInterval > time.Hour {
+		return flagError("health-interval", "must be from 1s to 1h")
 	}
 	if c.CacheTTL <= 0 && c.CacheSize > 0 {
 		return flagError("cache-ttl", "must be above 0; --cache-size 0 turns the cache off")

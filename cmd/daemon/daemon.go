@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -256,11 +257,19 @@ func (d *Daemon) raise(ctx context.Context) error {
 		dialer.CloseIdleConnections()
 		return nil
 	})
-	out := &wire{ring: d.ring, id: d.id, http: dialer, peer: d.pool.Peer, record: d.record}
+	abroad := newTransport(d.cfg.loopback())
+	d.onStop("connections to applications", func(context.Context) error {
+		abroad.CloseIdleConnections()
+		return nil
+	})
+	breakers := &api.Breakers{}
+	apps := &outside{vault: trust.Vault(d.ring.Secrets), http: &http.Client{Transport: abroad}, record: d.record, breakers: breakers}
+	out := &wire{ring: d.ring, id: d.id, http: dialer, peer: d.pool.Peer, record: d.record, apps: apps}
 	d.member = cluster.New(cluster.Config{
 		Dir: d.cfg.DataDir, Bind: d.cfg.Raft, Voters: d.cfg.Voters, Expect: d.cfg.Expect,
 		Founding: len(d.cfg.Join) == 0 && d.cfg.Expect <= 1, ServerTLS: d.certs.Mutual(), ClientTLS: d.certs.Client, Trusts: d.ring.Trusts,
-		NewKey: trust.NewKey, NewID: newID,
+		NewKey: trust.NewKey, NewID: newID, Vault: apps.vault, NewCredential: trust.NewCredential,
+		Ping: out.health, PingEvery: d.cfg.HealthInterval,
 		CheckJoin: func(j muster.Joining) error { return trust.CheckJoin(j, d.id.ID, time.Now()) },
 		Promise:   func(id string) { d.pool.SetFacts(func(f *gossip.Facts) { f.Promise = id }) },
 		Log:       d.log, RaftLog: newRaftLog(d.log),
@@ -282,6 +291,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 		d.changed(stats.IndexID, stats.Generation, stats.Docs)
 	}
 	federation := search.New(search.Config{
+		Outside: apps, Texts: docs,
 		Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log,
 		CacheBytes: uint64(d.cfg.CacheSize), CacheTTL: d.cfg.CacheTTL, Generations: generations{d.id.ID, docs, d.pool},
 	}, d.member, here{docs}, out)
@@ -296,7 +306,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
 		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
-		Waiting: d.waiting, Record: d.record, Log: d.log,
+		Pinger: d.member, Circuits: breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
 		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,
 		Requests: requests{Log: d.requests, self: d.id.ID, nodes: d.member, wire: out},
 	})

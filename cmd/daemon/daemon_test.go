@@ -36,7 +36,7 @@ func settings(t *testing.T) daemon.Config {
 	t.Helper()
 	t.Setenv("MUSTER_HOME", t.TempDir())
 	return daemon.Config{
-		Name: "a", DataDir: filepath.Join(t.TempDir(), "data"), Bind: "127.0.0.1", Port: 7600, Voters: 5, MaxParallel: 10,
+		Name: "a", DataDir: filepath.Join(t.TempDir(), "data"), Bind: "127.0.0.1", Port: 7600, Voters: 5, MaxParallel: 10, HealthInterval: time.Second,
 		HTTP: free(t), Gossip: free(t), Raft: free(t), Profile: "lan", LogLevel: "info", LogFormat: "text",
 		Capabilities: []string{"search", "actions"},
 	}

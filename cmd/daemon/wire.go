@@ -51,6 +51,16 @@ type wire struct {
 	http   http.RoundTripper
 	peer   func(id string) (muster.Peer, bool)
 	record func(api.Call)
+	apps   *outside
+}
+
+// call makes a call to another agent through its circuit breaker. An agent that
+// gossip saw come back is given another chance at once.
+func (w *wire) call(ctx context.Context, n muster.Node, do func() error) error {
+	if peer, known := w.peer(n.ID); known && peer.State == muster.PeerAlive {
+		w.apps.breakers.Back(n.ID, peer.Since)
+	}
+	return w.apps.breakers.Do(ctx, n.ID, do)
 }
 
 // to is a client for one peer, on behalf of a caller. An empty call ID is drawn.
@@ -115,17 +125,38 @@ func (w *wire) at(n muster.Node, by muster.Rights) *api.Client {
 
 // Pin is phase one of a search at another node.
 func (w *wire) Pin(ctx context.Context, n muster.Node, q muster.ShardQuery) (s muster.ShardStats, err error) {
-	return s, w.at(n, muster.RightsOf(ctx)).Do(ctx, http.MethodPost, api.PathPin, q, &s)
+	err = w.call(ctx, n, func() error {
+		return w.at(n, muster.RightsOf(ctx)).Do(ctx, http.MethodPost, api.PathPin, q, &s)
+	})
+	return s, err
 }
 
 // Search is phase two of a search at another node.
 func (w *wire) Search(ctx context.Context, n muster.Node, s muster.ShardSearch) (hits muster.ShardHits, err error) {
-	return hits, w.at(n, muster.RightsOf(ctx)).Do(ctx, http.MethodPost, api.PathShard, s, &hits)
+	err = w.call(ctx, n, func() error {
+		return w.at(n, muster.RightsOf(ctx)).Do(ctx, http.MethodPost, api.PathShard, s, &hits)
+	})
+	return hits, err
+}
+
+// health pings a node by the node protocol.
+func (w *wire) health(ctx context.Context, n muster.Node) (muster.Vital, error) {
+	if n.Kind == muster.KindExternal {
+		return w.apps.health(ctx, n)
+	}
+	return api.Application{URL: w.at(n, w.self()).Addrs[0], HTTP: w.dialing(n.ID), Record: w.record}.Health(ctx)
 }
 
 // Execute has another node run an action.
-func (w *wire) Execute(ctx context.Context, n muster.Node, by muster.Rights, x muster.Execution) (muster.Result, error) {
-	return w.at(n, by).Execute(ctx, x)
+func (w *wire) Execute(ctx context.Context, n muster.Node, by muster.Rights, x muster.Execution) (r muster.Result, err error) {
+	if n.Kind == muster.KindExternal {
+		return w.apps.execute(ctx, n, x)
+	}
+	err = w.call(ctx, n, func() (err error) {
+		r, err = w.at(n, by).Execute(ctx, x)
+		return err
+	})
+	return r, err
 }
 
 // here asks this node's own index.

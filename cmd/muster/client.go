@@ -139,6 +139,8 @@ type nodeCmd struct {
 	List     nodeListCmd     `cmd:"" help:"List the nodes."`
 	Show     nodeShowCmd     `cmd:"" help:"Show one node."`
 	Register nodeRegisterCmd `cmd:"" help:"Register an application by its URL."`
+	Ping     nodePingCmd     `cmd:"" help:"Ping nodes now."`
+	Check    nodeCheckCmd    `cmd:"" help:"Walk an application through the node protocol and say what to mend."`
 	Update   nodeUpdateCmd   `cmd:"" help:"Change a node's record."`
 	Remove   nodeRemoveCmd   `cmd:"" help:"Soft-delete a node; its name is free and its key ends."`
 	Restore  nodeRestoreCmd  `cmd:"" help:"Undo the removal of a node."`
@@ -174,6 +176,9 @@ func (c *nodeShowCmd) Run(ctx context.Context, io streams, f *clientFlags) error
 		line(w, "URL", n.URL)
 		line(w, "Version", n.Version)
 		line(w, "Capabilities", n.Capabilities)
+		if n.Circuit != nil {
+			line(w, "Circuit", n.Circuit.State)
+		}
 	})
 }
 
@@ -184,6 +189,7 @@ type nodeRegisterCmd struct {
 	Type         string   `help:"child." default:"child"`
 	Capabilities []string `help:"What the application can do." default:"search,actions"`
 	Meta         []string `help:"A key=value pair of metadata; repeatable." sep:"none"`
+	Credential   string   `help:"What muster sends as bearer when it calls the application. Default: one is made and shown." env:"MUSTER_CREDENTIAL"`
 }
 
 // Run registers an external node and prints its key, this once.
@@ -192,7 +198,7 @@ func (c *nodeRegisterCmd) Run(ctx context.Context, io streams, f *clientFlags) e
 	if err != nil {
 		return err
 	}
-	g := muster.Registration{Name: c.Name, URL: c.URL, Slug: c.Slug, Type: muster.NodeType(c.Type), Capabilities: capabilities(c.Capabilities)}
+	g := muster.Registration{Name: c.Name, URL: c.URL, Slug: c.Slug, Type: muster.NodeType(c.Type), Credential: c.Credential, Capabilities: capabilities(c.Capabilities)}
 	if g.Metadata, err = pairs(c.Meta); err != nil {
 		return err
 	}
@@ -204,8 +210,13 @@ func (c *nodeRegisterCmd) Run(ctx context.Context, io streams, f *clientFlags) e
 	}
 	key := once(io, r.APIKey, r.Hint)
 	return f.show(io, r, func(w *tabwriter.Writer) {
-		line(w, "ID", "NAME", "URL", "API KEY")
-		line(w, r.Node.ID, r.Node.Name, r.Node.URL, key)
+		if r.Credential == nil {
+			line(w, "ID", "NAME", "URL", "API KEY")
+			line(w, r.Node.ID, r.Node.Name, r.Node.URL, key)
+			return
+		}
+		line(w, "ID", "NAME", "URL", "API KEY", "CREDENTIAL")
+		line(w, r.Node.ID, r.Node.Name, r.Node.URL, key, *r.Credential)
 	})
 }
 

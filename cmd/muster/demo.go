@@ -438,7 +438,7 @@ func (d *demo) whole(ctx context.Context) (first muster.ClusterStatus, whole boo
 }
 
 func (d *demo) register(ctx context.Context, at, name string) error {
-	g := muster.Registration{Name: name, URL: "http://127.0.0.1:9/" + name}
+	g := muster.Registration{Name: name, URL: "http://127.0.0.1:9/" + name, Capabilities: []muster.Capability{"web"}} // nothing listens there
 	r, err := d.client(at).Register(ctx, g, uuid.NewString())
 	if err != nil {
 		return fmt.Errorf("register %s at %s: %w", name, at, err)

@@ -42,7 +42,7 @@ func TestAnActionRunsOnAllAndWhoDidNotIsNamed(t *testing.T) {
 	if r := a.Results[dead]; r.State != muster.StateUnreachable || r.Error == nil {
 		t.Errorf("the dead one: %+v", r)
 	}
-	if r := a.Results["crm"]; r.State != muster.StateSkipped || r.Error == nil || r.Error.Message != "external nodes are not asked yet" {
+	if r := a.Results["crm"]; r.State != muster.StateSkipped || r.Error == nil || r.Error.Code != "no_capability" {
 		t.Errorf("the external one: %+v", r)
 	}
 }

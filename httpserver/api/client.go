@@ -89,6 +89,7 @@ type NodeStatus struct {
 	Node    muster.Node          `json:"node"`
 	Caller  string               `json:"caller,omitempty"` // principal, when its key is bound to no node
 	Health  NodeHealth           `json:"health"`
+	Circuit *muster.Circuit      `json:"circuit_breaker"`
 	Cluster muster.ClusterStatus `json:"cluster"`
 }
 
@@ -119,6 +120,7 @@ type Client struct {
 	Caller string     // principal on whose behalf; for Record
 	Record func(Call) // hears of each call, as Call says
 	HTTP   *http.Client
+	Most   int64 // bytes of an answer; 0 is 64 MiB
 
 	IDs map[string]string // node ID by base URL, where known; guarded by mu once in use
 
@@ -251,8 +253,12 @@ func (c *Client) exchange(ctx context.Context, addr string, r Request, authoriza
 	if raw.StatusCode >= http.StatusMultipleChoices && raw.StatusCode < http.StatusBadRequest {
 		return answer, redirected(addr, raw)
 	}
-	if answer.Body, err = io.ReadAll(io.LimitReader(raw.Body, maxAnswer)); err != nil {
+	most := cmp.Or(c.Most, maxAnswer)
+	if answer.Body, err = io.ReadAll(io.LimitReader(raw.Body, most+1)); err != nil {
 		return answer, muster.Errorf(muster.OutcomeUnknown, "answer of %s: %w", addr, err)
+	}
+	if int64(len(answer.Body)) > most {
+		return answer, muster.Errorf(muster.OutcomeUnknown, "answer of %s is over %d bytes", addr, most).WithCode(codeTooLarge)
 	}
 	return answer, nil
 }
@@ -272,7 +278,7 @@ func (c *Client) client() *http.Client {
 func redirected(addr string, answer *http.Response) error {
 	return muster.Errorf(muster.Unavailable, "%s answered %d and sends the caller to %s, which is not followed",
 		addr, answer.StatusCode, oneLine(answer.Header.Get("Location"))).
-		WithCode("redirected").WithHint("is a proxy in between? Use the address of the node itself")
+		WithCode(codeRedirected).WithHint("is a proxy in between? Use the address of the node itself")
 }
 
 // authorize makes the Authorization header of a call to addr.
@@ -377,6 +383,9 @@ func transportError(err error, addr string, sent bool) error {
 		error
 		Timeout() bool
 	}](err)
+	if refused, ok := errors.AsType[*muster.Error](err); ok && refused.Code == codeBadAddress {
+		return refused
+	}
 	switch {
 	case !sent:
 		return muster.Errorf(muster.Unavailable, "%s cannot be reached: %w", addr, unwrapURL(err)).
@@ -424,6 +433,15 @@ func (c *Client) Node(ctx context.Context, slug string) (n muster.Node, err erro
 // Register enters an external node.
 func (c *Client) Register(ctx context.Context, g muster.Registration, key string) (r muster.Registered, err error) {
 	return r, c.Do(ctx, http.MethodPost, "/v1/nodes", g, &r, HeaderIdempotency, key)
+}
+
+// Ping pings a node now; an empty slug is all of them.
+func (c *Client) Ping(ctx context.Context, slug string) (p muster.Pings, err error) {
+	path := "/v1/nodes/ping"
+	if slug != "" {
+		path = "/v1/nodes/" + url.PathEscape(slug) + "/ping"
+	}
+	return p, c.Do(ctx, http.MethodPost, path, nil, &p)
 }
 
 // CreateKey makes a key.

@@ -166,7 +166,7 @@ type postings struct {
 	number uint64
 	end    bool
 
-	idf, avgdl, weight float64
+	scale
 }
 
 func (p *postings) next() error { return p.set(p.reader.Next(p.doc.Reset())) }
@@ -192,16 +192,14 @@ func (p *postings) has(id bleve.IndexInternalID) (bool, error) {
 	return !p.end && p.number == id.Value(), nil
 }
 
-// score is what the term adds to the present document. The conversion keeps
-// compilers from fusing multiplication and addition, which would make the last
-// bit depend on the processor, and ties with it.
+// score is what the term adds to the present document.
 func (p *postings) score() float64 {
 	if p.qtf == 0 {
 		return 0
 	}
 	tf := float64(p.doc.Freq)
 	dl := math.Round(1 / (p.doc.Norm * p.doc.Norm)) // bleve keeps 1/sqrt(length)
-	return p.weight * float64(p.qtf) * p.idf * tf / (tf + float64(k1*(1-b+float64(b*dl/p.avgdl))))
+	return p.of(p.qtf, tf, dl)
 }
 
 // queue is a heap of postings by their present document.
@@ -240,13 +238,7 @@ func (m *matcher) open(s muster.ShardStats) error {
 		}
 		p.order = i
 		if t.qtf > 0 {
-			n, df := float64(s.Docs), float64(s.DF[t.field][t.text])
-			p.idf = math.Log(1 + (n-df+0.5)/(df+0.5))
-			p.avgdl = float64(s.Tokens[t.field]) / n
-			p.weight = 1
-			if t.field == fieldTitle {
-				p.weight = titleWeight
-			}
+			p.scale = t.scale(s)
 		}
 		if !p.end {
 			m.queue = append(m.queue, p)

@@ -1,0 +1,253 @@
+package cluster
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"muster"
+	"muster/fsm"
+)
+
+const (
+	pingTimeout = 5 * time.Second
+	pingsAtOnce = 16
+	pulseEvery  = time.Minute // how often pings that changed no status go into the registry
+	resealEvery = 5 * time.Second
+	newest      = 0.3 // weight of the newest response time in the average
+)
+
+// pulse is how external nodes stand, as the master's pings have shown since it
+// leads. It begins with what the registry has, so that a failover forgets at
+// most what was not told yet.
+type pulse struct {
+	c    *Cluster
+	slot chan struct{} // bounds the pings under way
+
+	mu    sync.Mutex
+	beats map[string]*beat // by node ID; guarded by mu
+	told  time.Time        // guarded by mu: when the registry last heard
+}
+
+// beat is one node's.
+type beat struct {
+	health fsm.Health
+	due    time.Time
+	busy   bool // a ping is under way
+	news   int  // pings that the registry does not know of
+}
+
+// keepPinging pings external nodes while this node leads.
+func (c *Cluster) keepPinging(ctx context.Context) {
+	p := &pulse{c: c, slot: make(chan struct{}, pingsAtOnce), beats: map[string]*beat{}, told: time.Now()}
+	c.pulse.Store(p)
+	defer c.pulse.Store(nil)
+	var pings sync.WaitGroup
+	defer pings.Wait()
+	var resealed time.Time
+	for pause(ctx, leadTick) {
+		if time.Since(resealed) > resealEvery {
+			resealed = time.Now()
+			c.reseal(ctx)
+		}
+		for _, n := range p.due(time.Now()) {
+			pings.Go(func() { p.ping(ctx, n) })
+		}
+		p.tell(ctx)
+	}
+}
+
+// due returns the nodes that are to be pinged now, and forgets those that are
+// gone. A node that was never seen is due at once; those that a new master takes
+// over are spread over the interval.
+func (p *pulse) due(now time.Time) (due []muster.Node) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	seen := make(map[string]*beat, len(p.beats))
+	for _, n := range p.c.reg.Nodes() {
+		if n.Kind != muster.KindExternal || n.DeletedAt != nil {
+			continue
+		}
+		b := p.beatLocked(n, now)
+		seen[n.ID] = b
+		if !b.busy && !now.Before(b.due) {
+			b.busy, b.due = true, now.Add(jitter(p.c.cfg.PingEvery))
+			due = append(due, n)
+		}
+	}
+	p.beats = seen
+	return due
+}
+
+func (p *pulse) beatLocked(n muster.Node, now time.Time) *beat {
+	if b, known := p.beats[n.ID]; known {
+		return b
+	}
+	b := &beat{due: now, health: fsm.Health{ID: n.ID, Failures: n.PingFailures, Seen: n.LastPingAt, Average: n.AvgResponseTime}}
+	if n.LastPingAt != nil || n.PingFailures > 0 {
+		b.due = now.Add(rand.N(max(p.c.cfg.PingEvery, 1))) //nolint:gosec // spreads load, hides nothing
+	}
+	return b
+}
+
+// jitter keeps nodes that were registered together from being pinged together
+// for ever.
+func jitter(every time.Duration) time.Duration {
+	return every*9/10 + rand.N(max(every/5, 1)) //nolint:gosec // spreads load, hides nothing
+}
+
+// ping pings one node and notes what came of it, unless ctx ended it.
+func (p *pulse) ping(ctx context.Context, n muster.Node) muster.Pinged {
+	var vital muster.Vital
+	out, heard := muster.Pinged{Status: n.Status}, false
+	select {
+	case p.slot <- struct{}{}:
+		out, vital = p.c.ping(ctx, n)
+		<-p.slot
+		heard = out.Success || ctx.Err() == nil
+	case <-ctx.Done():
+		out.Error = "not pinged: the wait ended"
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.beatLocked(n, time.Now())
+	p.beats[n.ID] = b
+	b.busy = false
+	if heard {
+		b.note(out, vital, time.Now().UTC())
+		out.Status = muster.StatusOf(n.Desired, b.health.Observed(n.Observed))
+	}
+	return out
+}
+
+// note counts a ping.
+func (b *beat) note(out muster.Pinged, said muster.Vital, now time.Time) {
+	h := &b.health
+	b.news++
+	if !out.Success {
+		h.Failures++
+		return
+	}
+	average := out.ResponseTimeMs
+	if h.Average != nil {
+		average = (1-newest)**h.Average + newest*average
+	}
+	h.Failures, h.Seen, h.Average = 0, &now, &average
+	h.Version, h.Capabilities = said.Version, said.Capabilities
+}
+
+// changes reports whether a node's health is news to those who look at it, not
+// only to its counts.
+func changes(h fsm.Health, n muster.Node) bool {
+	return h.Observed(n.Observed) != n.Observed || h.Version != "" && h.Version != n.Version ||
+		len(h.Capabilities) > 0 && !slices.Equal(h.Capabilities, n.Capabilities)
+}
+
+// tell writes news into the registry: at once if a node changed by it, else
+// once a minute. What cannot be written is told the next time.
+func (p *pulse) tell(ctx context.Context) {
+	p.mu.Lock()
+	var batch fsm.HealthBatch
+	sent, urgent := map[*beat]int{}, time.Since(p.told) > pulseEvery
+	for _, b := range p.beats {
+		if b.news == 0 {
+			continue
+		}
+		batch.Nodes = append(batch.Nodes, b.health)
+		sent[b] = b.news
+		n, known := p.c.reg.Node(b.health.ID)
+		urgent = urgent || known && changes(b.health, n)
+	}
+	p.mu.Unlock()
+	if !urgent || len(batch.Nodes) == 0 {
+		return
+	}
+	if err := p.c.commit(ctx, fsm.OpHealthBatch, batch); err != nil {
+		p.c.log.Warn("write what pings showed", "error", err)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.told = time.Now()
+	for b, news := range sent {
+		b.news -= news // later pings wait to be told
+	}
+}
+
+// ping asks a node how it is, by the node protocol.
+func (c *Cluster) ping(ctx context.Context, n muster.Node) (muster.Pinged, muster.Vital) {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	began := time.Now()
+	vital, err := c.cfg.Ping(ctx, n)
+	out := muster.Pinged{
+		Success: err == nil, Status: n.Status, ResponseTimeMs: float64(time.Since(began).Microseconds()) / 1000,
+	}
+	if err != nil {
+		out.Error = err.Error()
+	}
+	return out, vital
+}
+
+// Ping pings nodes now, in parallel. At the master the results of external
+// nodes count, and the registry has them when Ping returns; what is known of
+// agents is gossip's word.
+func (c *Cluster) Ping(ctx context.Context, nodes []muster.Node) muster.Pings {
+	p := c.pulse.Load()
+	all := muster.Pings{Total: len(nodes), Results: map[string]muster.Pinged{}}
+	var mu sync.Mutex
+	var pings sync.WaitGroup
+	slot := make(chan struct{}, pingsAtOnce)
+	for _, n := range nodes {
+		slot <- struct{}{}
+		pings.Go(func() {
+			defer func() { <-slot }()
+			out := c.pingOne(ctx, p, n)
+			mu.Lock()
+			defer mu.Unlock()
+			all.Results[n.Slug] = out
+		})
+	}
+	pings.Wait()
+	for _, out := range all.Results {
+		if out.Success {
+			all.Healthy++
+		}
+	}
+	all.Failed = all.Total - all.Healthy
+	if p != nil {
+		p.tell(ctx)
+	}
+	return all
+}
+
+func (c *Cluster) pingOne(ctx context.Context, p *pulse, n muster.Node) muster.Pinged {
+	if p != nil && n.Kind == muster.KindExternal {
+		return p.ping(ctx, n)
+	}
+	out, _ := c.ping(ctx, n)
+	return out
+}
+
+// reseal seals credentials anew that an earlier secret sealed, so that it can be
+// dropped.
+func (c *Cluster) reseal(ctx context.Context) {
+	for _, n := range c.reg.Nodes() {
+		if len(n.Sealed) == 0 || c.cfg.Vault.Fresh(n.Sealed) {
+			continue
+		}
+		text, err := c.cfg.Vault.Open(n.ID, n.Sealed)
+		if err != nil {
+			c.log.Warn("credential cannot be opened", "node", n.Slug, "error", err)
+			continue
+		}
+		sealed, err := c.cfg.Vault.Seal(n.ID, text)
+		if err != nil {
+			c.log.Warn("seal credential", "node", n.Slug, "error", err)
+			continue
+		}
+		c.tell(ctx, fsm.OpNodeReseal, fsm.NodeReseal{ID: n.ID, Old: n.Sealed, Sealed: sealed})
+	}
+}

@@ -1,0 +1,166 @@
+package cluster_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"muster"
+	"muster/cluster/trust"
+)
+
+func vault(secrets ...trust.Secret) trust.Vault { return func() []trust.Secret { return secrets } }
+
+// vital is what a ping of an external node hears.
+type vital struct {
+	muster.Vital
+
+	err error
+}
+
+func (w *world) ping(context.Context, muster.Node) (muster.Vital, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pings++
+	v := w.vital
+	return v.Vital, v.err
+}
+
+func (w *world) hears(v vital) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.vital = v
+}
+
+func (w *world) pinged() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pings
+}
+
+func (m *member) shop(t *testing.T) muster.Node {
+	t.Helper()
+	for _, n := range m.Nodes() {
+		if n.Slug == "shop" {
+			return n
+		}
+	}
+	t.Fatal("no shop")
+	return muster.Node{}
+}
+
+var errDown = muster.Errorf(muster.Unavailable, "down")
+
+func TestEveryNodeSaysTheSameOfAnExternalNodesHealthAlsoAfterAFailover(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.three()
+	if _, err := b.registerShop("k"); err != nil {
+		t.Fatal(err)
+	}
+	all := func(members []*member, status muster.Status, healthy bool) func() bool {
+		return func() bool {
+			for _, m := range members {
+				n := m.shop(t)
+				if n.Status != status || n.Healthy != healthy {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	three, two := []*member{a, b, c}, []*member{b, c}
+	until(t, "healthy everywhere", all(three, muster.StatusActive, true))
+	w.hears(vital{err: errDown})
+	until(t, "in error everywhere", all(three, muster.StatusError, false))
+	if n := c.shop(t); n.PingFailures < muster.DeadPingFailures || n.LastPingAt == nil || n.AvgResponseTime == nil {
+		t.Fatalf("%+v", n)
+	}
+	a.stop()
+	w.dies(a)
+	if n := b.shop(t); n.Status != muster.StatusError || n.Healthy {
+		t.Fatalf("right after the master's death: %+v", n)
+	}
+	before := w.pinged()
+	until(t, "pings of the next master", func() bool { return w.pinged() > before+3 })
+	if !all(two, muster.StatusError, false)() {
+		t.Fatal("the failover made it well")
+	}
+	w.hears(vital{})
+	until(t, "well again everywhere", all(two, muster.StatusActive, true))
+	if n := c.shop(t); n.PingFailures != 0 {
+		t.Fatalf("%d failures still count", n.PingFailures)
+	}
+}
+
+func TestAPingLearnsWhatAnApplicationSaysAndKeepsWhatItDoesNotSay(t *testing.T) {
+	w := newWorld(t)
+	a := w.make("a", founder).start().entered()
+	w.hears(vital{Vital: muster.Vital{Version: "2.1", Capabilities: []muster.Capability{"search"}}})
+	if _, err := a.registerShop("k"); err != nil {
+		t.Fatal(err)
+	}
+	learned := func() bool {
+		n := a.shop(t)
+		return n.Version == "2.1" && slices.Equal(n.Capabilities, []muster.Capability{"search"})
+	}
+	until(t, "version and capabilities", learned)
+	w.hears(vital{})
+	before := w.pinged()
+	until(t, "more pings", func() bool { return w.pinged() > before+2 })
+	if !learned() {
+		t.Fatalf("%+v", a.shop(t))
+	}
+}
+
+func TestPingsThatChangeNothingDoNotGrowTheLog(t *testing.T) {
+	w := newWorld(t)
+	a := w.make("a", founder).start().entered()
+	if _, err := a.registerShop("k"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the first ping", func() bool { return a.shop(t).Healthy })
+	index, before := a.Status().AppliedIndex, w.pinged()
+	until(t, "ten pings", func() bool { return w.pinged() > before+10 })
+	if now := a.Status().AppliedIndex; now != index {
+		t.Fatalf("%d entries for pings without news", now-index)
+	}
+}
+
+func TestAPingThatIsAskedForCountsBeforeItsAnswer(t *testing.T) {
+	w := newWorld(t)
+	a := w.make("a", founder).start().entered()
+	w.hears(vital{err: errDown})
+	if _, err := a.registerShop("k"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "in error", func() bool { return a.shop(t).Status == muster.StatusError })
+	w.hears(vital{})
+	got := a.Ping(t.Context(), []muster.Node{a.shop(t)})
+	if got.Healthy != 1 || got.Failed != 0 || got.Results["shop"].Status != muster.StatusActive {
+		t.Fatalf("%+v", got)
+	}
+	if n := a.shop(t); !n.Healthy || n.Status != muster.StatusActive {
+		t.Fatalf("%+v", n)
+	}
+}
+
+func TestAMasterWithANewSecretSealsCredentialsAnew(t *testing.T) {
+	w := newWorld(t)
+	a := w.make("a", founder).start().entered()
+	r, err := a.registerShop("k")
+	if err != nil || r.Credential == nil {
+		t.Fatal(r, err)
+	}
+	fresh := trust.NewSecret()
+	next := vault(fresh, w.secret)
+	if text, err := next.Open(r.Node.ID, a.shop(t).Sealed); err != nil || text != *r.Credential {
+		t.Fatal(text, err)
+	}
+	a.stop()
+	a.cfg.Vault = next
+	a.start().entered()
+	until(t, "a fresh seal", func() bool { return next.Fresh(a.shop(t).Sealed) })
+	if text, err := vault(fresh).Open(r.Node.ID, a.shop(t).Sealed); err != nil || text != *r.Credential {
+		t.Fatal(text, err)
+	}
+}
