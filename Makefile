@@ -33,7 +33,7 @@ fmt: ## Format the code
 
 check: ## Format, lint, tidy, dead code, other systems, floor plan
 	$(TOOL) golangci-lint fmt --diff
-	$(TOOL) golangci-lint run
+	$(TOOL) golangci-lint run --allow-parallel-runners
 	$(GO) mod tidy -diff
 	@dead=$$($(TOOL) deadcode -test ./...) || exit 1; if [ -n "$$dead" ]; then echo "$$dead"; exit 1; fi
 	GOOS=darwin CGO_ENABLED=0 $(GO) build ./...
