@@ -29,6 +29,9 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 		if err != nil {
 			return err
 		}
+		if err := s.meter(c, rights); err != nil {
+			return err
+		}
 		return req.admit(Caller{Rights: rights}, route)
 	}
 	body := func(by Caller) (raw []byte, err error) {

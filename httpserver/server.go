@@ -4,12 +4,14 @@
 package httpserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +44,11 @@ type Config struct {
 	Waiting func() map[string]string // what the node still waits for; empty when it is ready
 	Record  func(api.Call)
 	Log     *slog.Logger
+
+	ReadTimeout time.Duration         // of a request, from its first byte to its last; 0 is 30 seconds
+	Trusted     []netip.Prefix        // proxies whose X-Forwarded-For is believed
+	Peer        func(netip.Addr) bool // whether an address is that of a node of the cluster; nil: none is
+	Now         func() time.Time      // nil: time.Now
 }
 
 const (
@@ -64,15 +71,23 @@ type Server struct {
 	done   chan error
 
 	errands errands
+	rates   *meter
+	crowd   *crowd
 }
 
 // New makes a server; Start binds it.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, done: make(chan error, 1)}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Peer == nil {
+		cfg.Peer = func(netip.Addr) bool { return false }
+	}
+	s := &Server{cfg: cfg, done: make(chan error, 1), rates: newMeter(ratePerSecond, rateBurst), crowd: newCrowd(cfg.Trusted, cfg.Peer)}
 	s.routes = s.table()
 	s.http = &fasthttp.Server{
 		Handler: s.serve, Name: "muster", StreamRequestBody: true, MaxRequestBodySize: prefetch, ReadBufferSize: maxHeader,
-		ReadTimeout: readTimeout, IdleTimeout: time.Minute, NoDefaultServerHeader: true, CloseOnShutdown: true,
+		ReadTimeout: cmp.Or(cfg.ReadTimeout, readTimeout), IdleTimeout: time.Minute, NoDefaultServerHeader: true, CloseOnShutdown: true,
 		DisablePreParseMultipartForm: true, ErrorHandler: s.refuse, Logger: silent{},
 	}
 	return s
@@ -93,6 +108,7 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("listen for HTTP on %s: %w", s.cfg.Addr, err)
 	}
+	s.ln = doorman{s.ln, s.crowd}
 	go func() { s.done <- s.http.Serve(s.ln) }()
 	return nil
 }
@@ -124,6 +140,15 @@ func (s *Server) answer(c *fasthttp.RequestCtx, req *Request) (answer any, code 
 			err = fmt.Errorf("handler of %s: %v", req.Path, p)
 		}
 	}()
+	if err := framed(&c.Request.Header); err != nil {
+		c.SetConnectionClose()
+		return nil, 0, err
+	}
+	done, err := s.crowd.admit(c)
+	defer done()
+	if err != nil {
+		return nil, 0, err
+	}
 	route, err := s.find(c, req)
 	if err != nil {
 		return nil, 0, err

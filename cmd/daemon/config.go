@@ -41,6 +41,7 @@ type Config struct {
 	Meta            []string      `help:"A key=value pair of metadata; repeatable." sep:"none" env:"MUSTER_META" placeholder:"K=V"`
 	Actions         string        `help:"Directory of action definitions, one YAML or JSON file each." env:"MUSTER_ACTIONS" placeholder:"DIR"`
 	TLS             string        `name:"tls" help:"HTTPS between nodes: auto or off. Only off exists yet; beyond loopback it must be written out." env:"MUSTER_TLS" placeholder:"off"`
+	TrustedProxy    []string      `help:"Network of proxies whose X-Forwarded-For is believed; repeatable." env:"MUSTER_TRUSTED_PROXY" placeholder:"CIDR"`
 	Voters          int           `help:"Wanted number of raft voters: 1, 3, 5 or 7." default:"5" env:"MUSTER_VOTERS"`
 	CacheSize       ByteSize      `help:"Memory for answers of searches, like 64MiB; 0 keeps none." default:"64MiB" env:"MUSTER_CACHE_SIZE" placeholder:"SIZE"`
 	CacheTTL        time.Duration `name:"cache-ttl" help:"How long an answer is kept at most. One that a changed index makes outdated goes before." default:"15m" env:"MUSTER_CACHE_TTL"`
@@ -170,6 +171,9 @@ func (c Config) checkSelf() error {
 	}
 	if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return flagError("url", fmt.Sprintf("%q is not an http or https URL without user, query and fragment", c.URL))
+	}
+	if _, err := c.trusted(); err != nil {
+		return err
 	}
 	for _, capability := range c.Capabilities {
 		if !muster.Capability(capability).Valid() {

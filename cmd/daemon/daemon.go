@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -289,11 +290,16 @@ func (d *Daemon) raise(ctx context.Context) error {
 		return err
 	}
 	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Log: d.log}, d.member, executor, out)
+	proxies, err := d.cfg.trusted()
+	if err != nil {
+		return err
+	}
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
 		Search: federation, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out},
-		Waiting: d.waiting, Record: d.record, Log: d.log,
+		Waiting: d.waiting, Record: d.record, Log: d.log, Trusted: proxies,
+		Peer: func(ip netip.Addr) bool { return isPeer(d.pool, ip) },
 	})
 	if err := web.Start(ctx); err != nil {
 		return err
