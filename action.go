@@ -25,8 +25,8 @@ type Selector struct {
 	Where      string     `json:"where,omitempty"` // over metadata: k=v, k!=v, k in (a,b), joined by &&
 	Capability Capability `json:"capability,omitempty"`
 	Type       NodeType   `json:"type,omitempty"`
-	Sample     int        `json:"sample,omitempty"`
-	Percent    float64    `json:"percent,omitempty"`
+	Sample     *int       `json:"sample,omitempty"`  // 1 or more
+	Percent    *float64   `json:"percent,omitempty"` // above 0, at most 100
 	Seed       *int64     `json:"seed,omitempty"`
 	Exclude    []string   `json:"exclude,omitempty"`
 }
@@ -67,6 +67,7 @@ type Result struct {
 	State      State           `json:"state"`
 	Result     json.RawMessage `json:"result,omitzero"`
 	Error      *ActionError    `json:"error,omitempty"`
+	Leaked     int             `json:"leaked_children,omitzero"` // processes that left the program's group
 	DurationMs int64           `json:"duration_ms"`
 }
 
@@ -77,7 +78,7 @@ type ActionError struct {
 	ExitCode *int   `json:"exit_code,omitempty"`
 	Signal   string `json:"signal,omitempty"`
 	Output   string `json:"output,omitempty"` // the last of what it printed
-	Leaked   int    `json:"leaked_children,omitempty"`
+	Leaked   int    `json:"leaked_children,omitzero"`
 }
 
 // RunAnswer is what came of a run on all its nodes. Success is true only if
@@ -112,4 +113,7 @@ type Execution struct {
 	Params Params `json:"params,omitempty"`
 	Job    string `json:"job"`
 	Check  bool   `json:"check,omitempty"`
+	// StartWithinMs is how long it may wait for its turn, from when it arrives:
+	// after that nobody waits for it any more. 0: as long as it takes.
+	StartWithinMs int64 `json:"start_within_ms,omitzero"`
 }

@@ -11,10 +11,14 @@ import (
 // gate the work.
 type Capability string
 
-// Valid reports whether it has 1 to 63 lower-case letters, digits and dashes.
-func (c Capability) Valid() bool {
+// Valid reports whether it has the form of a slug.
+func (c Capability) Valid() bool { return ValidSlug(string(c)) }
+
+// ValidSlug reports whether a word has 1 to 63 lower-case letters, digits and
+// single dashes between them.
+func ValidSlug(word string) bool {
 	odd := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }
-	return c != "" && len(c) <= 63 && !strings.ContainsFunc(string(c), odd)
+	return len(word) <= 63 && !strings.ContainsFunc(word, odd) && !slices.Contains(strings.Split(word, "-"), "")
 }
 
 // Capabilities that muster itself looks at.

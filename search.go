@@ -58,7 +58,7 @@ type Hit struct {
 	Score          float64  `json:"score"`
 	Title          string   `json:"title"`
 	Content        string   `json:"content"`
-	Truncated      bool     `json:"truncated,omitempty"` // Content was cut
+	Truncated      bool     `json:"truncated,omitzero"` // Content was cut
 	URL            string   `json:"url"`
 	Collection     string   `json:"collection"`
 	Metadata       Metadata `json:"metadata"`

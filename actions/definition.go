@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,7 +73,7 @@ type Limits struct {
 	Timeout     Duration `json:"timeout"`     // 60s
 	KillAfter   Duration `json:"kill_after"`  // 5s; between SIGTERM and SIGKILL
 	Output      Size     `json:"output"`      // 256KiB; of the result, too
-	Concurrency int      `json:"concurrency"` // 4
+	Concurrency *int     `json:"concurrency"` // 4
 	Queue       *int     `json:"queue"`       // 16; how many may wait for their turn
 }
 
@@ -95,11 +94,11 @@ type Example struct {
 // Duration is written like 90s or 1h30m.
 type Duration time.Duration
 
-// UnmarshalText reads a duration of 0 or more.
+// UnmarshalText reads a duration above 0.
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
-	if err != nil || v < 0 {
-		return fmt.Errorf("%q is not a duration like 90s", text)
+	if err != nil || v <= 0 {
+		return fmt.Errorf("%q is not a duration above 0 like 90s", text)
 	}
 	*d = Duration(v)
 	return nil
@@ -135,20 +134,12 @@ const (
 	maxAttempts    = 100
 )
 
-var (
-	actionName = regexp.MustCompile(`^[a-z][a-z0-9]*([._-][a-z0-9]+)*$`)
-	fieldName  = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
-	semver     = regexp.MustCompile(`^\d+\.\d+\.\d+([-+][0-9A-Za-z][0-9A-Za-z.+-]*)?$`)
-)
-
-func goodAction(name string) bool { return len(name) <= maxName && actionName.MatchString(name) }
-
 // finish checks a decoded definition, fills in defaults and computes what is
 // kept beside it. canonical is what the digest is of.
 func (d *Definition) finish(canonical []byte) faults {
 	bad := faults{}
 	bad.check(goodAction(d.Action), "/action", "must be lower-case words joined by dots, at most %d characters", maxName)
-	bad.check(semver.MatchString(d.Version), "/version", "must be a version like 1.4.0")
+	bad.check(goodVersion(d.Version), "/version", "must be a version like 1.4.0")
 	bad.check(d.Title != "" && plain(d.Title, 200), "/title", "must be one line of 1 to 200 characters")
 	bad.check(d.Risk.Level() > 0, "/risk", "must be read, low, medium, high or destructive")
 	d.finishParams(bad)
@@ -189,7 +180,7 @@ func (d *Definition) tryExamples(bad faults) {
 func (d *Definition) finishParams(bad faults) {
 	for name, p := range d.Params {
 		at := "/params/" + name
-		bad.check(len(name) <= maxName && fieldName.MatchString(name), at, "a parameter's name is lower-case letters, digits and _")
+		bad.check(goodField(name), at, "a parameter's name is lower-case letters, digits and _")
 		p.finish(bad, at)
 		d.Params[name] = p
 	}
@@ -199,7 +190,7 @@ func (d *Definition) finishParams(bad faults) {
 func (d *Definition) finishResult(bad faults) {
 	for name, f := range d.Result {
 		at := "/result/" + name
-		bad.check(len(name) <= maxName && fieldName.MatchString(name), at, "a field's name is lower-case letters, digits and _")
+		bad.check(goodField(name), at, "a field's name is lower-case letters, digits and _")
 		bad.check(oneOf(f.Type, types()...), at+"/type", "must be one of %s", strings.Join(types(), ", "))
 		bad.check(oneOf(f.Aggregate, "", "summary", "sum", "avg", "min", "max", "list"), at+"/aggregate",
 			"must be summary, sum, avg, min, max or list")
@@ -218,8 +209,8 @@ func (l *Limits) finish(bad faults) {
 	if l.Output == 0 {
 		l.Output = 256 << 10
 	}
-	if l.Concurrency == 0 {
-		l.Concurrency = 4
+	if l.Concurrency == nil {
+		l.Concurrency = new(4)
 	}
 	if l.Queue == nil {
 		l.Queue = new(16)
@@ -227,7 +218,7 @@ func (l *Limits) finish(bad faults) {
 	bad.check(time.Duration(l.Timeout) <= maxTimeout, "/limits/timeout", "must be at most %v", maxTimeout)
 	bad.check(time.Duration(l.KillAfter) <= maxKillAfter, "/limits/kill_after", "must be at most %v", maxKillAfter)
 	bad.check(l.Output >= 1<<10 && l.Output <= maxOutput, "/limits/output", "must be from 1KiB to %dMiB", maxOutput>>20)
-	bad.check(l.Concurrency > 0 && l.Concurrency <= maxConcurrency, "/limits/concurrency", "must be from 1 to %d", maxConcurrency)
+	bad.check(*l.Concurrency > 0 && *l.Concurrency <= maxConcurrency, "/limits/concurrency", "must be from 1 to %d", maxConcurrency)
 	bad.check(*l.Queue >= 0 && *l.Queue <= maxQueue, "/limits/queue", "must be from 0 to %d", maxQueue)
 }
 
@@ -249,14 +240,18 @@ func (d *Definition) finishUndo(bad faults) {
 	bad.check(goodAction(d.Undo.Action), "/undo/action", "must be the name of an action")
 	for name, value := range d.Undo.Params {
 		at := "/undo/params/" + name
-		bad.check(fieldName.MatchString(name), at, "is no parameter's name")
-		for _, ref := range references(string(value)) {
+		bad.check(goodField(name), at, "is no parameter's name")
+		refs := references(string(value))
+		bad.check(len(refs) == strings.Count(string(value), "${"), at, "a placeholder ${x} is not closed")
+		for _, ref := range refs {
 			field, ofResult := strings.CutPrefix(ref, "result.")
 			_, declared := d.Result[field]
+			var param Param
 			if !ofResult {
-				_, declared = d.Params[strings.TrimPrefix(ref, "params.")]
+				param, declared = d.Params[strings.TrimPrefix(ref, "params.")]
 			}
 			bad.check(declared, at, "${%s} is not declared", ref)
+			bad.check(!param.Secret, at, "${%s} is secret, and what an undo is given is kept", ref)
 		}
 	}
 }
@@ -299,7 +294,11 @@ func (d *Definition) resultFault(raw json.RawMessage, check bool) string {
 		if p.Type == "enum" {
 			p.Type = "string"
 		}
-		if reason := p.fault(fields[name]); reason != "" {
+		raw, ok := fields[name]
+		if !ok {
+			return "has no field " + name
+		}
+		if reason := p.fault(raw); reason != "" {
 			return "has no good " + name + ": it " + reason
 		}
 	}

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,6 +164,13 @@ func TestResultIsReadFromWhereItIsDeclared(t *testing.T) {
 	}
 }
 
+func TestFieldThatAResultLacksIsNamed(t *testing.T) {
+	e := executor(t, actions.ExecutorConfig{}, script(t, `], stdout: json|result: {n: {type: int}}`, `echo '{"m": 1}'`))
+	if r := run(t, e, "a.script", `{}`); r.Error == nil || r.Error.Message != "its result has no field n" {
+		t.Fatalf("%+v", r.Error)
+	}
+}
+
 func TestDryRunRunsItsOwnProgram(t *testing.T) {
 	d := define(t, "a.checked", `handler: {kind: exec, argv: [/bin/sh, -c, 'echo really']}
 check: {kind: exec, argv: [/bin/sh, -c, 'echo only $MUSTER_CHECK']}
@@ -259,19 +268,89 @@ func TestWhatAProgramLeavesBehindIsKilled(t *testing.T) {
 	gone(t, pidIn(t, pids))
 }
 
-func TestProcessThatLeftTheGroupDoesNotHoldTheAnswer(t *testing.T) {
+// leaver is the text of a shell that starts a process outside of its group.
+func leaver(t *testing.T, pids, text string) string {
+	t.Helper()
 	if _, err := os.Stat("/usr/bin/setsid"); err != nil {
 		t.Skip(err)
 	}
+	return `/usr/bin/setsid ` + text + ` sh -c 'echo $$ >` + pids + `; exec sleep 600' & while [ ! -s ` + pids + ` ]; do sleep 0.01; done; `
+}
+
+func TestProcessThatLeftTheGroupIsToldInEveryOutcome(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere it is not found")
+	}
 	pids := filepath.Join(t.TempDir(), "pid")
-	e := executor(t, actions.ExecutorConfig{}, script(t, `]`, `/usr/bin/setsid sh -c 'echo $$ >`+pids+`; exec sleep 600' & while [ ! -s `+pids+` ]; do sleep 0.01; done`))
-	o := outputOf(t, run(t, e, "a.script", `{}`))
+	for _, c := range []struct {
+		name, rest, text string
+		state            muster.State
+	}{
+		{"text", `]`, ``, muster.StateOK},
+		{"silent", `]`, `exec >/dev/null 2>&1; `, muster.StateOK},
+		{"json", `], stdout: json`, `echo 1; exec >/dev/null 2>&1; `, muster.StateOK},
+		{"file", `]`, `echo 1 >$MUSTER_RESULT; `, muster.StateOK},
+		{"bad result", `]`, `echo { >$MUSTER_RESULT; `, muster.StateFailed},
+		{"too large", `]|limits: {output: 1KiB}`, `printf '{"x":"%01020d"}' 1 >$MUSTER_RESULT; `, muster.StateFailed},
+		{"exit", `]`, `trap 'exit 3' EXIT; `, muster.StateFailed},
+		{"limit", `]|limits: {timeout: 1s}`, `trap 'sleep 600 & wait' EXIT; `, muster.StateTimeout},
+	} {
+		_ = os.Remove(pids)
+		e := executor(t, actions.ExecutorConfig{}, script(t, c.rest, c.text+leaver(t, pids, "")+"true"))
+		r := run(t, e, "a.script", `{}`)
+		if r.State != c.state || r.Leaked != 1 || r.Error != nil && r.Error.Leaked != 1 {
+			t.Errorf("%s: %+v %+v", c.name, r, r.Error)
+		}
+		gone(t, pidIn(t, pids))
+	}
+}
+
+// TestProcessThatHidDoesNotHoldTheAnswer has one that cleared its environment.
+func TestProcessThatHidDoesNotHoldTheAnswer(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pid")
+	e := executor(t, actions.ExecutorConfig{}, script(t, `]`, leaver(t, pids, "env -i")))
+	r := run(t, e, "a.script", `{}`)
 	if err := syscall.Kill(pidIn(t, pids), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if o.Leaked != 1 {
+	if o := outputOf(t, r); o.Leaked != 1 || r.Leaked != 1 {
 		t.Fatalf("%+v", o)
 	}
+}
+
+func TestChildThatHoldsTheInputDoesNotDelayTheAnswer(t *testing.T) {
+	big, _ := json.Marshal(strings.Repeat("x", 65536))
+	for _, text := range []string{`exec 3<&0; sleep 600 <&3 & echo done`, `cat >/dev/null; echo done`} {
+		d := script(t, `], stdin: params|params: {a: {type: string, max: 65536}, b: {type: string, max: 65536}, c: {type: string, max: 65536}}`, text)
+		e := executor(t, actions.ExecutorConfig{}, d)
+		r := run(t, e, "a.script", `{"a":`+string(big)+`,"b":`+string(big)+`,"c":`+string(big)+`}`)
+		if o := outputOf(t, r); o.Stdout != "done\n" || r.DurationMs > 4000 { // kill_after is 5 s
+			t.Errorf("%d ms, %+v", r.DurationMs, o)
+		}
+	}
+}
+
+// TestProgramDiesWithANodeThatIsKilled has a process of its own as the node.
+func TestProgramDiesWithANodeThatIsKilled(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere it lives on")
+	}
+	pids := filepath.Join(t.TempDir(), "pid")
+	node := exec.CommandContext(t.Context(), os.Args[0])
+	node.Env = append(os.Environ(), nodeEnv+"="+pids)
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := pidIn(t, pids)
+	pause(t, 200*time.Millisecond) // idle threads of the node may end, and must not take it along
+	if err := syscall.Kill(pid, 0); err != nil {
+		t.Error(err)
+	}
+	if err := node.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = node.Wait()
+	gone(t, pid)
 }
 
 func TestStopKillsProgramsAndWaits(t *testing.T) {
@@ -414,34 +493,5 @@ func TestLocksKeepActionsApart(t *testing.T) {
 		if r := <-results; !r.Success {
 			t.Errorf("%+v", r.Error)
 		}
-	}
-}
-
-func TestWhatOthersMayWriteIsRefused(t *testing.T) {
-	for _, c := range []struct {
-		dir, file os.FileMode
-		ok        bool
-	}{{0o755, 0o644, true}, {0o700, 0o600, true}, {0o775, 0o644, false}, {0o757, 0o644, false}, {0o755, 0o664, false}, {0o755, 0o646, false}} {
-		dir := directory(t, map[string]string{"a.yaml": good})
-		if err := errors.Join(os.Chmod(filepath.Join(dir, "a.yaml"), c.file), os.Chmod(dir, c.dir)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := actions.LoadDir(dir); (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), "others may write it") {
-			t.Errorf("%o %o: %v", c.dir, c.file, err)
-		}
-	}
-}
-
-func TestProgramThatOthersMayWriteIsNotStarted(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "tool")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(path, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	e := executor(t, actions.ExecutorConfig{}, define(t, "a.tool", "handler: {kind: exec, argv: ["+path+"]}\n"))
-	if r := run(t, e, "a.tool", `{}`); r.State != muster.StateFailed || !strings.Contains(r.Error.Message, "others may write it") {
-		t.Fatalf("%+v", r.Error)
 	}
 }

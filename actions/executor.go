@@ -47,6 +47,7 @@ func (r reason) Error() string { return string(r) }
 const (
 	errStopping = reason("the node is stopping")
 	errTimeout  = reason("it was killed at its limit")
+	errTooLate  = reason("nobody waits for it any more")
 )
 
 // NewExecutor makes an Executor of the builtin actions and those defined. An
@@ -143,11 +144,16 @@ func (e *Executor) admit(by muster.Rights, x muster.Execution) (*action, call, e
 	if err != nil {
 		return nil, call{}, err
 	}
-	c := call{def: &a.Definition, params: params, job: x.Job, node: e.cfg.ID, check: x.Check, hide: secretsOf(&a.Definition, params)}
+	c := call{def: &a.Definition, params: params, job: x.Job, node: e.cfg.ID, check: x.Check, hide: secretsOf(&a.Definition, params), within: within(x)}
 	if h := a.handler(x.Check); h != nil {
 		c.argv, err = h.fill(params)
 	}
 	return a, c, err
+}
+
+// within is how long an execution may wait for its turn, 0 for any time.
+func within(x muster.Execution) time.Duration {
+	return time.Duration(min(max(0, x.StartWithinMs), maxTimeout.Milliseconds())) * time.Millisecond
 }
 
 // handler is the program to run; nil for a builtin action.
@@ -201,16 +207,11 @@ func (e *Executor) Execute(ctx context.Context, by muster.Rights, x muster.Execu
 
 // perform waits for a slot and the locks, and runs the handler within its limit.
 func (e *Executor) perform(ctx context.Context, a *action, c call) outcome {
-	leave, err := a.gate.enter(ctx)
+	leave, err := e.turn(ctx, a, c)
 	if err != nil {
 		return notStarted(err)
 	}
 	defer leave()
-	unlock, err := e.lock(ctx, a.Locks)
-	if err != nil {
-		return notStarted(err)
-	}
-	defer unlock()
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(a.Limits.Timeout), errTimeout)
 	defer cancel()
 	e.cfg.Log.Info("action started", "action", a.Action, "job", c.job, "check", c.check)
@@ -219,10 +220,36 @@ func (e *Executor) perform(ctx context.Context, a *action, c call) outcome {
 		o = o.endedBy(context.Cause(ctx))
 	}
 	if len(o.result) > int(a.Limits.Output) {
+		leaked := o.leaked
 		o = failed("result_too_large", "its result is longer than %d bytes", a.Limits.Output)
+		o.leaked = leaked
 	}
 	e.cfg.Log.Info("action ended", "action", a.Action, "job", c.job, "state", string(o.state))
 	return o
+}
+
+// turn waits for a slot and the locks, until it is too late to start.
+func (e *Executor) turn(ctx context.Context, a *action, c call) (leave func(), err error) {
+	if c.within > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, c.within, errTooLate)
+		defer cancel()
+	}
+	out, err := a.gate.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := e.lock(ctx, a.Locks)
+	if err != nil {
+		out()
+		return nil, err
+	}
+	leave = func() { unlock(); out() }
+	if ctx.Err() != nil { // its turn came together with the end
+		leave()
+		return nil, context.Cause(ctx)
+	}
+	return leave, nil
 }
 
 // safely runs the handler and survives it.
@@ -261,6 +288,8 @@ func (o outcome) endedBy(cause error) outcome {
 		o.state, o.fault.Code = muster.StateTimeout, "timeout"
 	case errors.Is(cause, errStopping):
 		o.state, o.fault.Code = muster.StateInterrupted, "interrupted"
+	case errors.Is(cause, errTooLate):
+		o.state, o.fault.Code = muster.StateCancelled, "not_started"
 	case errors.Is(cause, context.DeadlineExceeded):
 		o.state, o.fault.Code = muster.StateTimeout, "deadline"
 	default:
@@ -273,10 +302,11 @@ func (o outcome) endedBy(cause error) outcome {
 // resultOf is the outcome as others see it.
 func resultOf(o outcome, hide redactor, began time.Time) muster.Result {
 	r := muster.Result{
-		State: o.state, Success: succeeded(o.state), Result: hide.json(o.result), DurationMs: time.Since(began).Milliseconds(),
+		State: o.state, Success: succeeded(o.state), Result: hide.json(o.result), Leaked: o.leaked, DurationMs: time.Since(began).Milliseconds(),
 	}
 	if o.fault != nil {
 		fault := *o.fault
+		fault.Leaked = o.leaked
 		fault.Message, fault.Output = hide.text(fault.Message), hide.text(fault.Output)
 		r.Error = &fault
 	}

@@ -265,6 +265,27 @@ func TestEndOfTheCallersContextEndsTheWork(t *testing.T) {
 	})
 }
 
+func TestExecutionStartsInTimeOrNotAtAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, err := actions.NewExecutor(actions.ExecutorConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := muster.Execution{Action: "node.sleep", Params: given(t, `{"for":"1m"}`), StartWithinMs: 1000}
+		results := make(chan muster.Result, 6)
+		for range 6 { // four run at once
+			go func() { results <- e.Execute(t.Context(), operator(), x) }()
+		}
+		for i := range 6 {
+			r := <-results
+			late := r.State == muster.StateCancelled && r.Error.Code == "not_started" && r.DurationMs == 1000
+			if i < 2 && !late || i >= 2 && r.State != muster.StateOK {
+				t.Errorf("%d: %+v %+v", i, r, r.Error)
+			}
+		}
+	})
+}
+
 func TestStopInterruptsWhatRunsAndRefusesTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, err := actions.NewExecutor(actions.ExecutorConfig{})

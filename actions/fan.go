@@ -16,6 +16,7 @@ type fan struct {
 	maxFail int // so many failures stop the run
 	fails   int
 	full    bool                     // the run was stopped by its failures
+	denied  error                    // the caller lost the right to go on
 	results map[string]muster.Result // by slug
 }
 
@@ -46,8 +47,14 @@ func (f *fan) do(ctx context.Context, targets []target, how strategy) {
 
 // over reports whether no more targets are to be started.
 func (f *fan) over(ctx context.Context) bool {
-	f.full = f.full || f.fails >= f.maxFail && ctx.Err() == nil
-	return f.full || ctx.Err() != nil
+	if f.full || f.denied != nil || ctx.Err() != nil {
+		return true
+	}
+	f.full = f.fails >= f.maxFail
+	if !f.full && f.r.cfg.Callers != nil {
+		f.denied = f.r.cfg.Callers.Allowed(f.by)
+	}
+	return f.full || f.denied != nil
 }
 
 // batch starts targets in their order, so many at once, and waits for them. What
@@ -88,12 +95,24 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// abandon settles what has answered by now and calls the rest unknown.
+// localGrace is how long a stopping node waits for its own result: its programs
+// are being killed.
+const localGrace = 2 * stopGrace
+
+// abandon settles what has answered by now and calls the rest unknown. What this
+// node does itself is known soon when it stops.
 func (f *fan) abandon(ctx context.Context, waiting map[string]target, replies <-chan reply, began time.Time) {
-	for range len(replies) {
-		a := <-replies
-		delete(waiting, a.target.node.Slug)
-		f.settle(a.target, a.result)
+	stopping := errors.Is(context.Cause(ctx), errStopping)
+	grace := time.NewTimer(localGrace)
+	defer grace.Stop()
+	for len(replies) > 0 || stopping && f.here(waiting) {
+		select {
+		case a := <-replies:
+			delete(waiting, a.target.node.Slug)
+			f.settle(a.target, a.result)
+		case <-grace.C:
+			stopping = false
+		}
 	}
 	for slug, t := range waiting {
 		r := noAnswer(ctx)
@@ -101,6 +120,16 @@ func (f *fan) abandon(ctx context.Context, waiting map[string]target, replies <-
 		f.settle(t, r)
 		delete(waiting, slug)
 	}
+}
+
+// here reports whether this node is among targets.
+func (f *fan) here(targets map[string]target) bool {
+	for _, t := range targets {
+		if t.node.ID == f.r.cfg.Self {
+			return true
+		}
+	}
+	return false
 }
 
 // noAnswer is the result of a call that the end of the wait cut off.
@@ -114,6 +143,9 @@ func noAnswer(ctx context.Context) muster.Result {
 func (f *fan) whyNot(ctx context.Context) *muster.ActionError {
 	if f.full {
 		return &muster.ActionError{Code: "max_fail", Message: "not started: as many nodes failed as may fail"}
+	}
+	if f.denied != nil {
+		return &muster.ActionError{Code: muster.CodeOf(f.denied), Message: "not started: " + f.denied.Error()}
 	}
 	return &muster.ActionError{Code: "not_started", Message: "not started when " + ending(ctx)}
 }
@@ -129,6 +161,10 @@ func ending(ctx context.Context) string {
 	}
 }
 
+// startMargin is how long before the end of the wait nothing is started any
+// more, so that the answer can still say so.
+const startMargin = 200 * time.Millisecond
+
 // start calls a node. What runs here may outlive the run, but not the runner;
 // the wait for another node ends with the run. The call has no deadline: one
 // would travel with it and end the work there.
@@ -139,6 +175,10 @@ func (f *fan) start(ctx context.Context, t target, replies chan<- reply) {
 		return
 	}
 	by, job, local, remote := f.by, f.job, f.r.local, f.r.remote
+	if at, ok := ctx.Deadline(); ok {
+		left := time.Until(at)
+		job.StartWithinMs = max(1, (left - min(left/10, startMargin)).Milliseconds())
+	}
 	go func() {
 		defer end()
 		began := time.Now()
@@ -165,9 +205,9 @@ func (f *fan) start(ctx context.Context, t target, replies chan<- reply) {
 func unanswered(err error) muster.Result {
 	r := muster.Result{State: muster.StateUnknown, Error: &muster.ActionError{Code: muster.CodeOf(err), Message: err.Error()}}
 	switch muster.KindOf(err) {
-	case muster.Unavailable, muster.Timeout, muster.NoMaster:
-		r.State = muster.StateUnreachable
-	case muster.Forbidden, muster.Unauthorized:
+	case muster.Unavailable, muster.Timeout, muster.NoMaster, muster.Unauthorized:
+		r.State = muster.StateUnreachable // Unauthorized: it does not know this node, yet or any more
+	case muster.Forbidden:
 		r.State = muster.StateDenied
 	case muster.Invalid, muster.Malformed, muster.NotFound, muster.TooLarge, muster.Unsupported:
 		r.State = muster.StateInvalid

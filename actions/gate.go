@@ -14,7 +14,7 @@ type gate struct {
 }
 
 func newGate(l Limits) *gate {
-	return &gate{places: make(chan struct{}, l.Concurrency+*l.Queue), slots: make(chan struct{}, l.Concurrency)}
+	return &gate{places: make(chan struct{}, *l.Concurrency+*l.Queue), slots: make(chan struct{}, *l.Concurrency)}
 }
 
 // enter waits for a slot. A full queue is a Limited error at once; leave must

@@ -2,7 +2,9 @@ package actions
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -26,9 +28,10 @@ type Handler struct {
 	Stdin  string   `json:"stdin"`  // "params", or nothing
 	Stdout string   `json:"stdout"` // "json", or nothing
 	Cwd    string   `json:"cwd"`    // absolute; default: a directory made for the execution
-	RunAs  string   `json:"run_as"` // not supported yet
+	RunAs  string   `json:"run_as"` // a user of this machine; default: the agent's own, unless that is root
 
 	args []argument
+	as   account
 }
 
 // argument is one element of argv: prefix, then the value of param if there is
@@ -52,15 +55,25 @@ func (h *Handler) finish(bad faults, at string, params map[string]Param) {
 		bad.check(false, at+"/kind", "must be exec")
 		return
 	}
-	bad.check(h.RunAs == "", at+"/run_as", notYet)
+	var err error
+	h.as, err = accountOf(h.RunAs)
+	bad.check(err == nil, at+"/run_as", "%v", err)
 	bad.check(oneOf(h.Stdin, "", "params"), at+"/stdin", "must be params")
 	bad.check(oneOf(h.Stdout, "", "json"), at+"/stdout", "must be json")
 	bad.check(h.Cwd == "" || filepath.IsAbs(h.Cwd), at+"/cwd", "must be an absolute path")
-	bad.check(len(h.Argv) > 0 && filepath.IsAbs(h.Argv[0]), at+"/argv", "must begin with the absolute path of a program")
+	whole := len(h.Argv) > 0 && filepath.IsAbs(h.Argv[0])
+	bad.check(whole, at+"/argv", "must begin with the absolute path of a program")
+	if whole {
+		err := safe(h.Argv[0])
+		bad.check(err == nil || errors.Is(err, fs.ErrNotExist), at+"/argv/0", "%v", err) // it may be put there later
+	}
 	h.args = nil
 	afterDashes := false
 	for i, element := range h.Argv {
 		arg, reason := parseArgument(element, i, params)
+		if reason == "" && arg.param != "" && isCommand(h.Argv, i) {
+			reason = "a parameter must not be the text that a shell runs"
+		}
 		bad.check(reason == "", fmt.Sprintf("%s/argv/%d", at, i), "%s", reason)
 		arg.dash = afterDashes || arg.prefix != "" || params[arg.param].AllowDash
 		afterDashes = afterDashes || element == "--"
@@ -95,8 +108,6 @@ func parseArgument(element string, i int, params map[string]Param) (a argument, 
 		return a, name + " is secret, and arguments are visible to all: use stdin: params"
 	case oneOf(p.Type, "list", "object"):
 		return a, name + " is a " + p.Type + ": use stdin: params"
-	case prefix == "" && !p.Required && p.Default == nil:
-		return a, name + " must be required or have a default to stand alone"
 	}
 	return argument{prefix: prefix, param: name}, ""
 }
@@ -118,7 +129,8 @@ func references(text string) (names []string) {
 }
 
 // fill puts the parameters into argv. An option whose parameter is absent is
-// left out. Each value becomes one argument, or the end of one, as it is.
+// left out; one that stands alone must be given, for what follows would take its
+// place. Each value becomes one argument, or the end of one, as it is.
 func (h *Handler) fill(params muster.Params) ([]string, error) {
 	bad, argv := faults{}, make([]string, 0, len(h.args))
 	for _, a := range h.args {
@@ -128,6 +140,7 @@ func (h *Handler) fill(params muster.Params) ([]string, error) {
 		}
 		raw, ok := params[a.param]
 		if !ok {
+			bad.check(a.prefix != "", a.param, "must be given: it stands alone among the arguments")
 			continue
 		}
 		text := textOf(raw)

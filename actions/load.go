@@ -5,7 +5,6 @@ import (
 	stdjson "encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -24,14 +23,16 @@ const maxFile = 64 << 10
 // LoadDir reads every .yaml, .yml and .json file of a directory as one
 // definition each, in the order of their names; others and hidden ones are left
 // out. The error joins all faults of all files, each with its file and line. A
-// directory or file that others may write is refused.
+// directory or file that others own or may write, itself or by a directory above
+// it, is refused. A directory that cannot be read is an Internal error, anything
+// else Invalid.
 func LoadDir(dir string) ([]Definition, error) {
-	if err := safe(dir); err != nil {
-		return nil, muster.Errorf(muster.Invalid, "actions: %w", err)
-	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, muster.Errorf(muster.Invalid, "actions: %w", err)
+		return nil, muster.Errorf(muster.Internal, "%w", err)
+	}
+	if err := safe(dir); err != nil {
+		return nil, muster.Errorf(muster.Invalid, "%w", err)
 	}
 	var all []Definition
 	var errs []error
@@ -46,8 +47,12 @@ func LoadDir(dir string) ([]Definition, error) {
 			errs = append(errs, err)
 			continue
 		}
-		if other, twice := from[d.Action]; twice {
+		other, twice := from[d.Action]
+		switch {
+		case twice:
 			errs = append(errs, fmt.Errorf("%s: %s is defined in %s, too", d.source, d.Action, other))
+		case isBuiltin(d.Action):
+			errs = append(errs, fmt.Errorf("%s: %s is built in", d.source, d.Action))
 		}
 		from[d.Action] = d.source
 		all = append(all, d)
@@ -68,22 +73,6 @@ func LoadFile(path string) (Definition, error) {
 		return Definition{}, muster.Errorf(muster.Invalid, "%w", err)
 	}
 	return Parse(path, raw)
-}
-
-// safe refuses what others than its owner may write: whoever can change it can
-// run anything as this process.
-func safe(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if writableByOthers(info) {
-		return fmt.Errorf("%s: others may write it (mode %v); chmod go-w", path, info.Mode().Perm())
-	}
-	if !info.IsDir() && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s: %w: no regular file", path, fs.ErrInvalid)
-	}
-	return nil
 }
 
 // Parse reads a definition, as JSON if its name ends in .json, else as YAML.

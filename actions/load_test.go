@@ -42,7 +42,7 @@ func directory(t *testing.T, files map[string]string) string {
 		t.Fatal(err)
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(meant(text)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -69,18 +69,18 @@ func TestWholeDefinitionIsReadAndDescribed(t *testing.T) {
 }
 
 func TestJSONAndYAMLOfOneDefinitionHaveOneDigest(t *testing.T) {
-	asYAML, err := actions.Parse("a.yaml", []byte("risk: read\nversion: 1.0.0\naction: a.b\ntitle: T\n"+
-		"params:\n  n: {max: 9007199254740993, type: int}\nhandler:\n  argv: [/bin/true]\n  kind: exec\n"))
+	asYAML, err := parse("a.yaml", "risk: read\nversion: 1.0.0\naction: a.b\ntitle: T\n"+
+		"params:\n  n: {max: 9007199254740993, type: int}\nhandler:\n  argv: [/bin/true]\n  kind: exec\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := `{"action": "a.b", "version": "1.0.0", "title": "T", "risk": "read",
 	"params": {"n": {"type": "int", "max": 9007199254740993}}, "handler": {"kind": "exec", "argv": ["/bin/true"]}}`
-	asJSON, err := actions.Parse("a.json", []byte(text))
+	asJSON, err := parse("a.json", text)
 	if err != nil || asJSON.Digest() != asYAML.Digest() {
 		t.Fatal(err, asJSON.Digest(), asYAML.Digest())
 	}
-	other, err := actions.Parse("a.json", []byte(strings.Replace(text, "0993", "0992", 1)))
+	other, err := parse("a.json", strings.Replace(text, "0993", "0992", 1))
 	if err != nil || other.Digest() == asJSON.Digest() {
 		t.Fatal("digits above 2^53 do not count", err)
 	}
@@ -102,6 +102,7 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 		{"idempotent: false", "idempotent: maybe", "d.yaml:5: idempotent: must be a bool"},
 		{"idempotent: false", "idempotent: &x false", "anchor is not allowed"},
 		{"idempotent: false", "idempotent: !!bool false", "tag is not allowed"},
+		{`'v\d{4}\.\d+\.\d+'`, `'a)|(?:b'`, "d.yaml:7: params.tag.pattern: error parsing regexp"},
 		{"max: 32", "max: 0x20", "d.yaml:7: "},
 		{"max: 32", "max: -1", "d.yaml:7: params.tag.max: is no bound"},
 		{"max: 32", "max: 70000", "d.yaml:7: params.tag.max: must be at most 65536"},
@@ -121,7 +122,7 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 		{"handler: {kind: exec", "handler: {kind: go", "go is not supported yet"},
 		{"handler: {kind: exec", "handler: {kind: builtin", "not defined in files"},
 		{"handler: {kind: exec", "handler: {kind: shell", "must be exec"},
-		{"cwd: /srv/app", "run_as: app", "handler.run_as: is not supported yet"},
+		{"cwd: /srv/app", "run_as: no-such-user", "d.yaml:13: handler.run_as: no user no-such-user on this machine"},
 		{"cwd: /srv/app", "cwd: srv", "handler.cwd: must be an absolute path"},
 		{"cwd: /srv/app", "stdout: xml", "handler.stdout: must be json"},
 		{"stdin: params", "stdin: all", "handler.stdin: must be params"},
@@ -136,6 +137,11 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 		{"tag: \"${tag}\"", "tag: \"${tug}\"", "d.yaml:15: undo.params.tag: ${tug} is not declared"},
 		{"action: app.rollback", "action: Rollback", "undo.action"},
 		{"timeout: 60s", "timeout: 61m", "d.yaml:16: limits.timeout: must be at most 1h"},
+		{"timeout: 60s", "timeout: 0s", "d.yaml:16: limits.timeout: \"0s\" is not a duration above 0"},
+		{"kill_after: 5s", "kill_after: 0s", "d.yaml:16: limits.kill_after: \"0s\" is not a duration above 0"},
+		{"concurrency: 1", "concurrency: 0", "d.yaml:16: limits.concurrency: must be from 1"},
+		{"tag: \"${tag}\"", "tag: \"${result.previous\"", "d.yaml:15: undo.params.tag: a placeholder ${x} is not closed"},
+		{"tag: \"${tag}\"", "tag: \"${params.token}\"", "d.yaml:15: undo.params.tag: ${params.token} is secret"},
 		{"timeout: 60s", "timeout: -1s", "d.yaml:16: limits.timeout: \"-1s\" is not a duration"},
 		{"timeout: 60s", "timeout: 60", "d.yaml:16: limits.timeout: "},
 		{"256KiB", "256 KB", "\"256 KB\" is not a size"},
@@ -156,7 +162,7 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 		if text == good {
 			t.Fatalf("%q is not in the definition", c.old)
 		}
-		_, err := actions.Parse("d.yaml", []byte(text))
+		_, err := parse("d.yaml", text)
 		if muster.KindOf(err) != muster.Invalid || !strings.HasPrefix(err.Error(), "d.yaml:") || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: %v, want %q", c.new, err, c.want)
 		}
@@ -166,7 +172,6 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 func TestOtherParametersNeedTheirOwnPlace(t *testing.T) {
 	for rest, want := range map[string]string{
 		"params: {x: {type: list}}\nhandler: {kind: exec, argv: [/bin/x, '${x}']}":         "x is a list: use stdin",
-		"params: {x: {type: int}}\nhandler: {kind: exec, argv: [/bin/x, '${x}']}":          "must be required or have a default",
 		"params: {x: {type: int, required: true}}\nhandler: {kind: exec, argv: ['${x}']}":  "absolute path",
 		"params: {x: {type: int, pattern: a}}\nhandler: {kind: exec, argv: [/bin/x]}":      "pattern: is for strings only",
 		"params: {x: {type: bool, min: 1}}\nhandler: {kind: exec, argv: [/bin/x]}":         "is not for this type",
@@ -177,9 +182,24 @@ func TestOtherParametersNeedTheirOwnPlace(t *testing.T) {
 		"params: {x: {type: string, required: true}}\nhandler: {kind: exec, argv: [/bin/x, '${x}']}\n" +
 			"examples: [{params: {x: -rf}}]": "examples.0.params: x: must not begin with -",
 	} {
-		_, err := actions.Parse("d.yaml", []byte("action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+rest+"\n"))
+		_, err := parse("d.yaml", "action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+rest+"\n")
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", rest, err, want)
+		}
+	}
+}
+
+func TestParameterIsNeverTheTextThatAShellRuns(t *testing.T) {
+	for argv, ok := range map[string]bool{
+		"[/bin/sh, -c, '${c}']": false, "[/bin/bash, -ec, '${c}']": false, "[/bin/bash, -ce, '${c}']": false, "[/usr/bin/env, bash, -lc, '${c}']": false,
+		"[/bin/dash, -c, -e, '${c}']": false, "[/bin/sh, -c, --, '${c}']": false, "[/bin/busybox, ash, -c, '${c}']": false,
+		"[/usr/bin/env, -S, /bin/zsh, -o, pipefail, -c, '${c}']": false, "[/bin/sh, -e, '${c}']": true,
+		"[/bin/sh, -c, 'echo \"$1\"', sh, '${c}']": true, "[/bin/sh, /srv/run, -c, '${c}']": true, "[/bin/tar, -c, '${c}']": true,
+	} {
+		_, err := parse("d.yaml", "action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+
+			"params: {c: {type: string, required: true, allow_dash: true}}\nhandler: {kind: exec, argv: "+argv+"}\n")
+		if (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "must not be the text that a shell runs") {
+			t.Errorf("%s: %v", argv, err)
 		}
 	}
 }
@@ -196,7 +216,7 @@ func TestJSONFaultsHaveLinesToo(t *testing.T) {
 		`{"limits": {"timeout": "x"}}`:                  "d.json:1: limits.timeout: \"x\" is not a duration",
 		`{"action": "a", "params": {"x": {"type": "a"}}}`: "d.json:1: handler.kind: must be exec\nd.json:1: params.x.type: must be one of",
 	} {
-		_, err := actions.Parse("d.json", []byte(text))
+		_, err := parse("d.json", text)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
@@ -223,7 +243,14 @@ func TestAllFaultsOfAllFilesAreToldAtOnce(t *testing.T) {
 }
 
 func TestMissingDirectoryIsAnError(t *testing.T) {
-	if _, err := actions.LoadDir(filepath.Join(t.TempDir(), "no")); muster.KindOf(err) != muster.Invalid {
+	if _, err := actions.LoadDir(filepath.Join(t.TempDir(), "no")); muster.KindOf(err) != muster.Internal || strings.Contains(err.Error(), "actions:") {
+		t.Fatal(err)
+	}
+}
+
+func TestFileThatTakesTheNameOfABuiltinActionIsRefused(t *testing.T) {
+	text := strings.Replace(good, "app.deploy", "index.add", 1)
+	if _, err := actions.LoadDir(directory(t, map[string]string{"a.yaml": text})); err == nil || !strings.Contains(err.Error(), "a.yaml: index.add is built in") {
 		t.Fatal(err)
 	}
 }
@@ -272,7 +299,7 @@ func FuzzParse(f *testing.F) {
 		if yaml {
 			name = "f.yaml"
 		}
-		d, err := actions.Parse(name, raw)
+		d, err := parse(name, string(raw))
 		if err != nil {
 			if muster.KindOf(err) != muster.Invalid || !strings.HasPrefix(err.Error(), name+":") {
 				t.Fatalf("%v", err)

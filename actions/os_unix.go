@@ -9,12 +9,34 @@ import (
 	"syscall"
 )
 
-// writableByOthers reports whether group or world may write. In a directory
-// with the sticky bit nobody can replace what is another's, but anybody can add.
+// writableByOthers reports whether group or world may write.
 func writableByOthers(info fs.FileInfo) bool { return info.Mode().Perm()&0o022 != 0 }
 
-// ownGroup makes the process the first of its own group.
-func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+// ownedByOthers reports whether neither root nor this process's user is the
+// owner, and who is.
+func ownedByOthers(info fs.FileInfo) (uid int, others bool) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return -1, true
+	}
+	uid = int(stat.Uid)
+	return uid, uid != 0 && uid != os.Geteuid()
+}
+
+// ownGroup makes the process the first of its own group, which does not outlive
+// this process where the system can see to that.
+func ownGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	diesWithUs(cmd.SysProcAttr)
+}
+
+// errLink is openFile's for a link.
+const errLink = syscall.ELOOP
+
+// openFile opens a file, not a link, without waiting for a writer.
+func openFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+}
 
 // terminate asks the whole group to end.
 func terminate(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGTERM) }

@@ -38,16 +38,20 @@ func (c *capture) cut() bool { return c.total > int64(len(c.head)) }
 // text is the beginning without secrets. A secret that the cut goes through is
 // left out, too.
 func (c *capture) text() string {
-	b := c.head
+	hide := c.hide.text
 	if c.cut() {
-		b = b[:max(0, len(b)-c.hide.longest())]
+		hide = c.hide.head
 	}
-	return strings.ToValidUTF8(c.hide.text(string(b)), "\ufffd")
+	return strings.ToValidUTF8(hide(string(c.head)), "\ufffd")
 }
 
 // last is the end without secrets.
 func (c *capture) last() string {
-	text := c.hide.text(string(c.tail))
+	hide := c.hide.text
+	if c.total > int64(len(c.tail)) {
+		hide = c.hide.tail
+	}
+	text := hide(string(c.tail)) // before it is cut to size: no secret may be torn then
 	return strings.ToValidUTF8(text[max(0, len(text)-lastBytes):], "\ufffd")
 }
 
@@ -63,8 +67,8 @@ func (p *process) last() string {
 type printed struct {
 	Stdout    string `json:"stdout"`
 	Stderr    string `json:"stderr,omitempty"`
-	Truncated bool   `json:"truncated,omitempty"`
-	Leaked    int    `json:"leaked_children,omitempty"`
+	Truncated bool   `json:"truncated,omitzero"`
+	Leaked    int    `json:"leaked_children,omitzero"`
 }
 
 // text makes a result of what was printed, at most limit bytes of JSON. The

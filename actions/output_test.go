@@ -25,3 +25,47 @@ func TestSecretThatACutGoesThroughIsHidden(t *testing.T) {
 		}
 	}
 }
+
+func TestSecretAgainAndAgainIsHiddenWhereverTheCutIs(t *testing.T) {
+	secret := "canary-" + strings.Repeat("0123456789", 9) + "-tail"
+	other := secret[:40] // all of it is the beginning of the first
+	for _, c := range []struct{ name, printed string }{
+		{"nothing else", strings.Repeat(secret, 400)},
+		{"apart", strings.Repeat(secret+"\n", 400)},
+		{"whole before the cut", strings.Repeat("x", 2<<10-len(secret)-10) + secret + strings.Repeat("y", 9000)},
+		{"cut after another", strings.Repeat("x", 2<<10-60) + secret + strings.Repeat("y", 9000)},
+	} {
+		for size := 1; size < 3*len(secret); size += 7 {
+			capture := newCapture(2<<10, redactor{secret, other})
+			for piece := range slices.Chunk([]byte(c.printed), 4096+size) {
+				_, _ = capture.Write(piece)
+			}
+			for _, said := range []string{capture.text(), capture.last()} {
+				for i := 0; i+6 <= len(secret); i++ {
+					if strings.Contains(said, secret[i:i+6]) {
+						t.Fatalf("%s, pieces of %d: %q is in\n%s", c.name, 4096+size, secret[i:i+6], said)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestSecretsThatOverlapAreHiddenWhole(t *testing.T) {
+	r := redactor{"defghijk", "abcdefg", "xyxyxy"}
+	for text, want := range map[string]string{
+		"abcdefghijk": redacted, "-abcdefghijk-abcdefg": "-[redacted]-[redacted]", "xyxyxyxy.": "[redacted].", "abcdef": "abcdef",
+	} {
+		if got := r.text(text); got != want {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+}
+
+func TestHiddenNamesStayDifferent(t *testing.T) {
+	r := redactor{"secret-1", "secret-2"}
+	got := string(r.json([]byte(`{"secret-1":1,"secret-2":{"secret-1":2},"[redacted]":3,"a":"secret-2"}`)))
+	if want := `{"[redacted]":1,"[redacted] 2":{"[redacted]":2},"[redacted] 3":3,"a":"[redacted]"}`; got != want {
+		t.Fatalf("%s", got)
+	}
+}

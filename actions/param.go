@@ -60,9 +60,12 @@ func (p *Param) finish(bad faults, at string) {
 	bad.check(!p.Required || p.Default == nil, at+"/default", "what is required has no default")
 	bad.check((p.Type == "enum") == (len(p.Values) > 0), at+"/values", "an enum, and only an enum, lists its values")
 	if p.Pattern != "" {
-		var err error
-		p.pattern, err = regexp.Compile(`\A(?:` + p.Pattern + `)\z`)
+		_, err := regexp.Compile(p.Pattern) // alone: brackets of its own must not close ours
 		bad.check(err == nil, at+"/pattern", "%v", err)
+		if err == nil {
+			p.pattern, err = regexp.Compile(`\A(?:` + p.Pattern + `)\z`)
+			bad.check(err == nil, at+"/pattern", "%v", err)
+		}
 	}
 	p.bounds(bad, at)
 	if p.bytes == 0 {

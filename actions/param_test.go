@@ -106,6 +106,19 @@ handler: {kind: exec, argv: [/bin/true], stdin: params}
 	}
 }
 
+func TestOptionalParameterThatStandsAloneMustBeGiven(t *testing.T) {
+	e := executor(t, actions.ExecutorConfig{}, define(t, "a.alone",
+		"params: {x: {type: string}, y: {type: string}}\nhandler: {kind: exec, argv: [/bin/echo, '${x}', '--y=${y}']}\n"))
+	err := e.Admit(operator(), muster.Execution{Action: "a.alone", Params: given(t, `{"y": "1"}`)})
+	fault, ok := errors.AsType[*muster.Error](err)
+	if !ok || muster.CodeOf(err) != "invalid_params" || len(fault.Fields) != 1 || !strings.HasPrefix(strings.Join(fault.Fields["x"], " "), "must be given") {
+		t.Error(err)
+	}
+	if err := e.Admit(operator(), muster.Execution{Action: "a.alone", Params: given(t, `{"x": "1"}`)}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestArgumentThatLooksLikeAnOptionIsRefused(t *testing.T) {
 	e := executor(t, actions.ExecutorConfig{},
 		define(t, "a.bare", "params: {x: {type: string, required: true}}\nhandler: {kind: exec, argv: [/bin/echo, '${x}']}\n"),

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -50,21 +52,94 @@ func (r redactor) longest() int {
 	return len(r[0])
 }
 
-func (r redactor) text(s string) string {
+// span is a part of a text, without the byte at its end.
+type span struct{ from, to int }
+
+// find returns where secrets are, in order; those that overlap are one.
+func (r redactor) find(s string) []span {
+	var all []span
 	for _, secret := range r {
-		s = strings.ReplaceAll(s, secret, redacted)
+		for from := 0; ; from++ { // one may begin inside of another
+			i := strings.Index(s[from:], secret)
+			if i < 0 {
+				break
+			}
+			from += i
+			all = append(all, span{from, from + len(secret)})
+		}
 	}
-	return s
+	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	joined := all[:0]
+	for _, f := range all {
+		if n := len(joined); n > 0 && f.from < joined[n-1].to {
+			joined[n-1].to = max(joined[n-1].to, f.to)
+			continue
+		}
+		joined = append(joined, f)
+	}
+	return joined
 }
 
-// json hides secrets in the strings, names and numbers of a JSON value.
+// part is s[from:to] without the secrets of s.
+func (r redactor) part(s string, from, to int) string {
+	var out strings.Builder
+	for _, f := range r.find(s) {
+		if f.to <= from || f.from >= to {
+			continue
+		}
+		out.WriteString(s[from:max(from, f.from)])
+		out.WriteString(redacted)
+		from = min(f.to, to)
+	}
+	out.WriteString(s[from:to])
+	return out.String()
+}
+
+func (r redactor) text(s string) string {
+	if len(r) == 0 {
+		return s
+	}
+	return r.part(s, 0, len(s))
+}
+
+// head is a text that goes on where it was cut, without secrets and without the
+// beginning of one at its end.
+func (r redactor) head(s string) string {
+	torn := 0
+	for _, secret := range r {
+		n := min(len(secret)-1, len(s))
+		for n > torn && !strings.HasSuffix(s, secret[:n]) {
+			n--
+		}
+		torn = max(torn, n)
+	}
+	return r.part(s, 0, len(s)-torn)
+}
+
+// tail is the end of a longer text, without secrets and without the end of one
+// at its beginning.
+func (r redactor) tail(s string) string {
+	torn := 0
+	for _, secret := range r {
+		n := min(len(secret)-1, len(s))
+		for n > torn && !strings.HasPrefix(s, secret[len(secret)-n:]) {
+			n--
+		}
+		torn = max(torn, n)
+	}
+	return r.part(s, torn, len(s))
+}
+
+// json hides secrets in the strings, names and numbers of a JSON value. Names
+// that become equal are numbered.
 func (r redactor) json(raw json.RawMessage) json.RawMessage {
 	if len(r) == 0 || raw == nil {
 		return raw
 	}
 	var out bytes.Buffer
 	dec := jsontext.NewDecoder(bytes.NewReader(raw))
-	enc := jsontext.NewEncoder(&out, jsontext.AllowDuplicateNames(true))
+	enc := jsontext.NewEncoder(&out)
+	names := 1
 	for {
 		token, err := dec.ReadToken()
 		if err != nil {
@@ -75,7 +150,13 @@ func (r redactor) json(raw json.RawMessage) json.RawMessage {
 				token = jsontext.String(hidden)
 			}
 		}
-		if enc.WriteToken(token) != nil {
+		text := token.String()
+		err = enc.WriteToken(token)
+		for errors.Is(err, jsontext.ErrDuplicateName) {
+			names++
+			err = enc.WriteToken(jsontext.String(fmt.Sprintf("%s %d", text, names)))
+		}
+		if err != nil {
 			return nil
 		}
 	}

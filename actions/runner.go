@@ -26,11 +26,20 @@ type Nodes interface {
 	Nodes() []muster.Node
 }
 
+// Callers knows who may still call.
+type Callers interface {
+	// Allowed is nil while a caller's rights hold; they may end while a run goes
+	// on: the key is revoked, it expires.
+	Allowed(by muster.Rights) error
+}
+
 // RunnerConfig is what a Runner needs to know.
 type RunnerConfig struct {
-	Self  string        // this node's ID
-	NewID func() string // of a job; nil: UUIDv7
-	Log   *slog.Logger  // nil: no log
+	Self        string        // this node's ID
+	Callers     Callers       // nil: whoever could start a run may end it
+	MaxParallel int           // calls of one run at once, unless it says how many; 0: 10
+	NewID       func() string // of a job; nil: UUIDv7
+	Log         *slog.Logger  // nil: no log
 }
 
 // Runner has actions run on one, several or all nodes. It is safe for
@@ -48,6 +57,9 @@ type Runner struct {
 func NewRunner(cfg RunnerConfig, nodes Nodes, local *Executor, remote Asker) *Runner {
 	if cfg.NewID == nil {
 		cfg.NewID = func() string { return uuid.Must(uuid.NewV7()).String() }
+	}
+	if cfg.MaxParallel == 0 {
+		cfg.MaxParallel = defaultConcurrency
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -96,7 +108,7 @@ func (r *Runner) plan(by muster.Rights, run muster.Run) (strategy, []target, err
 	bad := faults{}
 	bad.check(goodAction(run.Action), "action", "must be the name of an action")
 	bad.check(run.TimeoutMs >= 0 && run.TimeoutMs <= maxTimeoutMs, "timeout_ms", "must be from 1 to %d", maxTimeoutMs)
-	how := readStrategy(run.How, bad)
+	how := readStrategy(run.How, r.cfg.MaxParallel, bad)
 	if err := bad.err(""); err != nil {
 		return how, nil, err
 	}

@@ -176,11 +176,11 @@ func TestSelectorsChooseTheirNodes(t *testing.T) {
 		{muster.Selector{Type: muster.TypeChild, Capability: "gpu", Where: "rank=3"}, "d"},
 		{with(all, func(s *muster.Selector) { s.Exclude = []string{"a", "id-b"} }), "c d e"},
 		{with(names("a", "b"), func(s *muster.Selector) { s.Exclude = []string{"a"} }), "b"},
-		{muster.Selector{Sample: 9}, "a b c d e"},
-		{muster.Selector{Percent: 100}, "a b c d e"},
-		{muster.Selector{Percent: 0.1, Capability: "gpu", Exclude: []string{"c"}}, "d"},
-		{muster.Selector{Sample: 2, Seed: &seed}, "?2"},
-		{muster.Selector{Percent: 50, Seed: &seed}, "?3"}, // 2.5 of 5
+		{muster.Selector{Sample: new(9)}, "a b c d e"},
+		{muster.Selector{Percent: new(100.0)}, "a b c d e"},
+		{muster.Selector{Percent: new(0.1), Capability: "gpu", Exclude: []string{"c"}}, "d"},
+		{muster.Selector{Sample: new(2), Seed: &seed}, "?2"},
+		{muster.Selector{Percent: new(50.0), Seed: &seed}, "?3"}, // 2.5 of 5
 	} {
 		r := f.runner()
 		a, err := r.Run(t.Context(), operator(), ping(c.on))
@@ -207,7 +207,7 @@ func TestSampleDependsOnTheSeedAndPrefersNodesThatCanRun(t *testing.T) {
 	f := newFleet(t, 12)
 	samples := map[string]bool{}
 	for seed := range int64(20) {
-		a, err := f.runner().Run(t.Context(), operator(), ping(muster.Selector{Sample: 3, Seed: &seed}))
+		a, err := f.runner().Run(t.Context(), operator(), ping(muster.Selector{Sample: new(3), Seed: &seed}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +219,7 @@ func TestSampleDependsOnTheSeedAndPrefersNodesThatCanRun(t *testing.T) {
 	for i := range 9 {
 		f.nodes[i].Status = muster.StatusMaintenance
 	}
-	a, err := f.runner().Run(t.Context(), operator(), ping(muster.Selector{Sample: 4}))
+	a, err := f.runner().Run(t.Context(), operator(), ping(muster.Selector{Sample: new(4)}))
 	if err != nil || a.SuccessCount != 3 || a.SkippedCount != 1 || a.Success {
 		t.Errorf("%s %v", told(a), err)
 	}
@@ -241,9 +241,12 @@ func TestWrongRunsAreRefusedNamingTheField(t *testing.T) {
 		{ping(muster.Selector{Nodes: &[]string{"a"}, Where: "a=b"}), "on.nodes"},
 		{ping(muster.Selector{All: true, Capability: "x"}), "on.all"},
 		{ping(muster.Selector{Where: "env"}), "on.where"},
-		{ping(muster.Selector{Sample: -1}), "on.sample"},
-		{ping(muster.Selector{Sample: 1, Percent: 1}), "on.sample"},
-		{ping(muster.Selector{Percent: 101}), "on.percent"},
+		{ping(muster.Selector{Sample: new(-1)}), "on.sample"},
+		{ping(muster.Selector{Sample: new(0)}), "on.sample"},
+		{ping(muster.Selector{All: true, Sample: new(0)}), "on.sample"},
+		{ping(muster.Selector{All: true, Percent: new(0.0)}), "on.percent"},
+		{ping(muster.Selector{Sample: new(1), Percent: new(1.0)}), "on.sample"},
+		{ping(muster.Selector{Percent: new(101.0)}), "on.percent"},
 		{ping(muster.Selector{All: true, Seed: &seed}), "on.seed"},
 		{ping(muster.Selector{Type: "boss"}), "on.type"},
 		{muster.Run{On: on}, "action"},
@@ -326,11 +329,12 @@ func TestNodesThatAreNotAskedAreListedWithTheReason(t *testing.T) {
 }
 
 func TestErrorsOfCallsBecomeStates(t *testing.T) {
-	f := newFleet(t, 11)
+	f := newFleet(t, 12)
 	maps.Copy(f.errs, map[string]error{
 		"b": muster.Errorf(muster.Unavailable, "refused"), "c": muster.Errorf(muster.OutcomeUnknown, "no answer"),
 		"d": muster.Errorf(muster.Forbidden, "no"), "e": muster.Errorf(muster.Malformed, "what").WithCode("unknown_action"),
 		"f": errors.New("whatever"), "g": muster.Errorf(muster.Limited, "busy"), "h": muster.Errorf(muster.Timeout, "not sent"),
+		"l": muster.Errorf(muster.Unauthorized, "signed call: unknown signer"), // it is just coming up
 	})
 	f.answers["i"] = muster.Result{State: "fine", Success: true}
 	f.answers["j"] = muster.Result{State: muster.StateFailed, Success: true}
@@ -339,8 +343,8 @@ func TestErrorsOfCallsBecomeStates(t *testing.T) {
 	run.How.OnFail = "continue"
 	a, err := f.runner().Run(t.Context(), operator(), run)
 	want := "a:ok b:unreachable/unavailable c:unknown/outcome_unknown d:denied/forbidden e:invalid/unknown_action f:unknown/no_answer " +
-		"g:failed/limited h:unreachable/timeout i:unknown/bad_answer j:failed k:noop"
-	if err != nil || told(a) != want || a.SuccessCount != 2 || a.FailureCount != 9 || a.Results["k"].Node != "k" {
+		"g:failed/limited h:unreachable/timeout i:unknown/bad_answer j:failed k:noop l:unreachable/unauthorized"
+	if err != nil || told(a) != want || a.SuccessCount != 2 || a.FailureCount != 10 || a.Results["k"].Node != "k" {
 		t.Fatalf("%s\n%v", told(a), err)
 	}
 }
@@ -470,7 +474,7 @@ func TestWorkOfThisNodeOutlivesTheWaitButNotTheRunner(t *testing.T) {
 			}
 		}
 		run.Params = given(t, `{"for":"0s"}`)
-		if a, _ := r.Run(t.Context(), operator(), run); told(a) != "a:unknown/no_answer" {
+		if a, _ := r.Run(t.Context(), operator(), run); told(a) != "a:cancelled/not_started" {
 			t.Fatalf("%s: the four do not run any more", told(a))
 		}
 		if err := r.Stop(t.Context()); err != nil {
@@ -498,6 +502,82 @@ func TestCallerWhoGoesAwayAndStopEndTheWait(t *testing.T) {
 		time.AfterFunc(time.Second, func() { _ = r.Stop(t.Context()) })
 		a, err = r.Run(t.Context(), operator(), run)
 		if err != nil || !strings.HasPrefix(told(a), "b:unknown/no_answer c:skipped/") || !strings.Contains(a.Results["b"].Error.Message, "stopped") {
+			t.Errorf("%s %v", told(a), err)
+		}
+	})
+}
+
+func TestWhatIsStillQueuedWhenTheWaitEndsIsNeverStarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2)
+		r := f.runner()
+		on := muster.Selector{All: true}
+		long := muster.Run{Action: "node.sleep", Params: given(t, `{"for":"1m"}`), On: on, TimeoutMs: 1000}
+		for i := range 24 { // four run; were the rest still queued, 16 could be
+			want := "a:unknown/no_answer b:unknown/no_answer"
+			if i >= 4 {
+				want = "a:cancelled/not_started b:cancelled/not_started"
+			}
+			if a, err := r.Run(t.Context(), operator(), long); err != nil || told(a) != want {
+				t.Fatalf("%s %v", told(a), err)
+			}
+		}
+		time.Sleep(time.Minute) //nolint:forbidigo // virtual
+		began := time.Now()
+		short := muster.Run{Action: "node.sleep", Params: given(t, `{"for":"0s"}`), On: on}
+		if a, err := r.Run(t.Context(), operator(), short); err != nil || !a.Success || time.Since(began) > 0 {
+			t.Errorf("%s %v after %v", told(a), err, time.Since(began))
+		}
+	})
+}
+
+// caller may call until a time.
+type caller struct{ until time.Time }
+
+func (c caller) Allowed(muster.Rights) error {
+	if time.Now().After(c.until) {
+		return muster.Errorf(muster.Unauthorized, "the key was revoked")
+	}
+	return nil
+}
+
+func TestRunOfACallerWhoLosesTheRightStartsNothingMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		cfg := actions.RunnerConfig{Self: "id-a", Callers: caller{time.Now().Add(time.Second)}}
+		run := ping(names("a", "b", "c"))
+		run.How = muster.Strategy{Mode: "rolling", Batches: []json.RawMessage{json.RawMessage("1")}, Pause: "3s"}
+		a, err := actions.NewRunner(cfg, f, f.executors["id-a"], f).Run(t.Context(), operator(), run)
+		if err != nil || told(a) != "a:ok b:skipped/unauthorized c:skipped/unauthorized" || len(f.called()) > 0 || a.Success {
+			t.Fatalf("%s %v", told(a), err)
+		}
+	})
+}
+
+func TestRunThatDoesNotSayHowManyAtOnceTakesTheNodesWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for concurrency, want := range map[int]int{0: 3, 5: 5, 1: 1} {
+			f := newFleet(t, 9)
+			cfg := actions.RunnerConfig{Self: "id-a", MaxParallel: 3}
+			run := muster.Run{Action: "node.sleep", Params: given(t, `{"for":"1s"}`), On: muster.Selector{All: true, Exclude: []string{"a"}}}
+			run.How.Concurrency = concurrency
+			a, err := actions.NewRunner(cfg, f, f.executors["id-a"], f).Run(t.Context(), operator(), run)
+			if err != nil || !a.Success || f.peak != want {
+				t.Errorf("%d: %s %v, %d at once", concurrency, told(a), err, f.peak)
+			}
+		}
+	})
+}
+
+func TestStoppingNodeKnowsWhatBecameOfItsOwnWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2)
+		f.mute["b"] = true
+		r := f.runner()
+		run := muster.Run{Action: "node.sleep", Params: given(t, `{"for":"10m"}`), On: names("a", "b")}
+		time.AfterFunc(time.Second, func() { _ = r.Stop(t.Context()) })
+		a, err := r.Run(t.Context(), operator(), run)
+		if err != nil || told(a) != "a:interrupted/interrupted b:unknown/no_answer" {
 			t.Errorf("%s %v", told(a), err)
 		}
 	})

@@ -60,8 +60,9 @@ func (l limit) of(n int) int {
 	}
 }
 
-// readStrategy judges how a run is to be done.
-func readStrategy(how muster.Strategy, bad faults) strategy {
+// readStrategy judges how a run is to be done, so many at once if it does not
+// say.
+func readStrategy(how muster.Strategy, parallel int, bad faults) strategy {
 	bad.check(oneOf(how.Mode, "", "parallel", "serial", "rolling"), "how.mode", "must be parallel, serial or rolling")
 	bad.check(how.Concurrency >= 0 && how.Concurrency <= maxConcurrency, "how.concurrency", "must be from 1 to %d", maxConcurrency)
 	bad.check(how.Mode != "serial" || how.Concurrency <= 1, "how.concurrency", "serial is one at a time")
@@ -71,7 +72,7 @@ func readStrategy(how muster.Strategy, bad faults) strategy {
 	case how.Mode == "serial":
 		s.concurrency = 1
 	case s.concurrency == 0:
-		s.concurrency = defaultConcurrency
+		s.concurrency = parallel
 	}
 	s.readBatches(how, bad)
 	if how.MaxFail != nil {

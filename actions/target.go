@@ -13,7 +13,6 @@ import (
 type target struct {
 	node muster.Node
 	skip *muster.ActionError
-	down bool // believed down, tried all the same
 }
 
 // selection picks nodes for a run.
@@ -55,15 +54,15 @@ func pick(on muster.Selector, nodes []muster.Node) ([]target, error) {
 func (s *selection) judge() {
 	on, bad := s.on, s.bad
 	filtered := on.Where != "" || on.Capability != "" || on.Type != ""
-	thinned := on.Sample != 0 || on.Percent != 0
+	thinned := on.Sample != nil || on.Percent != nil
 	bad.check(on.Nodes != nil || on.All || filtered || thinned, "on",
 		"must say where: nodes, all, where, capability, type, sample or percent")
 	bad.check(on.Nodes == nil || len(*on.Nodes) > 0, "on.nodes", "must name at least one node; all says all")
 	bad.check(on.Nodes == nil || !on.All && !filtered, "on.nodes", "stands alone: no all, where, capability or type beside it")
 	bad.check(!on.All || !filtered, "on.all", "stands alone: no where, capability or type beside it")
-	bad.check(on.Sample >= 0, "on.sample", "must be 1 or more")
-	bad.check(on.Percent >= 0 && on.Percent <= 100, "on.percent", "must be above 0 and at most 100") // not NaN either
-	bad.check(on.Sample == 0 || on.Percent == 0, "on.sample", "does not go with percent")
+	bad.check(on.Sample == nil || *on.Sample > 0, "on.sample", "must be 1 or more")
+	bad.check(on.Percent == nil || *on.Percent > 0 && *on.Percent <= 100, "on.percent", "must be above 0 and at most 100") // not NaN either
+	bad.check(on.Sample == nil || on.Percent == nil, "on.sample", "does not go with percent")
 	bad.check(on.Seed == nil || thinned, "on.seed", "is for sample and percent")
 	bad.check(oneOf(string(on.Type), "", string(muster.TypeMaster), string(muster.TypeChild)), "on.type", "must be master or child")
 }
@@ -116,7 +115,7 @@ func contains(nodes []muster.Node, n muster.Node) bool {
 // aim decides whether a node is asked.
 func aim(n muster.Node) target {
 	status := muster.StatusOf(n.Status, n.Observed)
-	t := target{node: n, down: status == muster.StatusError}
+	t := target{node: n} // one believed down is tried all the same
 	skip := func(code, message string) { t.skip = &muster.ActionError{Code: code, Message: message} }
 	switch {
 	case n.Kind == muster.KindExternal:
@@ -134,11 +133,14 @@ func aim(n muster.Node) target {
 // thin takes the sample: by the seed, or else by chance; nodes that would be
 // skipped come last. The order of the rest stays.
 func (s *selection) thin(targets []target) []target {
-	n := s.on.Sample
-	if s.on.Percent > 0 {
-		n = int(math.Ceil(s.on.Percent * float64(len(targets)) / 100))
+	n := len(targets)
+	switch {
+	case s.on.Sample != nil:
+		n = *s.on.Sample
+	case s.on.Percent != nil:
+		n = int(math.Ceil(*s.on.Percent * float64(n) / 100))
 	}
-	if n == 0 || n >= len(targets) {
+	if n >= len(targets) {
 		return targets
 	}
 	seed := rand.Uint64() //nolint:gosec // a sample is no secret

@@ -2,8 +2,8 @@ package httpserver
 
 import (
 	"context"
-	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,17 +13,24 @@ import (
 	"github.com/google/uuid"
 )
 
-// runDeadline is how long a run is waited for if nobody says.
-const runDeadline = 30 * time.Second
+// How long a run is waited for: if nobody says, and at most.
+const (
+	runDeadline    = 30 * time.Second
+	maxRunDeadline = 10 * time.Minute
+)
+
+// maxExecution is the largest body of an execution: a run's, and what the node
+// that leads it adds.
+const maxExecution = maxDocuments + 64<<10
 
 func (s *Server) actionTable() []Route {
 	return []Route{
-		{Method: "GET", Path: "/v1/actions", Scope: muster.ScopeRead, Handle: s.listActions},
-		{Method: "GET", Path: "/v1/actions/{name}", Scope: muster.ScopeRead, Handle: s.showAction},
-		{Method: "POST", Path: "/api/ai-engine/actions", Scope: scopeRun, Waits: true, Handle: s.runAction},
-		{Method: "POST", Path: "/v1/run", Scope: scopeRun, Waits: true, Handle: s.run},
+		{Method: "GET", Path: "/v1/actions", Scope: muster.ScopeRead, Query: []string{"limit", "cursor"}, Handle: s.listActions},
+		{Method: "GET", Path: "/v1/actions/{name}", Scope: scopeShow, Handle: s.showAction},
+		{Method: "POST", Path: "/api/ai-engine/actions", Scope: scopeRun, Body: maxDocuments, Waits: true, Handle: s.runAction},
+		{Method: "POST", Path: "/v1/run", Scope: scopeRun, Body: maxDocuments, Waits: true, Handle: s.run},
 		{Method: "GET", Path: api.PathActions, Scope: muster.ScopeNode, Handle: s.ownActions},
-		{Method: "POST", Path: api.PathRun, Scope: muster.ScopeNode, Waits: true, Handle: s.execute},
+		{Method: "POST", Path: api.PathRun, Scope: muster.ScopeNode, Body: maxExecution, Waits: true, Handle: s.execute},
 		{Method: "GET", Path: "/v1/jobs", Scope: scopeRun, Handle: noJobs},
 		{Method: "GET", Path: "/v1/jobs/{id}", Scope: scopeRun, Handle: noJobs},
 		{Method: "GET", Path: "/v1/jobs/{id}/events", Scope: scopeRun, Handle: noJobs},
@@ -50,8 +57,15 @@ func (s *Server) infos() []muster.ActionInfo {
 	return append([]muster.ActionInfo{}, infos...)
 }
 
-func (s *Server) ownActions(context.Context, *Request) (any, error) {
-	return api.Actions{Actions: s.infos()}, nil
+// ownActions lists this node's actions for another one: those that the caller
+// behind it may see.
+func (s *Server) ownActions(_ context.Context, r *Request) (any, error) {
+	if !runsSome(r.Rights) {
+		if err := need(r.Rights, muster.ScopeRead); err != nil {
+			return nil, err
+		}
+	}
+	return api.Actions{Actions: slices.DeleteFunc(s.infos(), func(a muster.ActionInfo) bool { return !mayShow(r.Rights, a.Action) })}, nil
 }
 
 func (s *Server) catalog(ctx context.Context) api.Actions {
@@ -62,8 +76,10 @@ func (s *Server) catalog(ctx context.Context) api.Actions {
 	return api.Actions{Actions: append([]muster.ActionInfo{}, all...), Missing: missing}
 }
 
-func (s *Server) listActions(ctx context.Context, _ *Request) (any, error) {
-	return s.catalog(ctx), nil
+func (s *Server) listActions(ctx context.Context, r *Request) (_ any, err error) {
+	c := s.catalog(ctx)
+	c.Actions, c.Cursor, err = page(r.Query, c.Actions, func(a muster.ActionInfo) string { return a.Action + " " + a.Version + " " + a.Digest })
+	return c, err
 }
 
 // showAction lists the versions of one action.
@@ -94,8 +110,8 @@ func decodeRun(r *Request) (a asked, err error) {
 	if a.Action == "" {
 		return a, muster.FieldError("action", "must be said")
 	}
-	if a.TimeoutMs < 0 {
-		return a, muster.FieldError("timeout_ms", "must not be below 0")
+	if most := int(maxRunDeadline.Milliseconds()); a.TimeoutMs < 0 || a.TimeoutMs > most {
+		return a, muster.FieldError("timeout_ms", "must be from 1 to "+strconv.Itoa(most))
 	}
 	if err := checkKey("key", a.Key); err != nil {
 		return a, err
@@ -110,13 +126,14 @@ func decodeRun(r *Request) (a asked, err error) {
 }
 
 // patience is how long a run is waited for: what the header says, which ctx has
-// already, or what the body says; the smaller wins.
+// already, or what the body says; the smaller wins. The header is no field of
+// the run's: what it says beyond the most is cut.
 func patience(ctx context.Context, r *Request, ms int) time.Duration {
 	limit := runDeadline
 	if ms > 0 {
-		limit = time.Duration(min(ms, int(maxDeadline.Milliseconds()))) * time.Millisecond
+		limit = time.Duration(ms) * time.Millisecond
 	} else if r.timed {
-		limit = maxDeadline
+		limit = maxRunDeadline
 	}
 	if end, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(end))
@@ -133,29 +150,13 @@ func (s *Server) run(ctx context.Context, r *Request) (any, error) {
 	if a.On == nil {
 		return nil, muster.FieldError("on", "must be said").WithHint(`all nodes are {"all": true}`)
 	}
-	answer, err := s.runOn(ctx, r, a, *a.On)
-	if err != nil {
-		return nil, err
-	}
-	return orJob(answer, answer), nil
-}
-
-// orJob is the answer of a run, or the name of the job that goes on.
-func orJob(run muster.RunAnswer, answer any) any {
-	if run.Results == nil {
-		return status{http.StatusAccepted, api.Started{Job: run.Job}}
-	}
-	return answer
-}
-
-func (s *Server) runOn(ctx context.Context, r *Request, a asked, on muster.Selector) (muster.RunAnswer, error) {
 	if s.cfg.Runner == nil {
-		return muster.RunAnswer{}, muster.FieldError("on", "this node runs actions on itself only")
+		return nil, muster.FieldError("on", "this node runs actions on itself only")
 	}
 	limit := patience(ctx, r, a.TimeoutMs)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	a.Run.On, a.TimeoutMs = on, max(1, int(limit.Milliseconds()))
+	a.Run.On, a.TimeoutMs = *a.On, max(1, int(limit.Milliseconds()))
 	return s.cfg.Runner.Run(ctx, r.Rights, a.Run)
 }
 
@@ -168,9 +169,8 @@ func (s *Server) runAction(ctx context.Context, r *Request) (any, error) {
 	if a.On != nil {
 		return s.run(ctx, r)
 	}
-	how := a.How
-	if how.Mode != "" || how.Concurrency != 0 || how.Batches != nil || how.Pause != "" || how.MaxFail != nil || how.OnFail != "" {
-		return nil, muster.FieldError("how", "is for runs with on")
+	if err := a.alone(); err != nil {
+		return nil, err
 	}
 	if s.cfg.Actions == nil {
 		return nil, muster.Errorf(muster.Malformed, "this node has no actions").WithCode(codeUnknownAction)
@@ -179,25 +179,26 @@ func (s *Server) runAction(ctx context.Context, r *Request) (any, error) {
 	if err := s.cfg.Actions.Admit(r.Rights, e); err != nil {
 		return nil, err
 	}
-	if a.Key != "" || a.Wait != nil && !*a.Wait { // what must be remembered is the runner's
-		return s.runSelf(ctx, r, a)
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience(ctx, r, a.TimeoutMs))
+	limit := patience(ctx, r, a.TimeoutMs)
+	e.StartWithinMs = max(1, limit.Milliseconds())
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	res, ended, err := s.perform(ctx, r.Rights, e)
 	if err == nil && !ended {
-		return status{http.StatusAccepted, api.Started{Job: e.Job}}, nil
+		res.State, res.DurationMs = muster.StateUnknown, limit.Milliseconds()
+		res.Error = &muster.ActionError{Code: "no_answer", Message: "no answer yet when the wait ended; it may still be running"}
 	}
 	return ran(e.Action, res), err
 }
 
-// runSelf runs an action on this node alone, by the runner.
-func (s *Server) runSelf(ctx context.Context, r *Request, a asked) (any, error) {
-	run, err := s.runOn(ctx, r, a, muster.Selector{Nodes: &[]string{s.cfg.ID}})
-	if err != nil {
-		return nil, err
-	}
-	return orJob(run, ran(a.Action, run.Results[s.slug()])), nil
+// alone refuses what a run on the node that is asked cannot have.
+func (a asked) alone() error {
+	bad, how := complaints{}, a.How
+	bad.when(how.Mode != "" || how.Concurrency != 0 || how.Batches != nil || how.Pause != "" || how.MaxFail != nil || how.OnFail != "",
+		"how", "is for runs with on")
+	bad.when(a.Key != "", "key", "not supported yet")
+	bad.when(a.Wait != nil && !*a.Wait, "wait", "false is not supported yet: there are no jobs to ask for later")
+	return bad.err("the run has invalid fields")
 }
 
 func (s *Server) newJob() string { return "j_" + s.cfg.ID + "_" + uuid.Must(uuid.NewV7()).String() }
@@ -207,7 +208,7 @@ const codeUnknownAction = "unknown_action"
 func ran(action string, res muster.Result) api.Ran {
 	return api.Ran{
 		Success: res.Success, Action: action, Node: res.Node, State: res.State,
-		Result: res.Result, Error: res.Error, DurationMs: res.DurationMs,
+		Result: res.Result, Error: res.Error, Leaked: res.Leaked, DurationMs: res.DurationMs,
 	}
 }
 
@@ -220,12 +221,12 @@ func (s *Server) perform(ctx context.Context, by muster.Rights, e muster.Executi
 	}
 	select {
 	case res = <-done:
-		self := s.self()
-		res.Node, res.NodeName = self.Slug, self.Name
-		return res, true, nil
+		ended = true
 	case <-ctx.Done():
-		return res, false, nil
 	}
+	self := s.self()
+	res.Node, res.NodeName = self.Slug, self.Name
+	return res, ended, nil
 }
 
 // execute runs an action here for another node, which selected this one. Who

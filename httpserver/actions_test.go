@@ -3,6 +3,8 @@ package httpserver_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +25,8 @@ type hands struct {
 	left   time.Duration // until the deadline
 	block  chan struct{} // nil, or what Execute waits for
 	killed chan struct{} // closed when it was killed meanwhile
+
+	stubborn bool // cannot be killed
 }
 
 func (h *hands) Admit(muster.Rights, muster.Execution) error { return h.refuse }
@@ -35,6 +39,10 @@ func (h *hands) Execute(ctx context.Context, by muster.Rights, e muster.Executio
 	h.note(ctx, by)
 	h.done = e
 	if h.block == nil {
+		return h.result
+	}
+	if h.stubborn {
+		<-h.block
 		return h.result
 	}
 	select {
@@ -118,12 +126,12 @@ func TestTheEndOfTheWaitIsNotTheEndOfTheWork(t *testing.T) {
 		code        int
 		says        string
 	}{
-		pathActions: {"mk_run:app.*", `{"action":"app.x","timeout_ms":50}`, 202, `{"job":"j_1_`},
+		pathActions: {"mk_run:app.*", `{"action":"app.x","timeout_ms":50}`, 200, `"success":false,"action":"app.x","node":"a","state":"unknown","error":{"code":"no_answer"`},
 		api.PathRun: {"a.node.token", `{"action":"app.x","job":"j"}`, 504, "outcome_unknown"},
 	} {
 		for _, stopped := range []bool{false, true} {
 			h := &hands{block: make(chan struct{}), killed: make(chan struct{})}
-			base, s := serve(t, &house{}, withActions(h))
+			base, s := serve(t, &house{nodes: []muster.Node{{ID: "1", Slug: "a"}}}, withActions(h))
 			got := ask(t, "POST", base+path, c.token, c.body, api.HeaderTimeout, "100")
 			if got.code != c.code || !strings.Contains(got.body, c.says) {
 				t.Errorf("%s: %d %s", path, got.code, got.body)
@@ -160,11 +168,12 @@ func TestARunGoesToTheRunnerWithItsKeyAndItsTime(t *testing.T) {
 		{"the header's time", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, []string{api.HeaderTimeout, "50000"}, all, 200, "", 50 * time.Second},
 		{"the smaller of both", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k","timeout_ms":60000}`, []string{api.HeaderTimeout, "50000"}, all, 200, "", 50 * time.Second},
 		{"the key as header", "/v1/run", `{"action":"app.x","on":{"all":true}}`, []string{api.HeaderIdempotency, "k"}, all, 200, "", 30 * time.Second},
+		{"a longer header", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, []string{api.HeaderTimeout, "3600000"}, all, 200, "", 10 * time.Minute},
+		{"a longer body", "/v1/run", `{"action":"app.x","on":{"all":true},"timeout_ms":600001}`, nil, all, 422, `"timeout_ms"`, 0},
 		{"two keys", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, []string{api.HeaderIdempotency, "l"}, all, 422, `"key"`, 0},
 		{"no target", "/v1/run", `{"action":"app.x"}`, nil, all, 422, `"on"`, 0},
-		{"it goes on", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, nil, muster.RunAnswer{Job: "j_1_2"}, 202, `{"job":"j_1_2"}`, 30 * time.Second},
-		{"a key for this node alone", pathActions, `{"action":"app.x","key":"k"}`, nil, all, 200, `"success":true`, 30 * time.Second},
-		{"nobody waits", pathActions, `{"action":"app.x","wait":false,"key":"k"}`, nil, muster.RunAnswer{Job: "j_1_2"}, 202, `{"job":"j_1_2"}`, 30 * time.Second},
+		{"a key for this node alone", pathActions, `{"action":"app.x","key":"k"}`, nil, all, 422, `"key"`, 0},
+		{"nobody waits", pathActions, `{"action":"app.x","wait":false}`, nil, all, 422, `"wait"`, 0},
 	} {
 		h := &hands{answer: c.answer}
 		base, _ := serve(t, &house{nodes: []muster.Node{{ID: "1", Slug: "a"}}}, withActions(h))
@@ -191,7 +200,7 @@ func TestANodeWithoutActionsSaysSo(t *testing.T) {
 		{"POST", pathActions, "mk_admin", `{"action":"app.x"}`, 400, "unknown_action"},
 		{"POST", api.PathRun, "a.node.token", `{"action":"app.x","job":"j"}`, 400, "unknown_action"},
 		{"GET", api.PathActions, "a.node.token", "", 200, `{"actions":[]}`},
-		{"GET", "/v1/jobs/x/output/a", "mk_read", "", 422, "jobs_not_supported"},
+		{"GET", "/v1/jobs/x/output/a", "mk_run:app.*", "", 422, "jobs_not_supported"},
 	} {
 		if got := ask(t, c.method, base+c.path, c.token, c.body); got.code != c.code || !strings.Contains(got.body, c.says) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, got.code, got.body)
@@ -218,6 +227,80 @@ func TestTheCatalogIsOfAllNodes(t *testing.T) {
 		a := ask(t, "GET", base+path, "mk_read", "")
 		if err := json.Unmarshal([]byte(a.body), &got); err != nil || len(got.Actions) != want || len(got.Actions[0].Nodes) != 2 {
 			t.Errorf("%s: %v %s", path, err, a.body)
+		}
+	}
+}
+
+func TestARunCarriesAsManyDocumentsAsABodyOfThemMay(t *testing.T) {
+	h := &hands{result: muster.Result{Success: true, State: muster.StateOK}, answer: muster.RunAnswer{Results: map[string]muster.Result{}}}
+	base, s := serve(t, &house{}, withActions(h))
+	limits := map[string]int{}
+	for _, r := range s.Routes() {
+		limits[r.Path] = max(limits[r.Path], r.Body)
+	}
+	large := `{"action":"app.x","params":{"a":"` + strings.Repeat("x", 2<<20) + `"}` // over the limit of other routes
+	for _, c := range []struct{ path, token, rest string }{
+		{pathActions, "mk_run:app.*", `}`},
+		{"/v1/run", "mk_run:app.*", `,"on":{"all":true}}`},
+		{api.PathRun, "a.node.token", `,"job":"j_1_2"}`},
+	} {
+		if got := ask(t, "POST", base+c.path, c.token, large+c.rest); got.code != 200 {
+			t.Errorf("%s: %d %s", c.path, got.code, got.body)
+		}
+		if got := ask(t, "POST", base+c.path, c.token, strings.Repeat("x", limits[c.path]+1)); got.code != 413 {
+			t.Errorf("%s, too large: %d %s", c.path, got.code, got.body)
+		}
+	}
+	if documents := limits["/v1/documents"]; limits["/v1/run"] != documents || limits[pathActions] != documents || limits[api.PathRun] <= documents {
+		t.Errorf("what is sent on is longer than what came: %v", limits)
+	}
+}
+
+func TestStoppingDoesNotWaitLongerThanItMay(t *testing.T) {
+	h := &hands{block: make(chan struct{}), killed: make(chan struct{}), stubborn: true}
+	base, s := serve(t, &house{}, withActions(h))
+	if got := ask(t, "POST", base+pathActions, "mk_run:app.*", `{"action":"app.x","timeout_ms":20}`); got.code != 200 {
+		t.Fatalf("%d %s", got.code, got.body)
+	}
+	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := s.Stop(soon); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it was stopped while something ran on: %v", err)
+	}
+	close(h.block)
+}
+
+func TestTheCatalogComesInPages(t *testing.T) {
+	h := &hands{}
+	base, _ := serve(t, &house{}, withActions(h), func(c *httpserver.Config) { c.Catalog = h })
+	client := &api.Client{Addrs: []string{base}, Key: "mk_read"}
+	var page api.Actions
+	for i, want := range []string{"app.x", "app.y"} {
+		got := ask(t, "GET", base+"/v1/actions?limit=1&cursor="+url.QueryEscape(page.Cursor), "mk_read", "")
+		page = api.Actions{}
+		if err := json.Unmarshal([]byte(got.body), &page); err != nil || len(page.Actions) != 1 || page.Actions[0].Action != want || (page.Cursor == "") != (i == 1) {
+			t.Errorf("page %d: %v %s", i, err, got.body)
+		}
+	}
+	if all, err := client.Actions(t.Context()); err != nil || len(all.Actions) != 2 || len(all.Missing) != 1 {
+		t.Errorf("%+v %v", all, err)
+	}
+	if got := ask(t, "GET", base+"/v1/actions?limit=0", "mk_read", ""); got.code != 422 || !strings.Contains(got.body, `"limit"`) {
+		t.Errorf("%d %s", got.code, got.body)
+	}
+}
+
+func TestANodeIsShownTheActionsThatItsCallerMaySee(t *testing.T) {
+	h := pair()
+	base, _ := serve(t, h, withActions(&hands{}))
+	for scope, want := range map[string]struct {
+		code  int
+		shown bool
+	}{"read": {200, true}, "run:app.*": {200, true}, "run:web.*": {200, false}, "search": {403, false}} {
+		h.behind = []string{muster.ScopeNode, scope}
+		got := ask(t, "GET", base+api.PathActions, "a.node.token", "")
+		if got.code != want.code || strings.Contains(got.body, "app.x") != want.shown {
+			t.Errorf("%s: %d %s", scope, got.code, got.body)
 		}
 	}
 }

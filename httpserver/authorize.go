@@ -2,6 +2,7 @@ package httpserver
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,9 +11,26 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// scopeRun is the scope of routes whose action is in the body: any key passes,
-// and the handler checks that it may run the action.
-const scopeRun = "run:<action>"
+const (
+	// scopeRun is the scope of routes whose action is in the body: a key that may
+	// run some action passes, and the handler checks that it may run this one.
+	scopeRun = "run:<action>"
+	// scopeShow is the scope of routes that show the action in their path.
+	scopeShow = "read or run:{name}"
+)
+
+// runsSome reports whether a caller may run any action at all.
+func runsSome(by muster.Rights) bool {
+	return slices.ContainsFunc(by.Scopes, func(scope string) bool {
+		return scope == muster.ScopeAdmin || strings.HasPrefix(scope, "run:")
+	})
+}
+
+// mayShow reports whether a caller may see an action: whoever may run it must
+// know its parameters.
+func mayShow(by muster.Rights, action string) bool {
+	return by.May(muster.ScopeRead) || by.May("run:"+action)
+}
 
 // authorize finds out who calls and whether the route is for them. Nothing of
 // the body is read before that is known.
@@ -32,10 +50,10 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 		if err := s.meter(c, rights); err != nil {
 			return err
 		}
-		return req.admit(Caller{Rights: rights}, route)
+		return s.admit(req, Caller{Rights: rights}, route)
 	}
 	body := func(by Caller) (raw []byte, err error) {
-		if err = req.admit(by, route); err == nil {
+		if err = s.admit(req, by, route); err == nil {
 			req.Body, err = readBody(c, route)
 		}
 		return req.Body, err
@@ -44,7 +62,15 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 	if err != nil {
 		return err
 	}
-	return req.admit(by, route)
+	return s.admit(req, by, route)
+}
+
+// admit notes who calls, if the route is for them now.
+func (s *Server) admit(req *Request, by Caller, route Route) error {
+	if err := req.admit(by, route); err != nil {
+		return err
+	}
+	return s.isolated(route)
 }
 
 // admit notes who calls, if the route is for them.
@@ -58,7 +84,7 @@ func (r *Request) admit(by Caller, route Route) error {
 		return muster.Errorf(muster.Forbidden, "only nodes of this cluster call this")
 	case route.Scope == muster.ScopeNode:
 		return nil
-	case route.Scope == scopeRun && by.Rights.May(muster.ScopeAny):
+	case route.Scope == scopeRun && runsSome(by.Rights), route.Scope == scopeShow && mayShow(by.Rights, r.Params["name"]):
 		return nil
 	default:
 		return need(by.Rights, route.Scope)

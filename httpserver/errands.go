@@ -41,13 +41,23 @@ func (e *errands) run(ctx context.Context, do func(context.Context)) bool {
 	return true
 }
 
-// stop ends all errands and waits for them.
-func (e *errands) stop() {
+// stop ends all errands and waits for them, or until ctx ends.
+func (e *errands) stop(ctx context.Context) error {
 	e.mu.Lock()
 	if !e.shut && e.over != nil {
 		close(e.over)
 	}
 	e.shut = true
 	e.mu.Unlock()
-	e.wg.Wait()
+	done := make(chan struct{})
+	go func() {
+		e.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

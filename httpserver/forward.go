@@ -40,10 +40,9 @@ func (s *Server) forward(ctx context.Context, c *fasthttp.RequestCtx, req *Reque
 	query := req.Query
 	query.Set("node", to.ID)
 	header := http.Header{}
-	for _, name := range []string{api.HeaderIdempotency, "X-Request-Id"} {
-		if value := c.Request.Header.Peek(name); len(value) > 0 {
-			header.Set(name, string(value))
-		}
+	header.Set("X-Request-Id", req.ID)
+	if req.Key != "" {
+		header.Set(api.HeaderIdempotency, req.Key)
 	}
 	got, err := s.cfg.Forward.Forward(ctx, to, req.Rights, api.Request{
 		Method: req.Method, Path: req.Path + "?" + query.Encode(),

@@ -29,6 +29,10 @@ func TestARequestGoesByTheIDOfTheNodeItNames(t *testing.T) {
 			t.Errorf("sent %+v", sent)
 		}
 	}
+	got := ask(t, "GET", base+"/v1/documents/x?node=b", "mk_index", "", "X-Request-Id", strings.Repeat("x", 500))
+	if id := h.sent[len(h.sent)-1].Header.Get("X-Request-Id"); id == "" || id != got.header.Get("X-Request-Id") {
+		t.Errorf("sent on as %q, answered as %q", id, got.header.Get("X-Request-Id"))
+	}
 	for name, code := range map[string]int{"a": 200, "1": 200, "app": 422, "nobody": 422} {
 		h.sent = nil
 		if got := ask(t, "GET", base+"/v1/documents/x?node="+name, "mk_index", ""); got.code != code || h.sent != nil {

@@ -32,54 +32,18 @@ func (s *Server) fresh(ctx context.Context, q url.Values) error {
 	return nil
 }
 
-const (
-	defaultPage = 100
-	maxPage     = 1000
-)
-
-// pageLimit is how many rows of a list are asked for.
-func pageLimit(q url.Values) (int, error) {
-	if !q.Has("limit") {
-		return defaultPage, nil
-	}
-	limit, err := strconv.Atoi(q.Get("limit"))
-	if err != nil || limit < 1 || limit > maxPage {
-		return 0, muster.FieldError("limit", "must be from 1 to 1000")
-	}
-	return limit, nil
-}
-
 func (s *Server) listNodes(ctx context.Context, r *Request) (any, error) {
-	q := r.Query
-	if err := s.fresh(ctx, q); err != nil {
+	if err := s.fresh(ctx, r.Query); err != nil {
 		return nil, err
 	}
-	limit, err := pageLimit(q)
+	keep, err := filter(r.Query)
 	if err != nil {
 		return nil, err
 	}
-	keep, err := filter(q)
-	if err != nil {
-		return nil, err
-	}
-	page := api.Nodes{Nodes: []muster.Node{}}
-	nodes := s.cfg.Cluster.Nodes()
-	slices.SortFunc(nodes, func(a, b muster.Node) int { return strings.Compare(place(a), place(b)) })
-	for _, n := range nodes {
-		if !keep(n) {
-			continue
-		}
-		page.Total++
-		if place(n) <= q.Get("cursor") {
-			continue
-		}
-		if len(page.Nodes) == limit {
-			page.Cursor = place(page.Nodes[limit-1])
-			continue
-		}
-		page.Nodes = append(page.Nodes, n)
-	}
-	return page, nil
+	nodes := slices.DeleteFunc(s.cfg.Cluster.Nodes(), func(n muster.Node) bool { return !keep(n) })
+	answer := api.Nodes{Total: len(nodes)}
+	answer.Nodes, answer.Cursor, err = page(r.Query, nodes, place)
+	return answer, err
 }
 
 // place orders the nodes in lists: by slug, then by ID. The separator is below

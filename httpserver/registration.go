@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"regexp"
 	"strconv"
 
 	"muster"
@@ -42,17 +41,15 @@ func (s *Server) register(ctx context.Context, r *Request) (any, error) {
 
 const (
 	maxText        = 255
-	maxSlug        = 63
 	maxVersion     = 64
 	maxDescription = 4 << 10
 	maxMetadata    = 16 << 10
 )
 
 func checkRegistration(g muster.Registration) error {
-	word := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	bad := complaints{}
 	bad.name(g.Name)
-	bad.when(g.Slug != "" && (!word.MatchString(g.Slug) || len(g.Slug) > maxSlug), "slug", "must be lower-case letters, digits and single dashes, at most 63")
+	bad.when(g.Slug != "" && !muster.ValidSlug(g.Slug), "slug", "must be lower-case letters, digits and single dashes, at most 63")
 	bad.when(g.Type == muster.TypeMaster, "type", "the cluster elects the master")
 	bad.when(g.Type != "" && g.Type != muster.TypeMaster && g.Type != muster.TypeChild, "type", "must be child")
 	bad.when(g.Credential != "", "credential", "not supported yet")
@@ -61,8 +58,7 @@ func checkRegistration(g muster.Registration) error {
 	bad.text("description", g.Description, maxDescription)
 	bad.text("replica_of", g.ReplicaOf, maxText)
 	for _, c := range g.Capabilities {
-		ok := word.MatchString(string(c)) && len(c) <= maxSlug
-		bad.when(!ok, "capabilities", strconv.Quote(string(c))+" is not lower-case letters, digits and dashes, at most 63")
+		bad.when(!c.Valid(), "capabilities", strconv.Quote(string(c))+" is not lower-case letters, digits and single dashes, at most 63")
 	}
 	bad.scopes(g.Scopes)
 	raw, err := json.Marshal(g.Metadata)

@@ -37,7 +37,7 @@ func (s *Server) serve(c *fasthttp.RequestCtx) {
 		answer, code = s.fault(c, req, answer, err)
 	}
 	s.sign(c, req.ID)
-	writeJSON(c, code, answer)
+	code = s.writeJSON(c, req.ID, code, answer)
 	if s.cfg.Record != nil {
 		call := api.Call{
 			Direction: "in", Method: req.Method, Path: req.Path, Status: code, Caller: req.Rights.Principal,
@@ -85,17 +85,26 @@ func (s *Server) sign(c *fasthttp.RequestCtx, id string) {
 	}
 }
 
-func writeJSON(c *fasthttp.RequestCtx, code int, answer any) {
+// writeJSON writes an answer and returns its status: 500 for one that is no
+// JSON.
+func (s *Server) writeJSON(c *fasthttp.RequestCtx, id string, code int, answer any) int {
 	raw, ok := answer.([]byte)
 	if !ok {
 		var err error
-		if raw, err = json.Marshal(answer, json.Deterministic(true), jsontext.AllowInvalidUTF8(true)); err != nil {
-			raw, code = []byte(`{"error":"Internal Server Error","message":"internal error","code":"internal"}`), http.StatusInternalServerError
+		if raw, err = encode(answer); err != nil {
+			s.cfg.Log.Error("answer is no JSON", "path", string(c.Path()), "request_id", id, "error", err)
+			raw, _ = encode(api.ErrorBody(err, id)) // plain text in all its fields
+			code = http.StatusInternalServerError
 		}
 	}
 	c.SetStatusCode(code)
 	c.SetContentType("application/json")
 	c.SetBody(raw)
+	return code
+}
+
+func encode(answer any) ([]byte, error) {
+	return json.Marshal(answer, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
 }
 
 // refuse answers what fasthttp could not read.
@@ -109,7 +118,7 @@ func (s *Server) refuse(c *fasthttp.RequestCtx, err error) {
 	}
 	id := requestID(c)
 	s.sign(c, id)
-	writeJSON(c, code, api.ErrorBody(kind, id))
+	s.writeJSON(c, id, code, api.ErrorBody(kind, id))
 	c.SetConnectionClose()
 }
 

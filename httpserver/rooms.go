@@ -106,8 +106,7 @@ type Catalog interface {
 	Catalog(ctx context.Context) (all []muster.ActionInfo, missing []string)
 }
 
-// Runner runs an action on many nodes. The end of ctx ends the wait only: an
-// answer without results is of a job that goes on.
+// Runner runs an action on many nodes. The end of ctx ends the wait only.
 type Runner interface {
 	Run(ctx context.Context, by muster.Rights, r muster.Run) (muster.RunAnswer, error)
 }

@@ -114,19 +114,18 @@ func (s *Server) Start(ctx context.Context) (err error) {
 }
 
 // Stop lets requests under way finish, for two seconds; then it ends what they
-// began.
+// began and waits for it, or until ctx ends.
 func (s *Server) Stop(ctx context.Context) error {
 	if s.ln == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	soon, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
-	err := s.http.ShutdownWithContext(ctx)
+	err := s.http.ShutdownWithContext(soon)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = nil // the rest is cut with the process
 	}
-	err = errors.Join(err, <-s.done)
-	s.errands.stop()
+	err = errors.Join(err, <-s.done, s.errands.stop(ctx))
 	s.ln = nil
 	return err
 }

@@ -24,7 +24,7 @@ func shop(b *testing.B) *search.Federation {
 			b.Fatal(err)
 		}
 	}
-	return search.New(search.Config{Self: c.nodes[0].ID, CacheBytes: 64 << 20, Generations: c}, c, c, c)
+	return search.New(search.Config{Self: c.nodes[0].ID, MaxParallel: 10, CacheBytes: 64 << 20, Generations: c}, c, c, c)
 }
 
 func BenchmarkUncachedSearch(b *testing.B) {

@@ -50,7 +50,7 @@ func (n *net) cached(t *testing.T, change func(*search.Config)) (*search.Federat
 		n.shards[node.ID].still = true
 		g.tell(node.Slug, "index-"+node.ID, 1)
 	}
-	cfg := search.Config{Self: "id-a", CacheBytes: 1 << 20, Generations: g}
+	cfg := search.Config{Self: "id-a", MaxParallel: 10, CacheBytes: 1 << 20, Generations: g}
 	if change != nil {
 		change(&cfg)
 	}
@@ -179,7 +179,7 @@ func TestAnIndexThatWasMadeAnewIsNotTakenForTheOldOneThoughGossipStillTellsOfTha
 	renamed := &recreated{net: n}
 	g := &gossip{told: map[string]state{"id-a": {"index-id-a", 1}, "id-b": {"index-id-b", 1}}}
 	n.shard("a").still, n.shard("b").still = true, true
-	f := search.New(search.Config{Self: "id-a", CacheBytes: 1 << 20, Generations: g}, n, n, renamed)
+	f := search.New(search.Config{Self: "id-a", MaxParallel: 10, CacheBytes: 1 << 20, Generations: g}, n, n, renamed)
 	ask(t, f, muster.Query{Text: "fox"})
 	renamed.yes.Store(true)
 	ask(t, f, muster.Query{Text: "other"}) // its answer tells of the new index
@@ -427,7 +427,7 @@ func TestTheBytesCountedAreAboutThoseHeld(t *testing.T) {
 		s.still = true
 	}
 	g := &gossip{told: map[string]state{"id-a": {"index-id-a", 1}, "id-b": {"index-id-b", 1}, "id-c": {"index-id-c", 1}}}
-	f := search.New(search.Config{Self: "id-a", CacheBytes: 64 << 20, Generations: g}, n, n, far{n})
+	f := search.New(search.Config{Self: "id-a", MaxParallel: 10, CacheBytes: 64 << 20, Generations: g}, n, n, far{n})
 	held := func() uint64 {
 		var m runtime.MemStats
 		runtime.GC()
@@ -468,7 +468,7 @@ func (c *cluster) Generation(id string) (string, uint64) {
 
 func TestWhatWasWrittenIsInTheNextAnswerWhileMuchGoesOnAtOnce(t *testing.T) {
 	c := newCluster(t, 3)
-	f := search.New(search.Config{Self: c.nodes[0].ID, CacheBytes: 4 << 10, Generations: c}, c, c, c) // so small that answers give way, too
+	f := search.New(search.Config{Self: c.nodes[0].ID, MaxParallel: 10, CacheBytes: 4 << 10, Generations: c}, c, c, c) // so small that answers give way, too
 	var written atomic.Int64
 	var wg sync.WaitGroup
 	done := make(chan struct{})

@@ -54,7 +54,7 @@ func newCluster(tb testing.TB, size int) *cluster {
 
 func (c *cluster) federation(t *testing.T, self int) *search.Federation {
 	t.Helper()
-	f := search.New(search.Config{Self: c.nodes[self].ID}, c, c, c)
+	f := search.New(search.Config{Self: c.nodes[self].ID, MaxParallel: 10}, c, c, c)
 	t.Cleanup(func() {
 		if err := f.Stop(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)

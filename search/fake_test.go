@@ -204,7 +204,7 @@ func (n *net) shard(slug string) *shard { return n.shards["id-"+slug] }
 // federation joins the net as node a. Tests in a bubble end only when it stopped.
 func (n *net) federation(t *testing.T) *search.Federation {
 	t.Helper()
-	f := search.New(search.Config{Self: "id-a"}, n, n, n)
+	f := search.New(search.Config{Self: "id-a", MaxParallel: 10}, n, n, n)
 	t.Cleanup(func() {
 		if err := f.Stop(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)

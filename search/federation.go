@@ -36,7 +36,7 @@ type Nodes interface {
 // Config is what a Federation needs to know.
 type Config struct {
 	Self        string       // this node's ID
-	MaxParallel int          // calls at once in one phase of one search; 0 means 32
+	MaxParallel int          // calls at once in one phase of one search; must be at least 1
 	Log         *slog.Logger // nil: no log
 
 	CacheBytes  uint64        // of answers kept in memory; 0: none are kept, none are shared
@@ -61,10 +61,11 @@ type Federation struct {
 }
 
 // New makes a Federation that asks cfg.Self through local and every other node
-// through remote.
+// through remote. It panics if cfg.MaxParallel is not set: the setting has one
+// default, the agent's.
 func New(cfg Config, nodes Nodes, local, remote Asker) *Federation {
-	if cfg.MaxParallel <= 0 {
-		cfg.MaxParallel = 32
+	if cfg.MaxParallel < 1 {
+		panic("search: MaxParallel must be at least 1")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

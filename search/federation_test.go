@@ -84,7 +84,7 @@ func TestAnswerEqualsOneCentralIndexHitForHitAndScoreForScore(t *testing.T) {
 			split[i] = randomDocs(r, r.IntN(60))
 		}
 		n := newNet(split...)
-		f := search.New(search.Config{Self: n.nodes[r.IntN(len(split))].ID}, n, n, n)
+		f := search.New(search.Config{Self: n.nodes[r.IntN(len(split))].ID, MaxParallel: 10}, n, n, n)
 		for _, dedupe := range []bool{false, true} {
 			limit := 1 + r.IntN([]int{8, 100}[r.IntN(2)])
 			a := ask(t, f, muster.Query{Text: "fox hen", Limit: limit, Options: muster.QueryOptions{Dedupe: &dedupe}})
@@ -309,7 +309,7 @@ func TestGenerationGoneBetweenPagesStartsThatNodeOver(t *testing.T) {
 	docs[30] = doc("z", "fox and more")
 	n := newNet(docs)
 	a := n.shard("a")
-	got := ask(t, search.New(search.Config{Self: "id-a"}, n, goneAfterOne{n, a}, n), muster.Query{Text: "fox", Limit: 4})
+	got := ask(t, search.New(search.Config{Self: "id-a", MaxParallel: 10}, n, goneAfterOne{n, a}, n), muster.Query{Text: "fox", Limit: 4})
 	if !slices.Equal(ids(got), []string{"t0", "t1", "c000", "z"}) || got.Merge != "inexact" || got.TotalResults != 40 {
 		t.Errorf("%+v", got)
 	}
@@ -431,7 +431,7 @@ func TestNodeWithAnotherScoringVersionIsLeftOut(t *testing.T) {
 	if a.Count != 1 || !a.Partial || a.Coverage != 0.25 || a.Merge != "exact" {
 		t.Errorf("this node's own version decides: %+v", a)
 	}
-	a = ask(t, search.New(search.Config{Self: "elsewhere"}, n, n, n), muster.Query{Text: "fox"})
+	a = ask(t, search.New(search.Config{Self: "elsewhere", MaxParallel: 10}, n, n, n), muster.Query{Text: "fox"})
 	if a.Count != 3 || report(t, a, "a").Status != "failed" {
 		t.Errorf("the majority decides: %+v", a)
 	}
@@ -561,6 +561,50 @@ func TestPhasesAskInParallelButNotMoreThanAllowed(t *testing.T) {
 	})
 }
 
+func TestAFederationIsNotMadeWithoutABoundOnItsCalls(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("it was made")
+		}
+	}()
+	n := newNet()
+	search.New(search.Config{Self: "id-a"}, n, n, n)
+}
+
+func TestNodesThatHangDoNotKeepTheOthersFromBeingAsked(t *testing.T) {
+	for _, hang := range []int{6, 24} { // of 26, and 3 at once
+		for _, phase := range []string{"pin", "search"} {
+			synctest.Test(t, func(t *testing.T) {
+				docs := make([][]muster.Document, 26)
+				for i := range docs {
+					docs[i] = some(string(rune('a'+i)), 1)
+				}
+				n := newNet(docs...)
+				for i, node := range n.nodes {
+					s := n.shards[node.ID]
+					s.pinDelay, s.searchDelay = 10*time.Millisecond, 10*time.Millisecond
+					if i == 0 || i > hang {
+						continue
+					}
+					if phase == "pin" {
+						s.pinDelay = time.Hour
+					} else {
+						s.searchDelay = time.Hour
+					}
+				}
+				f := search.New(search.Config{Self: "id-a", MaxParallel: 3}, n, n, n)
+				a := ask(t, f, muster.Query{Text: "fox", Limit: 100, Options: muster.QueryOptions{TimeoutMs: 1000}})
+				if a.NodesSearched != 26-hang || a.Count != 26-hang || a.NodesAsked != 26 || !a.Partial {
+					t.Errorf("%d hang in %s: %d of %d answered, %d hits", hang, phase, a.NodesSearched, a.NodesAsked, a.Count)
+				}
+				if n.mostBusy > hang+3 {
+					t.Errorf("%d hang in %s: %d calls at once", hang, phase, n.mostBusy)
+				}
+			})
+		}
+	}
+}
+
 func TestManySearchesAtOnceDoNotDisturbEachOther(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
 	n := newNet(randomDocs(r, 40), randomDocs(r, 40), randomDocs(r, 40))
@@ -584,7 +628,7 @@ func TestStopEndsSearchesAndWaitsForStragglers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNet(some("a", 1), some("b", 1))
 		n.shard("b").pinDelay, n.shard("b").deaf = time.Minute, true
-		f := search.New(search.Config{Self: "id-a"}, n, n, n)
+		f := search.New(search.Config{Self: "id-a", MaxParallel: 10}, n, n, n)
 		start := time.Now()
 		var answered time.Duration
 		done := make(chan struct{})
@@ -621,7 +665,7 @@ func (hollow) Pin(context.Context, muster.Node, muster.ShardQuery) (muster.Shard
 func TestAnAnswerThatSaysNothingIsNoEmptyIndex(t *testing.T) {
 	n := newNet(some("a", 5), some("b", 3))
 	n.nodes[1].Documents = 15
-	f := search.New(search.Config{Self: n.nodes[0].ID}, n, n, hollow{})
+	f := search.New(search.Config{Self: n.nodes[0].ID, MaxParallel: 10}, n, n, hollow{})
 	defer func() { _ = f.Stop(t.Context()) }()
 	a := ask(t, f, muster.Query{Text: "fox"})
 	if r := report(t, a, "b"); r.Status != "failed" || r.Docs != 15 || !a.Partial || a.Coverage != 0.25 {

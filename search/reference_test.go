@@ -211,10 +211,11 @@ func (q question) takes(p product, brands bool) bool {
 	if len(q.collections) > 0 && !slices.Contains(q.collections, p.collection) {
 		return false
 	}
-	some, positive := false, false
+	some, positive, excludes := false, false, false
 	for _, c := range q.clauses {
 		yes, say := q.matches(c, p, brands)
-		positive = positive || c.sign != "-"
+		positive = positive || c.sign != "-" && say
+		excludes = excludes || c.sign == "-"
 		switch {
 		case !say:
 		case c.sign == "-" && yes:
@@ -225,7 +226,7 @@ func (q question) takes(p product, brands bool) bool {
 			return false
 		}
 	}
-	return some || !positive
+	return some || !positive && excludes
 }
 
 // weighed is a term that scores, and how often the query names it.

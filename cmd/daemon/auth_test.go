@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,14 +50,19 @@ func raise(t *testing.T, dir, name string, join ...string) *one {
 	if o.id, err = trust.LoadOrCreateIdentity(filepath.Join(dir, name)); err != nil {
 		t.Fatal(err)
 	}
-	o.op = &api.Client{
-		Addrs: []string{o.base}, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
-		Sign: func(r api.Request, to string) (string, error) {
-			return o.secret.SignOperator(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: to})
-		},
-	}
+	o.op = operator(o.base, o.secret)
 	ready(t, d)
 	return o
+}
+
+// operator is a client of someone who holds the secret.
+func operator(base string, secret trust.Secret) *api.Client {
+	return &api.Client{
+		Addrs: []string{base}, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+		Sign: func(r api.Request, to string) (string, error) {
+			return secret.SignOperator(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: to})
+		},
+	}
 }
 
 func (o *one) key(t *testing.T, scope, life string) api.NewKey {
@@ -95,7 +101,7 @@ func (o *one) ask(t *testing.T, c call, token string) (int, string) {
 func (o *one) call(c call) trust.Call {
 	return trust.Call{
 		Method: c.method, Path: c.path, Body: []byte(c.body), Audience: o.id.ID,
-		Rights: muster.Rights{Principal: "key:1", Scopes: []string{muster.ScopeNode, muster.ScopeSearch}},
+		Rights: muster.Rights{Principal: "key:1", Scopes: []string{muster.ScopeNode, muster.ScopeRead, muster.ScopeSearch}},
 	}
 }
 
@@ -146,11 +152,14 @@ func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
 	}
 	for _, r := range httpserver.New(httpserver.Config{}).Routes() {
 		c := call{r.Method, strings.NewReplacer("{slug}", "nobody", "{id}", "x", "{name}", "app.x").Replace(r.Path), ""}
-		want := r.Scope
-		if strings.HasPrefix(r.Scope, "run:") {
-			if want = muster.ScopeAny; !strings.Contains(r.Path, "/jobs") {
-				want, c.body = "run:app.x", `{"action":"app.x","on":{"all":true}}`
-			}
+		want := []string{r.Scope}
+		switch {
+		case strings.HasPrefix(r.Path, "/v1/jobs"): // whoever runs something
+			want = []string{"run:app.x", "run:web.x"}
+		case strings.HasPrefix(r.Scope, "run:"):
+			want, c.body = []string{"run:app.x"}, `{"action":"app.x","on":{"all":true}}`
+		case strings.Contains(r.Path, "{name}"):
+			want = []string{muster.ScopeRead, "run:app.x"}
 		}
 		expect := func(who, token string, refused int, says string) {
 			t.Helper()
@@ -169,7 +178,7 @@ func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
 		expect("an expired key", *expired.Plain, 401, "Invalid API key")
 		expect("a revoked key", *revoked.Plain, 401, "Invalid API key")
 		refused := func(scopes ...string) int {
-			if (muster.Rights{Principal: "key:1", Scopes: scopes}).May(want) {
+			if slices.ContainsFunc(want, (muster.Rights{Principal: "key:1", Scopes: scopes}).May) {
 				return 0
 			}
 			return 403
@@ -188,7 +197,7 @@ func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
 		} else {
 			expect("the operator", operator, 0, "")
 			expect("the operator again", operator, 401, "replayed")
-			expect("a node for a caller", node, refused(muster.ScopeNode, muster.ScopeSearch), "")
+			expect("a node for a caller", node, refused(muster.ScopeNode, muster.ScopeRead, muster.ScopeSearch), "")
 		}
 		expect("an aged signature", o.aged(t, c), 401, "clock_skew")
 		expect("a signature for another path", o.operator(t, call{c.method, c.path + "?x=1", c.body}), 401, "another request")
@@ -323,5 +332,54 @@ func TestAKeyIsNeverMoreThanTheOneThatMadeIt(t *testing.T) {
 		if k.MaxRisk != muster.RiskRead || k.ExpiresAt == nil || k.ExpiresAt.After(*maker.ExpiresAt) {
 			t.Errorf("%s: %s until %v, its maker until %v", k.Name, k.MaxRisk, k.ExpiresAt, maker.ExpiresAt)
 		}
+	}
+}
+
+func TestANodeThatHasNotEnteredIsNotReadyForItsPeers(t *testing.T) {
+	dir := t.TempDir()
+	cfg := settings(t)
+	cfg.DataDir, cfg.SecretFile, cfg.Join = filepath.Join(dir, "a"), filepath.Join(dir, "secret"), []string{free(t)} // where nobody is
+	secrets, err := trust.EnsureSecretFile(cfg.SecretFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := start(t, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &one{base: d.Addr(), secret: secrets[0], op: operator(d.Addr(), secrets[0])}
+	if o.id, err = trust.LoadOrCreateIdentity(cfg.DataDir); err != nil {
+		t.Fatal(err)
+	}
+	peer, err := trust.LoadOrCreateIdentity(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{api.PathRun, api.PathActions, api.PathPin} {
+		c := call{method: "POST", path: path, body: "{}"}
+		if path == api.PathActions {
+			c.method, c.body = "GET", ""
+		}
+		token, err := peer.Sign(o.call(c))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code, body := o.ask(t, c, token); code != 503 || !strings.Contains(body, `"code":"not_ready"`) {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	c := call{method: "GET", path: "/v1/cluster"}
+	if code, body := o.ask(t, c, o.operator(t, c)); code != 200 {
+		t.Errorf("the operator: %d %s", code, body)
+	}
+	c = call{method: "POST", path: api.PathJoin, body: "{}"}
+	signed := o.call(c)
+	signed.Rights = muster.Rights{Principal: "node:" + peer.ID}
+	token, err := o.secret.SignJoin(signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, body := o.ask(t, c, token); code != 403 { // it is heard, and has to say who joins
+		t.Errorf("a joiner: %d %s", code, body)
 	}
 }

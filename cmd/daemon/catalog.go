@@ -19,6 +19,8 @@ type catalog struct {
 	nodes actions.Nodes
 	own   *actions.Executor
 	wire  *wire
+
+	parallel int // agents asked at once
 }
 
 // Catalog merges the lists of the agents that should have actions. Missing are
@@ -29,11 +31,14 @@ func (c catalog) Catalog(ctx context.Context) (all []muster.ActionInfo, missing 
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	lists := map[string][]muster.ActionInfo{}
+	places := make(chan struct{}, c.parallel)
 	for _, n := range c.nodes.Nodes() {
 		if n.DeletedAt != nil || n.Kind != muster.KindAgent || !n.Can(muster.CapActions) {
 			continue
 		}
 		wg.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
 			list, err := c.ask(ctx, n)
 			mu.Lock()
 			defer mu.Unlock()

@@ -45,6 +45,8 @@ type Daemon struct {
 	fatal   chan error
 	defined []actions.Definition
 
+	executor *actions.Executor
+
 	undo []step
 	wg   sync.WaitGroup
 }
@@ -110,10 +112,8 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 			err = errors.Join(err, d.Stop(ctx))
 		}
 	}()
-	if d.cfg.Actions != "" {
-		if d.defined, err = actions.LoadDir(d.cfg.Actions); err != nil {
-			return fmt.Errorf("--actions: %w", err)
-		}
+	if d.defined, err = d.define(); err != nil {
+		return err
 	}
 	unlock, err := d.openDir()
 	if err != nil {
@@ -289,7 +289,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Log: d.log}, d.member, executor, out)
+	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
 	proxies, err := d.cfg.trusted()
 	if err != nil {
 		return err
@@ -297,7 +297,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
 		Search: federation, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out},
+		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
 		Waiting: d.waiting, Record: d.record, Log: d.log, Trusted: proxies,
 		Peer: func(ip netip.Addr) bool { return isPeer(d.pool, ip) },
 	})
@@ -305,6 +305,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 		return err
 	}
 	d.onStop("http", web.Stop)
+	d.executor = executor
 	d.onStop("actions", executor.Stop) // while HTTP still says what became of them
 	d.onStop("runs", runner.Stop)
 	d.onStop("leadership", d.member.HandOver) // while HTTP still sends writes on to the next master
@@ -399,7 +400,7 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
-	return &gate{reg: d.reg, member: d.member, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
+	return &gate{reg: d.reg, member: d.member, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
 		NodeID: d.id.ID, Secrets: d.secrets, Started: time.Now(), Harmless: harmless,
 		NodeKey: func(id string) (ed25519.PublicKey, bool) {
 			n, ok := d.reg.Node(id)
@@ -416,6 +417,7 @@ type gate struct {
 	reg      *fsm.Registry
 	member   *cluster.Cluster
 	verifier *trust.Verifier
+	entered  func() bool
 	looking  chan struct{} // bounds how many look again at once
 }
 
@@ -444,7 +446,7 @@ func (g *gate) lookAgain(ctx context.Context, id string) (muster.Key, bool) {
 
 // Key returns the rights of a bearer key.
 func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
-	bad := muster.Errorf(muster.Unauthorized, "Invalid API key")
+	bad := badKey()
 	id, hash, ok := trust.ParseKey(plain)
 	if !ok {
 		return muster.Rights{}, bad
@@ -453,16 +455,11 @@ func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
 	if !known {
 		key, known = g.lookAgain(ctx, id)
 	}
-	if !trust.SameHash(key.Hash, hash) || !known || key.RevokedAt != nil {
+	if !trust.SameHash(key.Hash, hash) || !known {
 		return muster.Rights{}, bad
 	}
-	if key.ExpiresAt != nil && time.Now().After(*key.ExpiresAt) {
-		return muster.Rights{}, bad.WithHint("the key has expired")
-	}
-	if key.NodeID != "" {
-		if n, ok := g.reg.Node(key.NodeID); ok && n.Status != muster.StatusActive {
-			return muster.Rights{}, muster.Errorf(muster.Forbidden, "Node is not active").WithCode("node_" + string(n.Status))
-		}
+	if err := (callers{g.reg}).good(key); err != nil {
+		return muster.Rights{}, err
 	}
 	return muster.Rights{
 		Principal: "key:" + id, Scopes: key.Scopes, NodeID: key.NodeID, MaxRisk: key.MaxRisk, ExpiresAt: key.ExpiresAt,

@@ -39,6 +39,7 @@ var (
 	_ actions.Asker      = (*wire)(nil)
 	_ actions.Documents  = documents{}
 	_ actions.Cache      = (*search.Federation)(nil)
+	_ actions.Callers    = callers{}
 )
 
 // wire carries calls to other agents, each signed by this node.
@@ -155,12 +156,25 @@ func (d documents) Add(ctx context.Context, ndjson []byte) (muster.Indexed, erro
 	return done, nil
 }
 
-// Call returns who signed a call, and for whom.
+// Call returns who signed a call, and for whom. Until this node has entered, its
+// copy of the registry may be missing or old: it hears the operator and nodes
+// that join, and does not know the others.
 func (g *gate) Call(token, method, path, key string, body func(httpserver.Caller) ([]byte, error)) (httpserver.Caller, error) {
+	heard := path == api.PathJoin || g.entered()
 	v, err := g.verifier.VerifyBody(token, trust.Call{Method: method, Path: path, Key: key}, func(v trust.Verified) ([]byte, error) {
+		if v.FromNode && !heard {
+			return nil, errNotReady()
+		}
 		return body(callerOf(v))
 	})
+	if !heard && muster.CodeOf(err) == string(muster.Unauthorized) {
+		err = errNotReady()
+	}
 	return callerOf(v), err
+}
+
+func errNotReady() error {
+	return muster.Errorf(muster.Unavailable, "this node has not entered the cluster yet and does not know its members").WithCode("not_ready")
 }
 
 func callerOf(v trust.Verified) httpserver.Caller {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -20,24 +23,41 @@ type agentCmd struct {
 
 const stopLimit = 5 * time.Second
 
-// Run raises the node and keeps it up until the context or the node ends.
+// Run raises the node and keeps it up until the context or the node ends. On
+// SIGHUP it reads its action definitions again.
 func (c *agentCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	c.Agent.SecretFile = f.SecretFile // the flag is the same one for agents and clients
 	d, err := daemon.New(c.Agent, io.err)
 	if err != nil {
 		return err
 	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	if err := d.Start(ctx); err != nil {
 		return here(err)
 	}
 	_, _ = fmt.Fprintf(io.out, "muster agent at %s (gossip %s)\nnext, on another port:  muster agent --name NAME --port PORT --join %s\n", d.Addr(), d.Gossip(), d.Gossip())
-	select {
-	case <-ctx.Done():
-	case err = <-d.Fatal():
-	}
+	err = serve(ctx, d, hangup)
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
 	return here(errors.Join(err, d.Stop(stop)))
+}
+
+// serve waits for the end and reloads on each hangup until then.
+func serve(ctx context.Context, d *daemon.Daemon, hangup <-chan os.Signal) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-d.Fatal():
+			return err
+		case <-hangup:
+			if err := d.Reload(); err != nil {
+				d.Log().Error("not reloaded, all stays as it was", "error", err)
+			}
+		}
+	}
 }
 
 // here marks an error as this machine's: a port taken or a disk that cannot be

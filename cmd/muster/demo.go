@@ -12,11 +12,13 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"muster"
@@ -86,6 +88,8 @@ func (c *demoCmd) corpora() ([]corpus, error) {
 
 // Run shows the main job, step by step. It succeeds only if every step did.
 func (c *demoCmd) Run(ctx context.Context, io streams) (err error) {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP) // agents outlive a closed terminal, the demo's must not
+	defer stop()
 	docs, err := c.corpora()
 	if err != nil {
 		return err
@@ -100,12 +104,22 @@ func (c *demoCmd) Run(ctx context.Context, io streams) (err error) {
 			d.leave()
 			return
 		}
-		err = errors.Join(err, d.clean())
-		if ctx.Err() != nil {
-			err = errors.Join(muster.Errorf(muster.Internal, "interrupted; everything was cleaned up"), err)
-		}
+		err = outcome(ctx, err, d.clean())
 	}()
 	return d.play(ctx, docs, c.Data == "")
+}
+
+// outcome is how the demo ended. What goes wrong when it is interrupted follows
+// from that; what was left behind does not.
+func outcome(ctx context.Context, played, cleaned error) error {
+	switch {
+	case ctx.Err() == nil:
+		return errors.Join(played, cleaned)
+	case cleaned != nil:
+		return muster.Errorf(muster.Internal, "interrupted, and not all was cleaned up: %w", cleaned)
+	default:
+		return muster.Errorf(muster.Internal, "interrupted; everything was cleaned up")
+	}
 }
 
 // play runs the steps.
@@ -312,7 +326,7 @@ func (d *demo) define() (string, error) {
 	for _, f := range files {
 		raw, err := examples.Files.ReadFile(f.Name())
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, f.Name()), raw, 0o600)
+			err = os.WriteFile(filepath.Join(dir, f.Name()), meant(raw), 0o600)
 		}
 		if err != nil {
 			return "", fmt.Errorf("write definition: %w", err)
@@ -337,12 +351,20 @@ func (d *demo) start(name string) error {
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(self, d.args[name]...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), "MUSTER_CHILD=1")
+	cmd.Env = append(demoEnv(os.Environ()), "MUSTER_CHILD=1")
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
 	}
 	d.procs[name] = cmd
 	return nil
+}
+
+// demoEnv is the environment without the caller's own settings of agents, but
+// for how much they log.
+func demoEnv(environ []string) []string {
+	return slices.DeleteFunc(environ, func(pair string) bool {
+		return strings.HasPrefix(pair, "MUSTER_") && !strings.HasPrefix(pair, "MUSTER_LOG_LEVEL=")
+	})
 }
 
 // kill ends one agent with SIGKILL and waits until it is gone.
@@ -373,7 +395,10 @@ func (d *demo) showVoters(ctx context.Context) (master string, err error) {
 			}
 			return s.Master.Slug, nil
 		}
-		if !look(limit) {
+		if !look(limit) && ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		if limit.Err() != nil {
 			return "", muster.Errorf(muster.Timeout, "the agents did not become one cluster within %v", demoReady)
 		}
 	}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"muster"
-	"muster/httpserver/api"
 )
 
 type runCmd struct {
@@ -25,28 +24,33 @@ type runCmd struct {
 	Where      string   `help:"Run where the metadata matches: k=v, k!=v, k in (a,b), joined by &&." group:"Where (one is needed):"`
 	Capability string   `help:"Run on nodes with this capability." group:"Where (one is needed):"`
 	Type       string   `help:"Run on nodes of this type, master or child." group:"Where (one is needed):"`
-	Sample     int      `help:"Run on so many of them, drawn at random." group:"Where (one is needed):"`
-	Percent    float64  `help:"Run on so many percent of them, drawn at random." group:"Where (one is needed):"`
+	Sample     *int     `help:"Run on so many of them, drawn at random." group:"Where (one is needed):"`
+	Percent    *float64 `help:"Run on so many percent of them, drawn at random." group:"Where (one is needed):"`
 	Seed       *int64   `help:"Makes the draw repeatable." group:"Where (one is needed):"`
 	Exclude    []string `help:"Leave out these nodes." group:"Where (one is needed):"`
 
 	Serial      bool     `help:"One node at a time." group:"How:" xor:"mode"`
-	Rolling     []string `help:"In batches of these sizes. Not supported yet." group:"How:" xor:"mode" placeholder:"1,25%,100%"`
-	Pause       string   `help:"Between batches. Not supported yet." group:"How:" placeholder:"10s"`
+	Rolling     []string `help:"In batches of these sizes, counts or percentages; the last one holds for the rest." group:"How:" xor:"mode" placeholder:"1,25%,100%"`
+	Pause       string   `help:"Wait so long between batches." group:"How:" placeholder:"10s"`
 	MaxFail     string   `help:"Stop when so many nodes failed, a count or a percentage." group:"How:" placeholder:"N|%"`
 	OnFail      string   `help:"stop (the default) or continue." group:"How:"`
 	Concurrency int      `help:"Nodes at a time." group:"How:"`
 	Check       bool     `help:"Only try it: what would be done." group:"How:"`
 }
 
-// answerGrace is how much longer than a run's own limit its answer is waited for.
-const answerGrace = 5 * time.Second
+const (
+	answerGrace = 5 * time.Second  // how much longer than a run's own limit its answer is waited for
+	maxWait     = 10 * time.Minute // for a run, as the nodes have it
+)
 
 // Run runs an action and prints what became of it on each node.
 func (c *runCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	on := c.selector()
-	if on.Nodes == nil && !on.All && on.Where == "" && on.Capability == "" && on.Type == "" && on.Sample == 0 && on.Percent == 0 {
+	if on.Nodes == nil && !on.All && on.Where == "" && on.Capability == "" && on.Type == "" && on.Sample == nil && on.Percent == nil {
 		return &muster.Error{Kind: muster.Invalid, Message: "say where to run it", Hint: "--on SLUG, --all, --where k=v, --capability WORD, --type TYPE, --sample N or --percent P"}
+	}
+	if f.Timeout > maxWait {
+		return &muster.Error{Kind: muster.Invalid, Message: fmt.Sprintf("--timeout: a run is waited for at most %v", maxWait)}
 	}
 	client, err := f.client()
 	if err != nil {
@@ -58,7 +62,7 @@ func (c *runCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout+answerGrace)
 	defer cancel()
-	if order.Params, err = c.params(ctx, client); err != nil {
+	if order.Params, err = c.params(ctx, io, client); err != nil {
 		return err
 	}
 	a, err := client.Run(ctx, order)
@@ -121,51 +125,6 @@ func countOrPercent(flag, text string) (json.RawMessage, error) {
 	return json.Marshal(n)
 }
 
-// params reads each value as the type that the action declares. Where that is
-// not to be had, what is JSON other than a string is taken as such.
-func (c *runCmd) params(ctx context.Context, client *api.Client) (muster.Params, error) {
-	if len(c.Param) == 0 {
-		return nil, nil
-	}
-	declared := map[string]struct {
-		Type string `json:"type"`
-	}{}
-	if catalog, err := client.Action(ctx, c.Action); err == nil {
-		if err := json.Unmarshal(catalog.Actions[0].Params, &declared); err != nil {
-			return nil, fmt.Errorf("parameters of %s: %w", c.Action, err)
-		}
-	}
-	params := muster.Params{}
-	for _, pair := range c.Param {
-		k, v, ok := strings.Cut(pair, "=")
-		if !ok || k == "" {
-			return nil, &muster.Error{Kind: muster.Invalid, Message: "-p: " + pair + " is not K=V"}
-		}
-		if _, twice := params[k]; twice {
-			return nil, &muster.Error{Kind: muster.Invalid, Message: "-p: " + k + " is given twice"}
-		}
-		asText := json.Valid([]byte(v)) && !strings.HasPrefix(v, `"`)
-		switch declared[k].Type {
-		case "":
-		case "int", "float", "bool", "list", "object":
-			if !asText {
-				return nil, &muster.Error{Kind: muster.Invalid, Message: fmt.Sprintf("-p: %s must be %s, and %q is none", k, declared[k].Type, v)}
-			}
-		default:
-			asText = false
-		}
-		params[k] = json.RawMessage(v)
-		if !asText {
-			raw, err := json.Marshal(v)
-			if err != nil {
-				return nil, err
-			}
-			params[k] = raw
-		}
-	}
-	return params, nil
-}
-
 // said is what a node answered, or why it did not.
 func said(r muster.Result) string {
 	if r.Error == nil {
@@ -192,8 +151,11 @@ func verdict(a muster.RunAnswer) error {
 }
 
 // worst is the kind of a run that succeeded nowhere: that of all its results, if
-// they agree.
+// they agree, and Partial if nobody was asked.
 func worst(a muster.RunAnswer) muster.Kind {
+	if a.SkippedCount == len(a.Results) {
+		return muster.Partial
+	}
 	kinds := map[muster.Kind]bool{}
 	for _, r := range a.Results {
 		switch r.State {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -94,6 +95,9 @@ func TestAKeysRightsHoldWhereTheActionRuns(t *testing.T) {
 	if code, out := with("run", "node.ping", "--all"); code != 0 {
 		t.Fatalf("exit %d\n%s", code, out)
 	}
+	if code, out := with("action", "show", "app.greet"); code != 0 || strings.Count(out, "Action ") != 1 || !strings.Contains(out, "a, b, c") {
+		t.Errorf("an action it may run: exit %d\n%s", code, out)
+	}
 	for _, args := range [][]string{
 		{"run", "host.disk", "--all"},                   // no scope
 		{"run", "app.greet", "--all", "-p", "name=Ada"}, // too risky
@@ -168,7 +172,34 @@ func TestADefinitionThatIsWrongStopsTheStartAndSaysWhere(t *testing.T) {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	code, out = words(t, "agent", "--actions", filepath.Join(dir, "none"), "--data-dir", filepath.Join(t.TempDir(), "data"))
-	if code == 0 || !strings.Contains(out, "--actions") {
+	if code != 1 || !strings.Contains(out, "error: --actions: open ") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}
+
+func TestSIGHUPReloadsTheDefinitionsAllOrNone(t *testing.T) {
+	d, name := agents(t, "a")
+	define := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(d.dir, "actions", file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.procs[name].Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const good = "action: app.NEW\nversion: 1.0.0\ntitle: New\nrisk: read\nhandler: {kind: exec, argv: [/bin/echo]}\n"
+	define("new.yaml", strings.ReplaceAll(good, "NEW", "new"))
+	until(t, "the new action is there", func() bool {
+		code, _ := d.words(t, name, "action", "show", "app.new")
+		return code == 0
+	})
+	define("newer.yaml", "action: app.newer\nrisc: low\n")
+	until(t, "the log says what is wrong", func() bool {
+		log, err := os.ReadFile(filepath.Join(d.dir, name+".log"))
+		return err == nil && strings.Contains(string(log), "not reloaded") && strings.Contains(string(log), "newer.yaml:2")
+	})
+	if code, out := d.words(t, name, "run", "app.new", "--all"); code != 0 {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
+	"slices"
 
 	"muster"
 )
@@ -12,11 +14,7 @@ import (
 type Actions struct {
 	Actions []muster.ActionInfo `json:"actions"`
 	Missing []string            `json:"missing,omitempty"`
-}
-
-// Started names a job that goes on.
-type Started struct {
-	Job string `json:"job"`
+	Cursor  string              `json:"cursor,omitempty"`
 }
 
 // Ran is what became of an action on the node that was asked.
@@ -27,18 +25,32 @@ type Ran struct {
 	State      muster.State        `json:"state"`
 	Result     json.RawMessage     `json:"result,omitzero"`
 	Error      *muster.ActionError `json:"error,omitempty"`
+	Leaked     int                 `json:"leaked_children,omitzero"`
 	DurationMs int64               `json:"duration_ms"`
 }
 
-// Run runs an action on the nodes it names. An answer without results is of a
-// job that goes on.
+// Run runs an action on the nodes it names.
 func (c *Client) Run(ctx context.Context, r muster.Run) (a muster.RunAnswer, err error) {
 	return a, c.Do(ctx, http.MethodPost, "/v1/run", r, &a)
 }
 
-// Actions returns the cluster's catalog.
-func (c *Client) Actions(ctx context.Context) (a Actions, err error) {
-	return a, c.Do(ctx, http.MethodGet, "/v1/actions", nil, &a)
+// Actions returns the cluster's catalog, page by page.
+func (c *Client) Actions(ctx context.Context) (all Actions, err error) {
+	for {
+		var page Actions
+		if err := c.Do(ctx, http.MethodGet, "/v1/actions?limit=1000&cursor="+url.QueryEscape(all.Cursor), nil, &page); err != nil {
+			return all, err
+		}
+		all.Actions, all.Cursor = append(all.Actions, page.Actions...), page.Cursor
+		for _, slug := range page.Missing {
+			if !slices.Contains(all.Missing, slug) {
+				all.Missing = append(all.Missing, slug)
+			}
+		}
+		if page.Cursor == "" {
+			return all, nil
+		}
+	}
 }
 
 // Action returns the versions of one action. It is NotFound when there is none.

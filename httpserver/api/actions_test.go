@@ -24,9 +24,9 @@ func TestEachCallHasItsRoute(t *testing.T) {
 			a, err := c.Run(ctx, muster.Run{Action: "app.x", On: muster.Selector{All: true}, Params: muster.Params{"n": json.RawMessage("12345678901234567890")}})
 			return a.Job == "j_1_2" && a.Results == nil && strings.Contains(body, `"params":{"n":12345678901234567890},"on":{"all":true`), err
 		},
-		"GET /v1/actions":         func() (bool, error) { a, err := c.Actions(ctx); return len(a.Actions) == 1, err },
-		"GET /v1/actions/app%2Fx": func() (bool, error) { a, err := c.Action(ctx, "app/x"); return len(a.Actions) == 1, err },
-		"GET " + api.PathActions:  func() (bool, error) { a, err := c.OwnActions(ctx); return len(a.Actions) == 1, err },
+		"GET /v1/actions?limit=1000&cursor=": func() (bool, error) { a, err := c.Actions(ctx); return len(a.Actions) == 1, err },
+		"GET /v1/actions/app%2Fx":            func() (bool, error) { a, err := c.Action(ctx, "app/x"); return len(a.Actions) == 1, err },
+		"GET " + api.PathActions:             func() (bool, error) { a, err := c.OwnActions(ctx); return len(a.Actions) == 1, err },
 		"POST " + api.PathRun: func() (bool, error) {
 			r, err := c.Execute(ctx, muster.Execution{Job: "j"})
 			return r.State == "ok", err

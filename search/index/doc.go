@@ -26,7 +26,7 @@ const ScoringID = "en-bm25-1"
 
 const mappingVersion = 1
 
-// MaxID is the longest document ID, in bytes.
+// MaxID is the longest document ID, in bytes of its NFC.
 const MaxID = 512
 
 // maxDepth is how deep a document may nest, itself counted.
@@ -98,9 +98,12 @@ type analysed struct{ *document.TextField }
 
 func (analysed) Analyze() {}
 
-// key is the identity of a document inside an index. Byte order of keys is
-// order by collection, then ID, as no collection contains NUL.
-func key(collection, id string) string { return collection + "\x00" + id }
+// key is the identity of a document inside an index: two ways to write the same
+// letters are one. Byte order of keys is order by collection, then ID, as no
+// collection contains NUL.
+func key(collection, id string) string {
+	return norm.NFC.String(collection) + "\x00" + norm.NFC.String(id)
+}
 
 func collectionOr(name string) string {
 	if name == "" {
@@ -110,14 +113,14 @@ func collectionOr(name string) string {
 }
 
 func check(d muster.Document) error {
-	switch {
+	switch { // what is kept is in NFC, which may be longer
 	case d.ID == "":
 		return muster.FieldError("id", "is missing")
-	case len(d.ID) > MaxID:
+	case len(norm.NFC.String(d.ID)) > MaxID:
 		return muster.FieldError("id", "is longer than 512 bytes")
 	case !utf8.ValidString(d.ID):
 		return muster.FieldError("id", "is not UTF-8")
-	case len(d.Collection) > MaxID:
+	case len(norm.NFC.String(d.Collection)) > MaxID:
 		return muster.FieldError("collection", "is longer than 512 bytes")
 	case !utf8.ValidString(d.Collection) || strings.Contains(d.Collection, "\x00"):
 		return muster.FieldError("collection", "is not UTF-8 or contains NUL")
@@ -159,7 +162,7 @@ func prepare(a analysis.Analyzer, d muster.Document) (*prepared, error) {
 	if err := check(d); err != nil {
 		return nil, err
 	}
-	d.Collection = collectionOr(d.Collection)
+	d.Collection, d.ID = norm.NFC.String(collectionOr(d.Collection)), norm.NFC.String(d.ID)
 	source, err := encode(d)
 	if err != nil {
 		return nil, muster.Errorf(muster.Invalid, "document %q: %w", d.ID, err)

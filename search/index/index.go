@@ -17,7 +17,6 @@ import (
 
 	"github.com/blevesearch/bleve/v2/analysis"
 	"github.com/blevesearch/bleve/v2/analysis/lang/en"
-	"github.com/blevesearch/bleve/v2/index/scorch"
 	"github.com/blevesearch/bleve/v2/registry"
 	bleve "github.com/blevesearch/bleve_index_api"
 	"github.com/google/uuid"
@@ -40,29 +39,20 @@ type Index struct {
 	analyzer analysis.Analyzer
 	jobs     chan *job
 	closing  chan struct{}
-	wg       sync.WaitGroup // writer and janitor
-	issued   uint64         // the highest generation that searches may have seen; the writer's
+	wg       sync.WaitGroup // writer, janitor and those who wait to close an engine
+	issued   uint64         // the highest generation that searches may have seen; Open's, then the writer's
 
-	mu     sync.RWMutex // held for reading while eng is in use
-	eng    *engine
-	closed bool
-
-	pinMu sync.Mutex // guards pins and what is in them
-	pins  map[pinKey]*pin
-}
-
-// engine is one bleve index on disk.
-type engine struct {
-	id    string // index_id
-	path  string
-	index bleve.Index
-	queue *bleve.AnalysisQueue
+	mu      sync.Mutex // guards what follows
+	eng     *engine    // read and exchanged by the writer, which needs no lock to read it
+	closed  bool
+	retired error // from closing engines that were exchanged
 }
 
 // meta is what meta.json says. The engine is in the directory IndexID.
 type meta struct {
 	IndexID string `json:"index_id"`
 	Mapping int    `json:"mapping"`
+	Issued  uint64 `json:"issued,omitempty"` // a generation that searches may have seen
 }
 
 const metaFile = "meta.json"
@@ -85,7 +75,7 @@ func Open(dir string, opts Options) (*Index, error) {
 	}
 	x := &Index{
 		dir: dir, opts: opts, analyzer: analyzer,
-		jobs: make(chan *job), closing: make(chan struct{}), pins: make(map[pinKey]*pin),
+		jobs: make(chan *job), closing: make(chan struct{}),
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("index in %s: %w", dir, err)
@@ -106,48 +96,13 @@ func Open(dir string, opts Options) (*Index, error) {
 	}
 	x.sweep(m.IndexID)
 	if !fresh {
-		if err := x.resume(); err != nil {
+		if err := x.resume(m.Issued); err != nil {
 			return nil, errors.Join(err, x.eng.close())
 		}
 	}
 	x.wg.Go(x.write)
 	x.wg.Go(x.expirePins)
 	return x, nil
-}
-
-// resume leaves one generation out: before a crash, searches may have seen the
-// one that was on its way to the disk, and a number must not name two states.
-func (x *Index) resume() error {
-	return x.view(func(_ *engine, r bleve.IndexReader) error {
-		t, err := readTotals(r)
-		x.issued = t.generation + 1
-		return err
-	})
-}
-
-func (x *Index) openEngine(id string) (*engine, error) {
-	e := &engine{id: id, path: filepath.Join(x.dir, id), queue: bleve.NewAnalysisQueue(x.opts.Workers)}
-	var err error
-	e.index, err = scorch.NewScorch(scorch.Name, map[string]any{
-		"path": e.path, "bolt_timeout": "1s", "unsafe_batch": true, // persist waits for the disk
-	}, e.queue)
-	if err == nil {
-		err = e.index.Open()
-	}
-	if err != nil {
-		e.queue.Close()
-		if err.Error() == "timeout" { // bbolt's ErrTimeout, which bleve hands through
-			return nil, muster.Errorf(muster.Conflict, "index in %s is open in another process: %w", x.dir, err)
-		}
-		return nil, fmt.Errorf("index in %s: %w", x.dir, err)
-	}
-	return e, nil
-}
-
-func (e *engine) close() error {
-	err := e.index.Close()
-	e.queue.Close()
-	return err
 }
 
 // engines returns the directories in dir that are an engine's.
@@ -240,26 +195,25 @@ func (x *Index) Close() error {
 	x.closed = true
 	close(x.closing)
 	x.mu.Unlock()
-	x.wg.Wait()
-	x.mu.Lock() // searches hold it for reading
-	defer x.mu.Unlock()
-	return errors.Join(x.dropPins(), x.eng.close())
+	x.wg.Wait() // from here on nobody exchanges the engine
+	x.eng.users.Wait()
+	return errors.Join(x.retired, x.eng.close())
 }
 
 func errClosed() error { return muster.Errorf(muster.Unavailable, "the index is closed") }
 
 // view runs f on the present snapshot.
 func (x *Index) view(f func(e *engine, r bleve.IndexReader) error) error {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	if x.closed {
-		return errClosed()
+	e, err := x.enter()
+	if err != nil {
+		return err
 	}
-	r, err := x.eng.index.Reader()
+	defer e.users.Done()
+	r, err := e.index.Reader()
 	if err != nil {
 		return fmt.Errorf("index reader: %w", err)
 	}
-	return errors.Join(f(x.eng, r), r.Close())
+	return errors.Join(f(e, r), r.Close())
 }
 
 // Get returns a document as it was put, or NotFound. The collection "" is the

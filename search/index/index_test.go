@@ -191,17 +191,18 @@ func (r *reference) search(q muster.ShardQuery) (list []want) {
 			bare = q.Fields[0]
 		}
 		terms := map[string][]string{}
-		any, good, positive := false, true, false
+		any, good, positive, excludes := false, true, false, false
 		for w := range strings.FieldsSeq(q.Text) {
 			sign := ""
 			if w[0] == '+' || w[0] == '-' {
 				sign, w = w[:1], w[1:]
 			}
-			positive = positive || sign != "-"
+			excludes = excludes || sign == "-"
 			if c, ok := strings.CutPrefix(w, "collection:"); ok {
 				has := k[0] == c
 				good = good && (sign == "" && q.Operator != "and" || has == (sign != "-"))
 				any = any || sign != "-" && has
+				positive = positive || sign != "-"
 				continue
 			}
 			f, kind := bare, bare
@@ -210,6 +211,7 @@ func (r *reference) search(q muster.ShardQuery) (list []want) {
 			}
 			words, all := r.field(d, f), true
 			tokens := r.analyse(w)
+			positive = positive || sign != "-" && len(tokens) > 0
 			for _, tok := range tokens {
 				has := slices.Contains(words, tok)
 				all = all && has
@@ -227,7 +229,7 @@ func (r *reference) search(q muster.ShardQuery) (list []want) {
 				}
 			}
 		}
-		if good && (any || !positive && q.Text != "") {
+		if good && (any || !positive && excludes) {
 			score := r.bm25(d, "all", terms["all"]) + r.bm25(d, "content", terms["content"]) +
 				0.3*r.bm25(d, "title", append(slices.Clone(terms["title"]), terms["all"]...))
 			list = append(list, want{k[0], d.ID, score})
@@ -315,6 +317,7 @@ func TestScoresEqualTheFormulaAfterUpdatesAndDeletes(t *testing.T) {
 			check := func() {
 				for _, q := range []string{
 					"plum", "pear plum", "plum plum running", "+plum pear", "+pear +tree -draft", "-draft", "-plum -pear", "the", "-the", "-nosuch",
+					"the -plum", "+the -plum", "title:the -pear -draft", "the and", "the -the", "+the plum",
 					"title:plum", "content:jam plum", "title:plum plum", "well-known", "+well-known", "-well-known", "collection:b", "+collection:b plum",
 					"plum -collection:default", "plum the", "nosuch", "+nosuch plum",
 				} {
@@ -398,6 +401,19 @@ func TestPastedTextFindsItsDocument(t *testing.T) {
 	}
 	if _, err := x.Pin(t.Context(), muster.ShardQuery{Text: "plu*"}); muster.CodeOf(err) != "unsupported" {
 		t.Error(err)
+	}
+}
+
+func TestAStopWordBesideAnExclusionIsAsIfItWereNotThere(t *testing.T) {
+	x := open(t, t.TempDir(), index.Options{})
+	put(t, x, muster.Document{ID: "1", Content: "the apple"}, muster.Document{ID: "2", Content: "the banana"}, muster.Document{ID: "3", Title: "fig"})
+	for q, want := range map[string]string{
+		"-banana": "1,3", "the -banana": "1,3", "+the -banana": "1,3", "title:the -banana": "1,3",
+		"+the apple": "1", "apple the -banana": "1", "the": "", "-the": "1,2,3", "collection:none the -banana": "",
+	} {
+		if got := ids(ask(t, x, text(q))); got != want {
+			t.Errorf("%q: %q, want %q", q, got, want)
+		}
 	}
 }
 
@@ -615,7 +631,7 @@ func TestWhatWasAnsweredSurvivesAKill(t *testing.T) {
 
 func TestDocumentsAreRefusedOneByOne(t *testing.T) {
 	x := open(t, t.TempDir(), index.Options{})
-	odd := []string{"path/to/file.md", "..", "a//b", "\u00fc", "u\u0308", "x ", "x", "a\x00b", `"q"`, strings.Repeat("\u00e9", 256)}
+	odd := []string{"path/to/file.md", "..", "a//b", "\u00fc", "u", "x ", "x", "a\x00b", `"q"`, strings.Repeat("\u00e9", 256)}
 	docs := make([]muster.Document, 0, 4+len(odd))
 	docs = append(docs, muster.Document{}, muster.Document{ID: strings.Repeat("k", 513)}, muster.Document{ID: "\xff"}, muster.Document{ID: "c", Collection: "a\x00b"})
 	for _, id := range odd {
@@ -657,6 +673,34 @@ func TestACollectionIsRemovedWhole(t *testing.T) {
 	}
 	if s, _ := x.Stats(t.Context()); s.Generation != before {
 		t.Error("removing nothing made a generation")
+	}
+}
+
+func TestCollectionsAndIDsAreTheSameHoweverTheyAreComposed(t *testing.T) {
+	const composed, apart = "caf\u00e9", "cafe\u0301"
+	x := open(t, t.TempDir(), index.Options{})
+	put(t, x, muster.Document{ID: composed, Collection: composed, Content: "plum"}, muster.Document{ID: "2", Collection: apart, Content: "plum"})
+	if got := put(t, x, muster.Document{ID: apart, Collection: apart, Content: "plum jam"}); got.Updated != 1 {
+		t.Errorf("%+v", got)
+	}
+	d, err := x.Get(t.Context(), apart, apart)
+	if err != nil || d.ID != composed || d.Collection != composed || d.Content != "plum jam" {
+		t.Errorf("%+v %v", d, err)
+	}
+	sound(t, x, []string{composed}, []string{composed, "2"})
+	if n, err := x.Delete(t.Context(), apart, []string{apart, composed}); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+	put(t, x, muster.Document{ID: apart, Collection: composed, Content: "plum"})
+	if n, err := x.DeleteCollection(t.Context(), apart); n != 2 || err != nil {
+		t.Error(n, err)
+	}
+	if h := ask(t, x, text("plum")); h.Matched != 0 {
+		t.Error("left over:", ids(h))
+	}
+	long := strings.Repeat("\u0958", index.MaxID/3) // twice as long in NFC
+	if got, err := x.Put(t.Context(), []muster.Document{{ID: long}}); err != nil || got.Failed != 1 {
+		t.Errorf("%+v %v", got, err)
 	}
 }
 

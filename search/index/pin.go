@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	bleve "github.com/blevesearch/bleve_index_api"
@@ -11,12 +12,15 @@ import (
 	"muster/search/query"
 )
 
-type pinKey struct {
-	index      string
-	generation uint64
+// pins are the generations of one engine that are kept.
+type pins struct {
+	most int // besides those that are read now
+
+	mu   sync.Mutex
+	kept map[uint64]*pin // by generation; guarded by mu, and so is what is in them
 }
 
-// pin keeps one generation readable. Its fields are guarded by Index.pinMu.
+// pin keeps one generation readable.
 type pin struct {
 	reader bleve.IndexReader
 	used   time.Time
@@ -24,8 +28,9 @@ type pin struct {
 }
 
 // Pin keeps the present generation readable for Options.PinFor after its last
-// use, unless Options.Pins later ones push it out, and returns its statistics for all terms of the query that can score on
-// any node, and the metadata keys named in it that exist here.
+// use, unless Options.Pins later ones or a Rebuild push it out. It returns its
+// statistics for all terms of the query that can score on any node, and the
+// metadata keys named in it that exist here.
 func (x *Index) Pin(ctx context.Context, sq muster.ShardQuery) (s muster.ShardStats, err error) {
 	q, err := query.Parse(sq.Text)
 	if err != nil {
@@ -37,18 +42,18 @@ func (x *Index) Pin(ctx context.Context, sq muster.ShardQuery) (s muster.ShardSt
 	if err != nil {
 		return s, err
 	}
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	if x.closed {
-		return s, errClosed()
-	}
-	at, held, t, err := x.hold()
+	e, err := x.enter()
 	if err != nil {
 		return s, err
 	}
-	defer x.release(held)
+	defer e.users.Done()
+	held, t, err := e.hold()
+	if err != nil {
+		return s, err
+	}
+	defer e.pins.release(held)
 	s = muster.ShardStats{
-		IndexID: at.index, Generation: at.generation, ScoringID: ScoringID,
+		IndexID: e.id, Generation: t.generation, ScoringID: ScoringID,
 		Tokens: t.tokens.table(), DF: make(map[string]map[string]uint64),
 	}
 	if s.Docs, err = held.reader.DocCount(); err != nil {
@@ -81,65 +86,70 @@ func (x *Index) Pin(ctx context.Context, sq muster.ShardQuery) (s muster.ShardSt
 }
 
 // hold pins the present generation and marks it as in use.
-func (x *Index) hold() (at pinKey, p *pin, t totals, err error) {
-	r, err := x.eng.index.Reader()
+func (e *engine) hold() (p *pin, t totals, err error) {
+	r, err := e.index.Reader()
 	if err != nil {
-		return at, nil, t, err
+		return nil, t, err
 	}
 	if t, err = readTotals(r); err != nil {
-		return at, nil, t, errors.Join(err, r.Close())
+		return nil, t, errors.Join(err, r.Close())
 	}
-	at = pinKey{x.eng.id, t.generation}
-	x.pinMu.Lock()
-	defer x.pinMu.Unlock()
-	if p = x.pins[at]; p != nil {
+	return e.pins.add(t.generation, r), t, nil
+}
+
+// add keeps a generation that r reads, and marks it as in use.
+func (s *pins) add(generation uint64, r bleve.IndexReader) *pin {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.kept[generation]
+	if p != nil {
 		_ = r.Close() // the same snapshot, which the pin goes on holding
 	} else {
-		x.evictLocked()
+		s.evictLocked()
 		p = &pin{reader: r}
-		x.pins[at] = p
+		s.kept[generation] = p
 	}
 	p.refs++
-	return at, p, t, nil
+	return p
 }
 
 // evictLocked makes room for a pin: it lets go of the one that has not been used
-// for longest. Each holds files open and memory. It expects pinMu to be held.
-func (x *Index) evictLocked() {
-	if len(x.pins) < x.opts.Pins {
+// for longest. Each holds files open and memory. It expects mu to be held.
+func (s *pins) evictLocked() {
+	if len(s.kept) < s.most {
 		return
 	}
-	var oldest pinKey
+	var oldest uint64
 	var least *pin
-	for at, p := range x.pins {
+	for at, p := range s.kept {
 		if p.refs == 0 && (least == nil || p.used.Before(least.used)) {
 			oldest, least = at, p
 		}
 	}
 	if least != nil {
-		x.letGoLocked(oldest, least)
+		s.letGoLocked(oldest, least)
 	}
 }
 
-func (x *Index) letGoLocked(at pinKey, p *pin) {
+func (s *pins) letGoLocked(generation uint64, p *pin) {
 	_ = p.reader.Close() // gives back files, which the next open would do, too
-	delete(x.pins, at)
+	delete(s.kept, generation)
 }
 
-// pinned marks a pinned generation as in use, or returns nil.
-func (x *Index) pinned(at pinKey) *pin {
-	x.pinMu.Lock()
-	defer x.pinMu.Unlock()
-	p := x.pins[at]
+// use marks a pinned generation as in use, or returns nil.
+func (s *pins) use(generation uint64) *pin {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.kept[generation]
 	if p != nil {
 		p.refs++
 	}
 	return p
 }
 
-func (x *Index) release(p *pin) {
-	x.pinMu.Lock()
-	defer x.pinMu.Unlock()
+func (s *pins) release(p *pin) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	p.refs--
 	p.used = time.Now()
 }
@@ -153,28 +163,31 @@ func (x *Index) expirePins() {
 		case <-x.closing:
 			return
 		case now := <-tick.C:
-			x.expire(now.Add(-x.opts.PinFor))
+			if e, err := x.enter(); err == nil {
+				e.pins.expire(now.Add(-x.opts.PinFor))
+				e.users.Done()
+			}
 		}
 	}
 }
 
-func (x *Index) expire(before time.Time) {
-	x.pinMu.Lock()
-	defer x.pinMu.Unlock()
-	for at, p := range x.pins {
+func (s *pins) expire(before time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for at, p := range s.kept {
 		if p.refs == 0 && p.used.Before(before) {
-			x.letGoLocked(at, p)
+			s.letGoLocked(at, p)
 		}
 	}
 }
 
-// dropPins lets go of all generations. x.mu is held, so that nobody reads.
-func (x *Index) dropPins() (err error) {
-	x.pinMu.Lock()
-	defer x.pinMu.Unlock()
-	for at, p := range x.pins {
+// drop lets go of all generations. It expects that nobody reads.
+func (s *pins) drop() (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for at, p := range s.kept {
 		err = errors.Join(err, p.reader.Close())
-		delete(x.pins, at)
+		delete(s.kept, at)
 	}
 	return err
 }

@@ -22,7 +22,7 @@ type plan struct {
 	terms    []term   // in the order of the query; a document needs one of them
 	required int      // number of the terms that a document needs
 	nots     [][]term // a document that has all of one is excluded
-	all      bool     // the query only excludes
+	all      bool     // the query only excludes, stop words aside
 
 	collections []term // a document needs one of them, if there are any
 }
@@ -55,9 +55,11 @@ func newPlan(a analysis.Analyzer, q query.Query, sq muster.ShardQuery) (plan, er
 	default:
 		p.where = []string{fieldContent}
 	}
+	excludes := false
 	for _, c := range q.Clauses {
 		fields, texts := p.operands(c)
 		if c.Occur == query.MustNot {
+			excludes = true
 			p.exclude(fields[0], texts)
 			continue
 		}
@@ -68,7 +70,7 @@ func newPlan(a analysis.Analyzer, q query.Query, sq muster.ShardQuery) (plan, er
 			}
 		}
 	}
-	p.all = q.OnlyExcludes()
+	p.all = excludes && len(p.terms) == 0
 	for _, name := range sq.Collections {
 		p.collections = append(p.collections, term{field: fieldCollection, text: nfc(name)})
 	}

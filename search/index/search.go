@@ -41,17 +41,20 @@ func (x *Index) Search(ctx context.Context, s muster.ShardSearch) (out muster.Sh
 	if err != nil {
 		return out, err
 	}
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	if x.closed {
-		return out, errClosed()
+	e, err := x.enter()
+	if err != nil {
+		return out, err
 	}
-	held := x.pinned(pinKey{s.IndexID, s.Generation})
+	defer e.users.Done()
+	var held *pin
+	if e.id == s.IndexID {
+		held = e.pins.use(s.Generation)
+	}
 	if held == nil {
 		return out, muster.Errorf(muster.Gone, "generation %d of index %s is not kept", s.Generation, s.IndexID).
 			WithCode("generation_gone").WithHint("ask for the statistics again")
 	}
-	defer x.release(held)
+	defer e.pins.release(held)
 	m := &matcher{ctx: ctx, reader: held.reader, plan: p, best: ranking{size: s.From + s.Size}}
 	defer func() { err = errors.Join(err, m.close()) }()
 	if err := m.open(s.Stats); err != nil {

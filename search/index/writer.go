@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -59,8 +58,8 @@ func (x *Index) do(ctx context.Context, j *job) error {
 	}
 }
 
-// Put adds documents, or replaces those of equal collection and ID; the last of
-// equal ones wins. When it returns they are on disk and can be found. Documents
+// Put adds documents, or replaces those of equal collection and ID, which are
+// kept in NFC; the last of equal ones wins. When it returns they are on disk and can be found. Documents
 // that are refused are counted and named by their position, from 1, and do not
 // keep the others out. With an error the counts tell what had been written
 // before.
@@ -250,8 +249,9 @@ func (b *batch) run(j *job) error {
 
 // keys returns the documents of a collection.
 func (b *batch) keys(collection string) (keys []string, err error) {
+	prefix := key(collection, "")
 	for k, c := range b.changes {
-		if c.now != nil && !c.existed && strings.HasPrefix(k, collection+"\x00") {
+		if c.now != nil && !c.existed && strings.HasPrefix(k, prefix) {
 			keys = append(keys, k)
 		}
 	}
@@ -260,7 +260,7 @@ func (b *batch) keys(collection string) (keys []string, err error) {
 		return nil, err
 	}
 	err = eachKey(b.reader, ids, func(k string) error {
-		if strings.HasPrefix(k, collection+"\x00") {
+		if strings.HasPrefix(k, prefix) {
 			keys = append(keys, k)
 		}
 		return nil
@@ -320,8 +320,12 @@ func (x *Index) tell() error {
 	})
 }
 
+// commit reports what can be found after it, and whether that changed, which it
+// may have in spite of an error.
 func (x *Index) commit(jobs []*job) (generation uint64, changed bool, err error) {
-	// Only the writer exchanges the engine, so that it needs no lock to use it.
+	if err := x.eng.writable(); err != nil {
+		return 0, false, err
+	}
 	r, err := x.eng.index.Reader()
 	if err != nil {
 		return 0, false, err
@@ -352,14 +356,19 @@ func (x *Index) commit(jobs []*job) (generation uint64, changed bool, err error)
 			todo.Delete(k)
 		}
 	}
-	t.generation = max(t.generation, x.issued) + 1
-	x.issued = t.generation
+	if t.generation, err = x.nextGeneration(t.generation); err != nil {
+		return 0, false, err
+	}
 	todo.SetInternal([]byte(totalsKey), t.bytes())
-	return t.generation, true, x.eng.persist(todo)
+	changed, err = x.eng.persist(todo)
+	return t.generation, changed, err
 }
 
 // rebuild copies all documents into a new engine and exchanges the two.
 func (x *Index) rebuild(ctx context.Context) (err error) {
+	if err := x.eng.writable(); err != nil {
+		return err
+	}
 	r, err := x.eng.index.Reader()
 	if err != nil {
 		return err
@@ -375,12 +384,8 @@ func (x *Index) rebuild(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("rebuild: %w", err), fresh.close(), os.RemoveAll(fresh.path))
 	}
-	x.mu.Lock()
-	old := x.eng
-	x.eng = fresh
-	err = x.dropPins()
-	x.mu.Unlock()
-	return errors.Join(err, old.close(), os.RemoveAll(filepath.Join(x.dir, old.id)), x.tell())
+	x.exchange(fresh)
+	return errors.Join(err, x.tell())
 }
 
 // copyTo puts all documents of r into e. The generation goes on from r's.
@@ -394,7 +399,7 @@ func (x *Index) copyTo(ctx context.Context, e *engine, r bleve.IndexReader) erro
 	flush := func() error {
 		t.generation++
 		todo.SetInternal([]byte(totalsKey), t.bytes())
-		err := e.persist(todo)
+		_, err := e.persist(todo)
 		todo, weight = bleve.NewBatch(), 0
 		return err
 	}

@@ -3,9 +3,6 @@ package index_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -93,45 +90,4 @@ func TestWritersRemoversAndRebuildsAtOnceLeaveCountsThatFitTheDocuments(t *testi
 		t.Fatal(err)
 	}
 	sound(t, open(t, dir, index.Options{}), collections, ids)
-}
-
-func TestABatchThatCouldNotBeWrittenDoesNotSpoilTheNext(t *testing.T) {
-	dir := t.TempDir()
-	var told []string // by the writer
-	x := open(t, dir, index.Options{OnChange: func(id string, generation, docs uint64) {
-		told = append(told, fmt.Sprint(id, " ", generation, " ", docs))
-	}})
-	put(t, x, muster.Document{ID: "1", Content: "plum"})
-	s, err := x.Stats(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	engine := filepath.Join(dir, s.IndexID)
-	if err := os.Rename(engine, engine+".away"); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := x.Put(t.Context(), []muster.Document{{ID: "2", Content: "plum"}}); muster.KindOf(err) != muster.OutcomeUnknown || got.Indexed != 0 {
-		t.Errorf("%+v %v", got, err)
-	}
-	if id, generation, err := x.Present(); id != s.IndexID || generation != 2 || err != nil {
-		t.Errorf("at %s %d, %v", id, generation, err)
-	}
-	// Every field is read of what could not be written.
-	sound(t, x, []string{"default"}, []string{"1", "2"})
-	if err := os.Rename(engine+".away", engine); err != nil {
-		t.Fatal(err)
-	}
-	put(t, x, muster.Document{ID: "3", Content: "plum pear"}, muster.Document{ID: "1", Content: "pear"})
-	sound(t, x, []string{"default"}, []string{"1", "2", "3"})
-	if err := x.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if want := []string{s.IndexID + " 1 1", s.IndexID + " 2 2", s.IndexID + " 3 3"}; !slices.Equal(told, want) {
-		t.Errorf("told of %v, not %v", told, want)
-	}
-	x = open(t, dir, index.Options{})
-	sound(t, x, []string{"default"}, []string{"1", "2", "3"})
-	if d, err := x.Get(t.Context(), "", "3"); err != nil || d.Content != "plum pear" {
-		t.Error(d, err)
-	}
 }

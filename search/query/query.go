@@ -73,17 +73,6 @@ type Query struct {
 	Clauses []Clause
 }
 
-// OnlyExcludes reports whether there are clauses and all of them exclude. Such
-// a query selects from all documents.
-func (q Query) OnlyExcludes() bool {
-	for _, c := range q.Clauses {
-		if c.Occur != MustNot {
-			return false
-		}
-	}
-	return len(q.Clauses) > 0
-}
-
 // Candidates returns, sorted and without repeats, the k of all k:v where k is
 // no builtin field: each is a metadata key if some node has it, or else text.
 func (q Query) Candidates() []string {

@@ -109,14 +109,6 @@ func TestLimitsAreErrorsOfTheField(t *testing.T) {
 	}
 }
 
-func TestOnlyExclusionsAreNoticed(t *testing.T) {
-	for text, want := range map[string]bool{"-a": true, "-a -b": true, "a -b": false, "": false, "-": false, "+a -b": false} {
-		if got := parse(t, text).OnlyExcludes(); got != want {
-			t.Errorf("%q: %v", text, got)
-		}
-	}
-}
-
 func TestTextIsComposed(t *testing.T) {
 	if got := parse(t, "u\u0308ber").Clauses[0].Text; got != "\u00fcber" {
 		t.Errorf("%q", got)

@@ -1,0 +1,46 @@
+package daemon
+
+import (
+	"strings"
+	"time"
+
+	"muster"
+	"muster/fsm"
+)
+
+// callers knows from this node's own copy of the registry whose rights hold.
+type callers struct{ reg *fsm.Registry }
+
+// Allowed is nil while the key that somebody called with is good. Operators and
+// nodes have none.
+func (c callers) Allowed(by muster.Rights) error {
+	id, ok := strings.CutPrefix(by.Principal, "key:")
+	if !ok {
+		return nil
+	}
+	key, known := c.reg.Key(id)
+	if !known {
+		return badKey()
+	}
+	return c.good(key)
+}
+
+func badKey() *muster.Error { return muster.Errorf(muster.Unauthorized, "Invalid API key") }
+
+// good is nil if a key is not revoked, has not expired and belongs to no node
+// that is not active.
+func (c callers) good(key muster.Key) error {
+	if key.RevokedAt != nil {
+		return badKey()
+	}
+	if key.ExpiresAt != nil && time.Now().After(*key.ExpiresAt) {
+		return badKey().WithHint("the key has expired")
+	}
+	if key.NodeID == "" {
+		return nil
+	}
+	if n, ok := c.reg.Node(key.NodeID); ok && n.Status != muster.StatusActive {
+		return muster.Errorf(muster.Forbidden, "Node is not active").WithCode("node_" + string(n.Status))
+	}
+	return nil
+}
