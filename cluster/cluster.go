@@ -58,6 +58,7 @@ type Config struct {
 	ServerTLS *tls.Config
 	ClientTLS func(peerID string) *tls.Config
 	NewKey    func() (id, plain string, hash [32]byte)
+	RenewKey  func(id string) (plain string, hash [32]byte)
 	NewID     func() string
 	CheckJoin func(muster.Joining) error // the joiner's proof that it has its key
 	Promise   func(nodeID string)        // tells all others whom this node lets found the cluster

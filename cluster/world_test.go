@@ -77,7 +77,7 @@ func (w *world) make(name string, change func(*cluster.Config)) *member {
 	server, client := w.ca.MutualTLS(id)
 	m := &member{id: id, name: name, w: w, cfg: cluster.Config{
 		Dir: w.t.TempDir(), Bind: freePort(w.t), Voters: 3,
-		ServerTLS: server, ClientTLS: client, NewKey: trust.NewKey, NewID: newID,
+		ServerTLS: server, ClientTLS: client, NewKey: trust.NewKey, RenewKey: trust.RenewKey, NewID: newID,
 		CheckJoin: func(muster.Joining) error { return nil },
 		Promise:   func(to string) { w.peer(id, func(p *muster.Peer) { p.Promise = to }) },
 		Log:       slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name),

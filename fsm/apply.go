@@ -115,6 +115,10 @@ func (a applier) do(body any) (id string, err error) {
 		return a.keyCreate(b)
 	case KeyRevoke:
 		return a.keyRevoke(b)
+	case KeyRotate:
+		return a.keyRotate(b)
+	case NodeKey:
+		return a.nodeKey(b)
 	default: // TermOpen: that it is committed is all it says
 		return "", nil
 	}
@@ -222,7 +226,7 @@ func (a applier) keyCreate(b KeyCreate) (string, error) {
 	}
 	row := &key{
 		ID: b.ID, Name: b.Name, Hash: b.Hash, Scopes: b.Scopes, MaxRisk: b.MaxRisk,
-		NodeID: b.NodeID, CreatedAt: a.at, ExpiresAt: b.ExpiresAt,
+		NodeID: b.NodeID, CreatedAt: a.at, ExpiresAt: b.ExpiresAt, Targets: b.Targets, Filter: b.Filter,
 	}
 	return row.ID, a.put(tableKeys, row)
 }

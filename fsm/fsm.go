@@ -35,15 +35,17 @@ const (
 	OpNodeRemove   Op = "node.remove"
 	OpKeyCreate    Op = "key.create"
 	OpKeyRevoke    Op = "key.revoke"
+	OpKeyRotate    Op = "key.rotate"
+	OpNodeKey      Op = "node.key"
 )
 
 // Scope is what the caller of a command must hold; checked where it enters and
 // again at the master. Those with the scope node are the master's own.
 func (o Op) Scope() string {
 	switch o {
-	case OpNodeRegister:
+	case OpNodeRegister, OpNodeKey:
 		return muster.ScopeRegistry
-	case OpKeyCreate, OpKeyRevoke, OpNodeRemove:
+	case OpKeyCreate, OpKeyRevoke, OpKeyRotate, OpNodeRemove:
 		return muster.ScopeAdmin
 	case OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve:
 		return muster.ScopeNode
@@ -142,6 +144,10 @@ func (c Command) decode() (any, error) {
 		return body[KeyCreate](c)
 	case OpKeyRevoke:
 		return body[KeyRevoke](c)
+	case OpKeyRotate:
+		return body[KeyRotate](c)
+	case OpNodeKey:
+		return body[NodeKey](c)
 	default:
 		return nil, fmt.Errorf("operation %q, which this program does not know: start a newer muster: %w", c.Op, errNotUnderstood)
 	}
@@ -212,6 +218,9 @@ type KeyCreate struct {
 	MaxRisk   muster.Risk `json:"max_risk,omitempty"`
 	NodeID    string      `json:"node_id,omitempty"`
 	ExpiresAt *time.Time  `json:"expires_at,omitempty"`
+
+	Targets string          `json:"targets,omitempty"`
+	Filter  muster.Metadata `json:"filter,omitempty"`
 }
 
 // KeyRevoke is the body of OpKeyRevoke.

@@ -50,6 +50,10 @@ type key struct {
 	CreatedAt time.Time   `json:"created_at"`
 	ExpiresAt *time.Time  `json:"expires_at,omitempty"`
 	RevokedAt *time.Time  `json:"revoked_at,omitempty"`
+
+	Targets string                `json:"targets,omitempty"`
+	Filter  muster.Metadata       `json:"filter,omitempty"`
+	Former  []muster.FormerSecret `json:"former,omitempty"`
 }
 
 // done remembers the result of a command by its idempotency key.
@@ -303,5 +307,6 @@ func (k *key) view() muster.Key {
 	return muster.Key{
 		ID: k.ID, Name: k.Name, Scopes: k.Scopes, MaxRisk: k.MaxRisk, NodeID: k.NodeID,
 		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, RevokedAt: k.RevokedAt, Hash: k.Hash,
+		Targets: k.Targets, Filter: k.Filter, Former: k.Former,
 	}
 }

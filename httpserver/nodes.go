@@ -92,10 +92,5 @@ func (s *Server) showNode(ctx context.Context, r *Request) (any, error) {
 	if err := s.fresh(ctx, r.Query); err != nil {
 		return nil, err
 	}
-	for _, n := range s.cfg.Cluster.Nodes() {
-		if n.Slug == r.Params["slug"] && n.DeletedAt == nil {
-			return n, nil
-		}
-	}
-	return nil, muster.Errorf(muster.NotFound, "no node %s", r.Params["slug"])
+	return s.living(r.Params["slug"])
 }

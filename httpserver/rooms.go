@@ -2,6 +2,7 @@ package httpserver
 
 import (
 	"context"
+	"time"
 
 	"muster"
 	"muster/httpserver/api"
@@ -27,6 +28,7 @@ type Caller struct {
 // Cluster is the registry and the raft member, as far as routes need them.
 type Cluster interface {
 	Writer
+	Renewer
 	Registry
 	Reader
 	Members
@@ -44,6 +46,12 @@ type Writer interface {
 	CreateKey(ctx context.Context, w muster.Write, spec muster.KeySpec) (muster.Key, error)
 	RevokeKey(ctx context.Context, w muster.Write, id string) error
 	RemovePeer(ctx context.Context, w muster.Write, slug string) error
+}
+
+// Renewer changes the secrets of keys.
+type Renewer interface {
+	RotateKey(ctx context.Context, w muster.Write, id string, overlap time.Duration) (muster.Key, error)
+	NodeKey(ctx context.Context, w muster.Write, n muster.Node, keyID string, overlap time.Duration) (muster.Key, error)
 }
 
 // Reader says how far this node's copy is.

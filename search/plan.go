@@ -66,7 +66,7 @@ func (f faults) err(code, hint string) error {
 
 // plan judges a query and decides who is asked. What it keeps of the query is
 // its own copy, for calls may outlive the search.
-func (f *Federation) plan(q muster.Query) (plan, error) {
+func (f *Federation) plan(q muster.Query, by muster.Rights) (plan, error) {
 	o, bad := q.Options, faults{}
 	checkRanges(q, bad)
 	nodes := slices.DeleteFunc(f.nodes.Nodes(), func(n muster.Node) bool { return n.DeletedAt != nil })
@@ -106,6 +106,11 @@ func (f *Federation) plan(q muster.Query) (plan, error) {
 	}
 	if o.ContentLength != nil {
 		p.contentLength = *o.ContentLength
+	}
+	p.shard.Within = by.Filter
+	chosen, err := reached(by, chosen, o.Nodes != nil)
+	if err != nil {
+		return plan{}, err
 	}
 	f.seat(&p, chosen)
 	return p, nil
@@ -192,6 +197,8 @@ func (f *Federation) seat(p *plan, chosen []muster.Node) {
 	for _, n := range chosen {
 		reason, status := "", muster.StatusOf(n.Status, n.Observed)
 		switch {
+		case n.Kind == muster.KindExternal && len(p.shard.Within) > 0:
+			reason = "an application of its own cannot be held to the filter of the key"
 		case n.Kind == muster.KindExternal:
 			reason = "external nodes are not asked yet"
 		case status == muster.StatusMaintenance, status == muster.StatusInactive:

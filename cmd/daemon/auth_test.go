@@ -18,6 +18,7 @@ import (
 
 	"muster"
 	"muster/cluster/trust"
+	"muster/cmd/daemon"
 	"muster/httpserver"
 	"muster/httpserver/api"
 )
@@ -35,24 +36,7 @@ type one struct {
 // find the secret in dir.
 func raise(t *testing.T, dir, name string, join ...string) *one {
 	t.Helper()
-	secretFile := filepath.Join(dir, "secret")
-	secrets, err := trust.EnsureSecretFile(secretFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := settings(t)
-	cfg.Name, cfg.DataDir, cfg.Join, cfg.SecretFile = name, filepath.Join(dir, name), join, secretFile
-	d, err := start(t, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := &one{base: d.Addr(), gossip: d.Gossip(), secret: secrets[0]}
-	if o.id, err = trust.LoadOrCreateIdentity(filepath.Join(dir, name)); err != nil {
-		t.Fatal(err)
-	}
-	o.op = operator(o.base, o.secret)
-	ready(t, d)
-	return o
+	return raiseWith(t, dir, name, func(c *daemon.Config) { c.Join = join })
 }
 
 // operator is a client of someone who holds the secret.

@@ -47,6 +47,8 @@ type Daemon struct {
 
 	executor *actions.Executor
 
+	uses uses
+
 	undo []step
 	wg   sync.WaitGroup
 }
@@ -259,7 +261,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 	d.member = cluster.New(cluster.Config{
 		Dir: d.cfg.DataDir, Bind: d.cfg.Raft, Voters: d.cfg.Voters, Expect: d.cfg.Expect,
 		Founding: len(d.cfg.Join) == 0 && d.cfg.Expect <= 1, ServerTLS: server, ClientTLS: client,
-		NewKey: trust.NewKey, NewID: newID,
+		NewKey: trust.NewKey, RenewKey: trust.RenewKey, NewID: newID,
 		CheckJoin: func(j muster.Joining) error { return trust.CheckJoin(j, d.id.ID, time.Now()) },
 		Promise:   func(id string) { d.pool.SetFacts(func(f *gossip.Facts) { f.Promise = id }) },
 		Log:       d.log, RaftLog: newRaftLog(d.log),
@@ -295,7 +297,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 		return err
 	}
 	web := httpserver.New(httpserver.Config{
-		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
+		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
 		Search: federation, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
 		Waiting: d.waiting, Record: d.record, Log: d.log, Trusted: proxies,
@@ -400,7 +402,7 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
-	return &gate{reg: d.reg, member: d.member, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
+	return &gate{reg: d.reg, uses: &d.uses, member: d.member, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
 		NodeID: d.id.ID, Secrets: d.secrets, Started: time.Now(), Harmless: harmless,
 		NodeKey: func(id string) (ed25519.PublicKey, bool) {
 			n, ok := d.reg.Node(id)
@@ -418,6 +420,7 @@ type gate struct {
 	member   *cluster.Cluster
 	verifier *trust.Verifier
 	entered  func() bool
+	uses     *uses
 	looking  chan struct{} // bounds how many look again at once
 }
 
@@ -455,13 +458,15 @@ func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
 	if !known {
 		key, known = g.lookAgain(ctx, id)
 	}
-	if !trust.SameHash(key.Hash, hash) || !known {
+	if !holds(key, hash, time.Now()) || !known {
 		return muster.Rights{}, bad
 	}
 	if err := (callers{g.reg}).good(key); err != nil {
 		return muster.Rights{}, err
 	}
+	g.uses.saw(id, time.Now())
 	return muster.Rights{
 		Principal: "key:" + id, Scopes: key.Scopes, NodeID: key.NodeID, MaxRisk: key.MaxRisk, ExpiresAt: key.ExpiresAt,
+		Targets: key.Targets, Filter: key.Filter,
 	}, nil
 }
