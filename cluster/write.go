@@ -272,7 +272,11 @@ func (c *Cluster) Register(ctx context.Context, w muster.Write, g muster.Registr
 	if body.Key, err = bound(w.By, body.Key); err != nil {
 		return muster.Registered{}, err
 	}
-	cmd, err := c.command(w, fsm.OpNodeRegister, body)
+	op := fsm.OpNodeRegister
+	if !w.By.May(op.Scope()) {
+		op = fsm.OpNodeOffer // the caller has no key: whoever serves it lets strangers in
+	}
+	cmd, err := c.command(w, op, body)
 	if err != nil {
 		return muster.Registered{}, err
 	}

@@ -106,7 +106,9 @@ func (a applier) do(body any) (id string, err error) {
 	case NodeJoin:
 		return a.nodeJoin(b)
 	case NodeRegister:
-		return a.nodeRegister(b)
+		return a.nodeEnter(b, muster.StatusActive)
+	case NodeOffer:
+		return a.nodeOffer(b)
 	case NodeObserve:
 		return "", a.nodeObserve(b)
 	case NodeRemove:
@@ -174,7 +176,8 @@ func Removed(name, id string) *muster.Error {
 		WithCode("removed").WithHint("move its data directory away and start it again: it joins as a new node")
 }
 
-func (a applier) nodeRegister(b NodeRegister) (string, error) {
+// nodeEnter enters an external node with its key.
+func (a applier) nodeEnter(b NodeRegister, desired muster.Status) (string, error) {
 	if holder := a.holder(b.Slug, b.Registration.Name, b.ID); holder != nil {
 		return "", muster.Errorf(muster.Conflict, "the name or slug is taken by node %s (%s)", holder.Name, holder.Slug).
 			WithCode("duplicate").WithHint("choose another name, or give a slug of its own")
@@ -183,7 +186,7 @@ func (a applier) nodeRegister(b NodeRegister) (string, error) {
 	row := &node{
 		ID: b.ID, Name: g.Name, Slug: b.Slug, Live: true, Kind: muster.KindExternal, URL: g.URL,
 		Capabilities: g.Capabilities, Metadata: g.Metadata, Version: g.Version, Description: g.Description,
-		Weight: g.Weight, ReplicaOf: g.ReplicaOf, Desired: muster.StatusActive, CreatedAt: a.at,
+		Weight: g.Weight, ReplicaOf: g.ReplicaOf, Desired: desired, CreatedAt: a.at,
 	}
 	if err := a.putNode(row); err != nil {
 		return "", err

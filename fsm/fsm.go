@@ -37,6 +37,7 @@ const (
 	OpKeyRevoke    Op = "key.revoke"
 	OpKeyRotate    Op = "key.rotate"
 	OpNodeKey      Op = "node.key"
+	OpNodeOffer    Op = "node.offer"
 )
 
 // Scope is what the caller of a command must hold; checked where it enters and
@@ -45,6 +46,8 @@ func (o Op) Scope() string {
 	switch o {
 	case OpNodeRegister, OpNodeKey:
 		return muster.ScopeRegistry
+	case OpNodeOffer:
+		return muster.ScopePublic // it opens nothing until an operator says so
 	case OpKeyCreate, OpKeyRevoke, OpKeyRotate, OpNodeRemove:
 		return muster.ScopeAdmin
 	case OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve:
@@ -136,6 +139,8 @@ func (c Command) decode() (any, error) {
 		return body[NodeJoin](c)
 	case OpNodeRegister:
 		return body[NodeRegister](c)
+	case OpNodeOffer:
+		return body[NodeOffer](c)
 	case OpNodeObserve:
 		return body[NodeObserve](c)
 	case OpNodeRemove:

@@ -39,6 +39,9 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 		return nil
 	}
 	token, ok := strings.CutPrefix(string(c.Request.Header.Peek("Authorization")), "Bearer ")
+	if !ok && s.cfg.Open && route.Open {
+		return s.stranger(c, req)
+	}
 	if !ok || token == "" {
 		return muster.Errorf(muster.Unauthorized, "API key required").WithHint("send it as: Authorization: Bearer mk_…")
 	}

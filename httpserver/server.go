@@ -46,6 +46,7 @@ type Config struct {
 	Log     *slog.Logger
 
 	ReadTimeout time.Duration         // of a request, from its first byte to its last; 0 is 30 seconds
+	Open        bool                  // whether those without a key may register nodes, as inactive
 	Trusted     []netip.Prefix        // proxies whose X-Forwarded-For is believed
 	Peer        func(netip.Addr) bool // whether an address is that of a node of the cluster; nil: none is
 	Now         func() time.Time      // nil: time.Now
@@ -72,6 +73,7 @@ type Server struct {
 
 	errands errands
 	rates   *meter
+	offers  *meter
 	crowd   *crowd
 }
 
@@ -83,7 +85,7 @@ func New(cfg Config) *Server {
 	if cfg.Peer == nil {
 		cfg.Peer = func(netip.Addr) bool { return false }
 	}
-	s := &Server{cfg: cfg, done: make(chan error, 1), rates: newMeter(ratePerSecond, rateBurst), crowd: newCrowd(cfg.Trusted, cfg.Peer)}
+	s := &Server{cfg: cfg, done: make(chan error, 1), rates: newMeter(ratePerSecond, rateBurst), offers: newMeter(offersPerSecond, offerBurst), crowd: newCrowd(cfg.Trusted, cfg.Peer)}
 	s.routes = s.table()
 	s.http = &fasthttp.Server{
 		Handler: s.serve, Name: "muster", StreamRequestBody: true, MaxRequestBodySize: prefetch, ReadBufferSize: maxHeader,

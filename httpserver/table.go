@@ -15,7 +15,7 @@ func (s *Server) table() []Route {
 	inCollection := []string{"collection"}
 	return slices.Concat(s.actionTable(), []Route{
 		{Method: "GET", Path: api.PathHealth, Scope: muster.ScopePublic, Handle: s.health},
-		{Method: "POST", Path: "/api/ai-engine/register", Scope: muster.ScopeRegistry, Write: true, Status: http.StatusCreated, Handle: s.register},
+		{Method: "POST", Path: "/api/ai-engine/register", Scope: muster.ScopeRegistry, Write: true, Open: true, Status: http.StatusCreated, Handle: s.register},
 		{Method: "GET", Path: "/api/ai-engine/status", Scope: muster.ScopeAny, Handle: s.nodeStatus},
 		{Method: "GET", Path: "/healthz", Scope: muster.ScopePublic, Handle: s.healthz},
 		{Method: "GET", Path: "/readyz", Scope: muster.ScopePublic, Query: []string{"for"}, Handle: s.readyz},

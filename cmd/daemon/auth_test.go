@@ -125,11 +125,13 @@ func (o *one) aged(t *testing.T, c call) string {
 }
 
 func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
-	o := raise(t, t.TempDir(), "a")
+	dir := t.TempDir()
+	o := raise(t, dir, "a")
 	revoked, expired := o.key(t, "admin", ""), o.key(t, "admin", "1ns")
 	if err := o.op.RevokeKey(t.Context(), revoked.ID); err != nil {
 		t.Fatal(err)
 	}
+	idle := o.idle(t, dir)
 	keys := map[string]string{}
 	for _, scope := range []string{"read", "search", "index", "tx", "registry", "admin", "run:app.*", "run:web.*"} {
 		keys[scope] = *o.key(t, scope, "").Plain
@@ -161,6 +163,7 @@ func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
 		expect("a key of nobody", "mk_"+strings.Repeat("0", 12)+"_"+strings.Repeat("0", 64), 401, "Invalid API key")
 		expect("an expired key", *expired.Plain, 401, "Invalid API key")
 		expect("a revoked key", *revoked.Plain, 401, "Invalid API key")
+		expect("the key of a node that is not active", idle, 403, `"node_status":"inactive"`)
 		refused := func(scopes ...string) int {
 			if slices.ContainsFunc(want, (muster.Rights{Principal: "key:1", Scopes: scopes}).May) {
 				return 0
@@ -192,6 +195,21 @@ func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
 		expect("a signature for another node", sign(t, o, c, uuid.NewString()), 401, "")
 		expect("half a signature", node[:len(node)-20], 401, "")
 	}
+}
+
+// idle is the key of a node that is not active: it was registered without a key
+// at another node.
+func (o *one) idle(t *testing.T, dir string) string {
+	t.Helper()
+	open := raiseWith(t, dir, "open", func(c *daemon.Config) { c.OpenRegistration, c.Join = true, []string{o.gossip} })
+	var done muster.Registered
+	stranger := &api.Client{Addrs: []string{open.base}, HTTP: o.op.HTTP}
+	err := stranger.Do(t.Context(), http.MethodPost, "/api/ai-engine/register", muster.Registration{Name: "idle", URL: "http://127.0.0.1:9"}, &done)
+	if err != nil || done.APIKey == nil {
+		t.Fatal(done, err)
+	}
+	o.caughtUp(t, open)
+	return *done.APIKey
 }
 
 // unsigned is a token with all the claims of the operator, too long to be read.

@@ -300,7 +300,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
 		Search: federation, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
-		Waiting: d.waiting, Record: d.record, Log: d.log, Trusted: proxies,
+		Waiting: d.waiting, Record: d.record, Log: d.log, Trusted: proxies, Open: d.cfg.OpenRegistration,
 		Peer: func(ip netip.Addr) bool { return isPeer(d.pool, ip) },
 	})
 	if err := web.Start(ctx); err != nil {
