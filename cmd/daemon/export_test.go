@@ -16,9 +16,10 @@ func CatalogOf(id trust.Identity, nodes actions.Nodes, own *actions.Executor, cl
 	return catalog{self: id.ID, nodes: nodes, own: own, wire: &wire{id: id, http: client}, parallel: parallel}.Catalog
 }
 
-// GateOf is the gate of a node of a cluster with this identity and registry.
-func GateOf(reg *fsm.Registry, id trust.Identity) httpserver.Auth {
+// CallsOf checks signed calls as a node of a cluster with this identity and
+// registry does.
+func CallsOf(reg *fsm.Registry, id trust.Identity) func(token, method, path, key string, body func(httpserver.Caller) ([]byte, error)) (httpserver.Caller, error) {
 	g := (&Daemon{reg: reg, id: id}).gate()
 	g.entered = func() bool { return true }
-	return g
+	return g.Call
 }

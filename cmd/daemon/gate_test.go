@@ -46,7 +46,7 @@ func TestARemovedNodesSignatureOpensNoRoute(t *testing.T) {
 		t.Fatal(err)
 	}
 	here, there := identity(t), identity(t)
-	gate := daemon.GateOf(reg, here)
+	check := daemon.CallsOf(reg, here)
 	written(t, reg, fsm.OpNodeJoin, fsm.NodeJoin{
 		Joining: muster.Joining{ID: there.ID, Name: "b", URL: "http://127.0.0.1:1", PublicKey: there.PublicKey()}, Slug: "b",
 	})
@@ -58,7 +58,7 @@ func TestARemovedNodesSignatureOpensNoRoute(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = gate.Call(token, r.Method, r.Path, "", func(httpserver.Caller) ([]byte, error) { return nil, nil })
+		_, err = check(token, r.Method, r.Path, "", func(httpserver.Caller) ([]byte, error) { return nil, nil })
 		return err
 	}
 	routes := httpserver.New(httpserver.Config{}).Routes()
