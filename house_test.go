@@ -25,9 +25,12 @@ var house = map[string][]string{
 	"cluster/trust":  {"."},
 	"httpserver/api": {"."},
 	"httpserver":     {".", "httpserver/api"},
+
+	"httpserver/reqlog":  {".", "httpserver/api"},
+	"httpserver/metrics": {".", "httpserver/api"},
 	"cmd/daemon": {
 		".", "fsm", "gossip", "search", "search/query", "search/index", "actions", "cluster", "cluster/trust",
-		"httpserver", "httpserver/api",
+		"httpserver", "httpserver/api", "httpserver/reqlog", "httpserver/metrics",
 	},
 	"cmd/muster": {".", "cmd/daemon", "httpserver/api", "cluster/trust", "testdata/corpora", "testdata/actions"},
 }
@@ -36,7 +39,10 @@ var house = map[string][]string{
 var fences = map[string][]string{
 	"github.com/hashicorp/raft":         {"fsm", "cluster"},
 	"github.com/hashicorp/raft-boltdb/": {"cluster"},
-	"go.etcd.io/bbolt":                  {"cluster"},
+	"go.etcd.io/bbolt":                  {"cluster", "httpserver/reqlog"},
+	"github.com/prometheus/":            {"httpserver/metrics"},
+	"github.com/hashicorp/go-metrics":   {"httpserver/metrics"},
+	"github.com/armon/go-metrics":       {"httpserver/metrics"},
 	"github.com/hashicorp/go-hclog":     {"cluster", "cmd/daemon"}, // the bridge to slog
 	"github.com/hashicorp/memberlist":   {"gossip"},
 	"github.com/valyala/fasthttp":       {"httpserver"},

@@ -155,6 +155,7 @@ type Node struct {
 
 	Desired   Status   `json:"-"` // the operator's word
 	Observed  Observed `json:"-"`
+	Left      bool     `json:"-"` // an agent that left for good, until it joins again
 	PublicKey []byte   `json:"-"` // Ed25519, 32 bytes; agents only
 	Documents uint64   `json:"-"` // last known number of documents in its index
 }

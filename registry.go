@@ -110,6 +110,11 @@ type PeerStatus struct {
 	Alive         bool    `json:"alive"`
 	LastContactMs *int64  `json:"last_contact_ms"`
 	MatchIndex    *uint64 `json:"match_index,omitempty"`
+
+	// What gossip says of it: where others join through it, and the fingerprints,
+	// 8 hex digits each, of the cluster secrets it goes by. The first one speaks.
+	Gossip  string   `json:"gossip,omitempty"`
+	Secrets []string `json:"secrets,omitempty"`
 }
 
 // Joining is what an agent says of itself when it enters the registry, after

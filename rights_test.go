@@ -6,7 +6,11 @@ import (
 	"time"
 
 	"muster"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestAScopeGrantsWhatItSaysAndNoMore(t *testing.T) {
 	for _, c := range []struct {

@@ -7,6 +7,7 @@ package cluster
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -57,6 +58,7 @@ type Config struct {
 
 	ServerTLS *tls.Config
 	ClientTLS func(peerID string) *tls.Config
+	Trusts    func(*x509.Certificate) bool // whether a peer's certificate holds now; nil: if it held at the handshake
 	NewKey    func() (id, plain string, hash [32]byte)
 	RenewKey  func(id string) (plain string, hash [32]byte)
 	NewID     func() string
@@ -87,6 +89,7 @@ type Cluster struct {
 	leading atomic.Pointer[time.Time] // since when, nil while this node does not lead
 	termed  atomic.Uint64             // the term this node opened as leader
 	entered chan struct{}             // closed once this node is in the registry
+	left    chan struct{}             // closed once this node left for good
 	fatal   chan error                // at most one: why the node cannot go on
 	cancel  context.CancelCauseFunc
 
@@ -110,7 +113,7 @@ const (
 func New(cfg Config, reg *fsm.Registry, peers Peers, wire Wire, probe Prober) *Cluster {
 	return &Cluster{
 		cfg: cfg, reg: reg, peers: peers, wire: wire, probe: probe, log: cfg.Log,
-		entered: make(chan struct{}), fatal: make(chan error, 1), cancel: func(error) {},
+		entered: make(chan struct{}), left: make(chan struct{}), fatal: make(chan error, 1), cancel: func(error) {},
 	}
 }
 
@@ -137,7 +140,7 @@ func (c *Cluster) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open snapshots in %s: %w", dir, err)
 	}
-	c.stream, err = listen(c.cfg.Bind, c.cfg.Self.Raft, c.cfg.ServerTLS, c.cfg.ClientTLS)
+	c.stream, err = listen(c.cfg)
 	if err != nil {
 		return err
 	}

@@ -162,11 +162,15 @@ func TestASilentHolderLosesItsNameOnlyOnceGossipHasItDead(t *testing.T) {
 	}
 }
 
-func TestAPeerThatAnswersIsNotRemovedWhateverGossipSays(t *testing.T) {
+func TestAnAgentThatAnswersIsNotDeletedWhateverGossipSays(t *testing.T) {
 	w := newWorld(t)
 	a, b, _ := w.three()
 	remove := func() error {
-		return a.RemovePeer(t.Context(), muster.Write{By: operator, Route: "DELETE /v1/cluster/peers/{slug}"}, "b")
+		_, err := a.DeleteNode(t.Context(), muster.Write{By: operator, Route: "DELETE /v1/nodes/{slug}"}, muster.Edit{Slug: "b"})
+		return err
+	}
+	if err := remove(); muster.CodeOf(err) != "alive" {
+		t.Errorf("a living one: %v", err)
 	}
 	for name, change := range map[string]func(){
 		"failed":  func() { w.dies(b) },
@@ -244,9 +248,6 @@ func TestRemovingADeadPeerTwiceIsRemovingItOnce(t *testing.T) {
 	remove := func(at *member, key, slug string) error {
 		return at.RemovePeer(t.Context(), muster.Write{By: operator, Route: "DELETE /v1/cluster/peers/{slug}", Key: key}, slug)
 	}
-	if err := remove(b, "k", "c"); muster.KindOf(err) != muster.Conflict {
-		t.Fatalf("a living one: %v", err)
-	}
 	c.stop()
 	w.dies(c)
 	for _, at := range []*member{b, a, b} {
@@ -258,6 +259,112 @@ func TestRemovingADeadPeerTwiceIsRemovingItOnce(t *testing.T) {
 		t.Fatalf("asked anew: %v", err)
 	}
 	until(t, "raft forgets it", func() bool { return len(a.Status().Peers) == 2 })
+}
+
+func TestALivingAgentThatIsRemovedHearsItAndStops(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.three()
+	for i, m := range []*member{b, a} { // a follower, then the master itself
+		by := []*member{a, c}[i]
+		if err := by.RemovePeer(t.Context(), muster.Write{By: operator, Route: "DELETE /v1/cluster/peers/{slug}"}, m.name); err != nil {
+			t.Fatalf("%s: %v", m.name, err)
+		}
+		select {
+		case err := <-m.Fatal():
+			if muster.CodeOf(err) != "removed" {
+				t.Fatalf("%s: %v", m.name, err)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%s goes on", m.name)
+		}
+		m.stop()
+		w.dies(m)
+		until(t, m.name+" is out of raft", func() bool { return len(c.Status().Peers) == 2-i })
+	}
+	if _, err := c.registerShop(""); err != nil {
+		t.Fatalf("a write at the one that is left: %v", err)
+	}
+}
+
+func TestAnAgentThatTheOthersCannotDoWithoutStays(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.three()
+	remove := func(slug string) error {
+		return a.RemovePeer(t.Context(), muster.Write{By: operator, Route: "DELETE /v1/cluster/peers/{slug}"}, slug)
+	}
+	c.stop()
+	w.dies(c)
+	if err := remove("b"); muster.CodeOf(err) != "quorum" {
+		t.Fatalf("one of two living voters of three: %v", err)
+	}
+	if err := remove("c"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "raft forgets c", func() bool { return len(a.Status().Peers) == 2 })
+	if err := remove("b"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "raft forgets b", func() bool { return len(a.Status().Peers) == 1 })
+	if err := remove("a"); muster.CodeOf(err) != "quorum" {
+		t.Fatalf("the last one: %v", err)
+	}
+	if err := <-b.Fatal(); muster.CodeOf(err) != "removed" {
+		t.Fatal(err)
+	}
+}
+
+func TestADeadAgentIsDeletedAndRestoredAndComesBack(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.three()
+	c.stop()
+	w.dies(c)
+	n, err := b.DeleteNode(t.Context(), muster.Write{By: operator, Route: "DELETE /v1/nodes/{slug}"}, muster.Edit{Slug: "c"})
+	if err != nil || n.ID != c.id || n.DeletedAt == nil {
+		t.Fatalf("%+v, %v", n, err)
+	}
+	until(t, "raft forgets it", func() bool { return len(a.Status().Peers) == 2 })
+	if n, err = b.RestoreNode(t.Context(), muster.Write{By: operator, Route: "POST /v1/nodes/{slug}/restore"}, "c"); err != nil || n.DeletedAt != nil {
+		t.Fatalf("%+v, %v", n, err)
+	}
+	c.cfg.Bind = freePort(t)
+	c.cfg.Self.Raft = c.cfg.Bind
+	c.start().entered()
+	until(t, "it votes again", func() bool { return len(a.Status().Peers) == 3 })
+}
+
+func TestASyncIsPlannedHereAndDoneAtTheMaster(t *testing.T) {
+	w := newWorld(t)
+	_, b, _ := w.three()
+	write := muster.Write{By: operator, Route: "POST /v1/nodes/sync"}
+	s := muster.Sync{Rows: []muster.SyncRow{
+		{Row: 1, Change: muster.NodeChange{Slug: new("shop"), Name: new("shop"), URL: new("http://127.0.0.1:9")}},
+		{Row: 2, Change: muster.NodeChange{Slug: new("a"), Name: new("a"), URL: new("http://127.0.0.1:9")}},
+	}}
+	plan, err := b.SyncNodes(t.Context(), write, s, false)
+	if err != nil || plan.Applied || len(plan.Create) != 1 || plan.Create[0].ID != "" || len(plan.Invalid) != 1 {
+		t.Fatalf("planned %+v, %v", plan, err)
+	}
+	if plan, err = b.SyncNodes(t.Context(), write, s, true); muster.KindOf(err) != muster.Invalid || len(plan.Invalid) != 1 || plan.Applied {
+		t.Fatalf("refused %+v, %v", plan, err)
+	}
+	if _, there := b.Find("shop"); there {
+		t.Fatal("half of it was written")
+	}
+	s.Rows = s.Rows[:1]
+	if plan, err = b.SyncNodes(t.Context(), write, s, true); err != nil || !plan.Applied || len(plan.Create) != 1 {
+		t.Fatalf("done %+v, %v", plan, err)
+	}
+	n, there := b.Find("shop")
+	if !there || n.ID != plan.Create[0].ID || n.URL != "http://127.0.0.1:9" {
+		t.Fatalf("%+v", n)
+	}
+	what := muster.Cleanup{Statuses: []muster.Status{muster.StatusActive}}
+	for _, apply := range []bool{false, true} {
+		plan, err := b.CleanupNodes(t.Context(), muster.Write{By: operator, Route: "POST /v1/nodes/cleanup"}, what, apply)
+		if _, there := b.Find("shop"); err != nil || len(plan.Delete) != 1 || plan.Applied != apply || there == apply {
+			t.Fatalf("cleanup %+v, %v, there %v", plan, err, there)
+		}
+	}
 }
 
 func TestAMemberThatStopsUnderLoadAnswersOrSaysSo(t *testing.T) {

@@ -46,7 +46,7 @@ const (
 // have it in its own copy, and never will: so when no master is heard, it asks
 // the members to enter it anew, which a removed node is refused.
 func (c *Cluster) stay(ctx context.Context) {
-	for pause(ctx, stayPause) {
+	for pause(ctx, stayPause) && !c.hasLeft() {
 		if n, ok := c.reg.Node(c.cfg.Self.ID); ok && n.DeletedAt != nil {
 			c.fatal <- fsm.Removed(n.Name, n.ID)
 			return

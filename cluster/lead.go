@@ -149,7 +149,7 @@ func (c *Cluster) observations(now, since time.Time, count bool) []fsm.Observati
 
 func observed(n muster.Node, peer muster.Peer, known bool, now time.Time) muster.Observed {
 	switch {
-	case !known && n.Observed == muster.ObservedLeft:
+	case n.Left, !known && n.Observed == muster.ObservedLeft:
 		return muster.ObservedLeft
 	case !known:
 		return muster.ObservedDown
@@ -189,7 +189,7 @@ func (c *Cluster) view() View {
 		if n.Kind != muster.KindAgent {
 			continue
 		}
-		if n.DeletedAt != nil {
+		if n.DeletedAt != nil || n.Left {
 			v.Gone[n.ID] = true
 			continue
 		}

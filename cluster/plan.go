@@ -15,7 +15,7 @@ const catchUp = 250
 type View struct {
 	Servers []raft.Server     // raft's latest configuration
 	Agents  map[string]bool   // agents of the registry
-	Gone    map[string]bool   // agents that were removed from it, or whose name was taken over
+	Gone    map[string]bool   // agents that were removed from it, left for good, or whose name was taken over
 	Heirs   map[string]string // living agent to the dead node whose name it took over
 	Alive   map[string]bool   // by gossip
 	Lag     map[string]uint64 // entries behind the leader, where known
@@ -39,11 +39,12 @@ type Change struct {
 }
 
 // Plan returns the next change of raft's membership, if any is due. Agents
-// come in as standbys; a living standby that has caught up becomes a voter
-// while voters are missing, those whose name was taken over not counted; a
-// server leaves only if its node was removed by an operator, or its name was
-// taken over by one that has caught up. A server that is not in the registry yet
-// stays. Plan is pure: the same view gives the same change.
+// come in as standbys; a server leaves only if its node was removed by an
+// operator, or its name was taken over by one that has caught up; a living
+// standby that has caught up becomes a voter while voters are missing. The gone
+// leave before others are promoted: a dead voter less never needs a larger
+// quorum, one voter more may. A server that is not in the registry yet stays.
+// Plan is pure: the same view gives the same change.
 func Plan(v View) (Change, bool) {
 	servers := slices.SortedFunc(slices.Values(v.Servers), func(a, b raft.Server) int { return cmp.Compare(a.ID, b.ID) })
 	in := map[string]raft.ServerSuffrage{}
@@ -61,6 +62,12 @@ func Plan(v View) (Change, bool) {
 			return Change{Kind: AddStandby, ID: id}, true
 		}
 	}
+	for _, s := range servers {
+		id := string(s.ID)
+		if v.Gone[id] && v.replaced(id, in) {
+			return Change{Kind: Remove, ID: id}, true
+		}
+	}
 	voters := 0
 	for _, s := range servers {
 		if v.Agents[string(s.ID)] && s.Suffrage == raft.Voter {
@@ -70,12 +77,6 @@ func Plan(v View) (Change, bool) {
 	for _, id := range ids {
 		if suffrage, known := in[id]; known && suffrage != raft.Voter && voters < v.Voters && v.Alive[id] && v.caughtUp(id) {
 			return Change{Kind: Promote, ID: id}, true
-		}
-	}
-	for _, s := range servers {
-		id := string(s.ID)
-		if v.Gone[id] && v.replaced(id, in) {
-			return Change{Kind: Remove, ID: id}, true
 		}
 	}
 	return Change{}, false

@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -32,6 +33,25 @@ func (c *Cluster) Node(id string) (muster.Node, bool) {
 		c.overlay(&n, c.leaderID(), c.roles())
 	}
 	return n, ok
+}
+
+// Find returns the node that has a slug and is not deleted, as Nodes does.
+func (c *Cluster) Find(slug string) (muster.Node, bool) {
+	n, ok := c.reg.Find(slug)
+	if ok {
+		c.overlay(&n, c.leaderID(), c.roles())
+	}
+	return n, ok
+}
+
+// Capable returns the nodes with a capability, as Nodes does.
+func (c *Cluster) Capable(word muster.Capability) []muster.Node {
+	nodes := c.reg.Capable(word)
+	lead, roles := c.leaderID(), c.roles()
+	for i := range nodes {
+		c.overlay(&nodes[i], lead, roles)
+	}
+	return nodes
 }
 
 func (c *Cluster) overlay(n *muster.Node, lead string, roles map[string]muster.Role) {
@@ -116,6 +136,15 @@ func (c *Cluster) stale() time.Duration {
 	return time.Since(heard)
 }
 
+func fingerprints(secrets [2]uint32) (digits []string) {
+	for _, s := range secrets {
+		if s != 0 {
+			digits = append(digits, fmt.Sprintf("%08x", s))
+		}
+	}
+	return digits
+}
+
 func (c *Cluster) peerStatus(server raft.Server) muster.PeerStatus {
 	id := string(server.ID)
 	p := muster.PeerStatus{ID: id, Role: muster.RoleStandby, Alive: id == c.cfg.Self.ID}
@@ -125,8 +154,9 @@ func (c *Cluster) peerStatus(server raft.Server) muster.PeerStatus {
 	if n, ok := c.reg.Node(id); ok {
 		p.Slug = n.Slug
 	}
-	if peer, ok := c.peers.Peer(id); ok && peer.State == muster.PeerAlive {
-		p.Alive = true
+	if peer, ok := c.peers.Peer(id); ok {
+		p.Alive = p.Alive || peer.State == muster.PeerAlive
+		p.Gossip, p.Secrets = peer.Gossip, fingerprints(peer.Secrets)
 	}
 	if c.raft.State() != raft.Leader {
 		return p

@@ -23,6 +23,7 @@ type stream struct {
 	advertise address
 	server    *tls.Config
 	client    func(peerID string) *tls.Config
+	links     links
 }
 
 type address string
@@ -30,7 +31,8 @@ type address string
 func (address) Network() string  { return "tcp" }
 func (a address) String() string { return string(a) }
 
-func listen(bind, advertise string, server *tls.Config, client func(string) *tls.Config) (*stream, error) {
+func listen(cfg Config) (*stream, error) {
+	bind, advertise := cfg.Bind, cfg.Self.Raft
 	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", bind)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, muster.Errorf(muster.Unavailable, "raft port %s is taken by another program: %w", bind, err).
@@ -42,7 +44,9 @@ func listen(bind, advertise string, server *tls.Config, client func(string) *tls
 	if advertise == "" {
 		advertise = ln.Addr().String()
 	}
-	return &stream{Listener: ln, advertise: address(advertise), server: server, client: client}, nil
+	return &stream{
+		Listener: ln, advertise: address(advertise), server: cfg.ServerTLS, client: cfg.ClientTLS, links: links{trusts: cfg.Trusts},
+	}, nil
 }
 
 // Accept waits for the next connection, not for its handshake: that is made
@@ -52,30 +56,44 @@ func (s *stream) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &accepted{Conn: tls.Server(conn, s.server)}, nil
+	return &link{Conn: tls.Server(conn, s.server), all: &s.links}, nil
 }
 
 // handshakeLimit bounds how long a stranger may hold a connection.
 const handshakeLimit = 5 * time.Second
 
-// accepted is a connection that is cut if its handshake is not done in time.
-// raft reads from it in one goroutine.
-type accepted struct {
+// link is a connection that is cut if its handshake is not done in time. raft
+// reads from it in one goroutine.
+type link struct {
 	*tls.Conn
+	all    *links
 	proved bool
 }
 
 // Read reads what the peer sent, once it has proved who it is.
-func (a *accepted) Read(b []byte) (int, error) {
-	if !a.proved {
+func (l *link) Read(b []byte) (int, error) {
+	if !l.proved {
 		ctx, cancel := context.WithTimeout(context.Background(), handshakeLimit)
 		defer cancel()
-		if err := a.HandshakeContext(ctx); err != nil {
-			return 0, fmt.Errorf("prove %s: %w", a.RemoteAddr(), err)
+		if err := l.prove(ctx); err != nil {
+			return 0, fmt.Errorf("prove %s: %w", l.RemoteAddr(), err)
 		}
-		a.proved = true
 	}
-	return a.Conn.Read(b)
+	return l.Conn.Read(b)
+}
+
+func (l *link) prove(ctx context.Context) error {
+	if err := l.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	l.proved = true
+	return l.all.add(l)
+}
+
+// Close ends the connection.
+func (l *link) Close() error {
+	l.all.drop(l)
+	return l.Conn.Close()
 }
 
 // Addr is the address told to others.
@@ -89,7 +107,15 @@ func (s *stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Con
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return (&tls.Dialer{NetDialer: &net.Dialer{}, Config: s.client(id)}).DialContext(ctx, "tcp", addr)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{Conn: tls.Client(conn, s.client(id)), all: &s.links}
+	if err := l.prove(ctx); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
 }
 
 // targets finds a server's present address by its ID: gossip's first, then the

@@ -37,13 +37,13 @@ func (p pipes) connect(t *testing.T, ln net.Listener) (near, far net.Conn) {
 // accepting is a raft port in memory, and how its peers dial.
 func accepting(t *testing.T) (pipes, net.Listener, func(string) *tls.Config) {
 	t.Helper()
-	ca, err := trust.NewAuthority([]trust.Secret{trust.NewSecret()})
+	ring, err := trust.NewRing([]trust.Secret{trust.NewSecret()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, client := ca.MutualTLS("a")
+	certs := trust.NewCertificates(ring, "a")
 	queue := make(pipes, 1)
-	return queue, cluster.Accepting(queue, server), client
+	return queue, cluster.Accepting(queue, certs.Mutual()), certs.Client
 }
 
 func TestAConnectionThatNeverProvesItselfIsCutAndHoldsUpNobody(t *testing.T) {
@@ -75,6 +75,55 @@ func TestAConnectionThatNeverProvesItselfIsCutAndHoldsUpNobody(t *testing.T) {
 		}
 		if _, err := silent.Read(got); !errors.Is(err, io.EOF) {
 			t.Errorf("the silent one is still connected: %v", err)
+		}
+	})
+}
+
+func TestAConnectionEndsWithTheSecretItWasMadeUnder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old, fresh := trust.NewSecret(), trust.NewSecret()
+		ring, err := trust.NewRing([]trust.Secret{old})
+		if err != nil {
+			t.Fatal(err)
+		}
+		queue := make(pipes, 1)
+		ln, cut := cluster.AcceptingWhile(queue, trust.NewCertificates(ring, "a").Mutual(), ring.Trusts)
+		connect := func(secret trust.Secret) (near net.Conn, peer *tls.Conn) {
+			near, far := queue.connect(t, ln)
+			theirs, err := trust.NewRing([]trust.Secret{secret})
+			if err != nil {
+				t.Fatal(err)
+			}
+			peer = tls.Client(far, trust.NewCertificates(theirs, "b").Client("a"))
+			go func() { _, _ = peer.Write([]byte("x")) }()
+			if _, err := near.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			return near, peer
+		}
+		change := func(secrets ...trust.Secret) {
+			if _, err := ring.Set(secrets); err != nil {
+				t.Fatal(err)
+			}
+			go func() { _ = cut() }()
+			synctest.Wait()
+		}
+		first, _ := connect(old)
+		change(fresh, old)
+		gone := make(chan error, 1)
+		go func() {
+			_, err := first.Read(make([]byte, 1))
+			gone <- err
+		}()
+		synctest.Wait()
+		select {
+		case err := <-gone:
+			t.Fatal("cut while the old secret is understood:", err)
+		default:
+		}
+		change(fresh)
+		if err := <-gone; err == nil {
+			t.Error("a connection of the old secret goes on")
 		}
 	})
 }

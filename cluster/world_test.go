@@ -27,8 +27,8 @@ const patience = 20 * time.Second
 // world is a few members in one process: raft, its files and its TLS are real;
 // gossip and HTTP are these tables.
 type world struct {
-	t  *testing.T
-	ca *trust.Authority
+	t    *testing.T
+	ring *trust.Ring
 
 	mu      sync.Mutex
 	gossip  map[string]muster.Peer // guarded by mu
@@ -48,11 +48,11 @@ type member struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	ca, err := trust.NewAuthority([]trust.Secret{trust.NewSecret()})
+	ring, err := trust.NewRing([]trust.Secret{trust.NewSecret()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{t: t, ca: ca, gossip: map[string]muster.Peer{}, members: map[string]*member{}, answers: map[string]string{}}
+	return &world{t: t, ring: ring, gossip: map[string]muster.Peer{}, members: map[string]*member{}, answers: map[string]string{}}
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
@@ -74,10 +74,10 @@ func freePort(t *testing.T) string {
 func (w *world) make(name string, change func(*cluster.Config)) *member {
 	w.t.Helper()
 	id := newID()
-	server, client := w.ca.MutualTLS(id)
+	certs := trust.NewCertificates(w.ring, id)
 	m := &member{id: id, name: name, w: w, cfg: cluster.Config{
 		Dir: w.t.TempDir(), Bind: freePort(w.t), Voters: 3,
-		ServerTLS: server, ClientTLS: client, NewKey: trust.NewKey, RenewKey: trust.RenewKey, NewID: newID,
+		ServerTLS: certs.Mutual(), ClientTLS: certs.Client, NewKey: trust.NewKey, RenewKey: trust.RenewKey, NewID: newID,
 		CheckJoin: func(muster.Joining) error { return nil },
 		Promise:   func(to string) { w.peer(id, func(p *muster.Peer) { p.Promise = to }) },
 		Log:       slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name),

@@ -112,43 +112,17 @@ func (c *Cluster) Apply(ctx context.Context, from string, by muster.Rights, comm
 	return json.Marshal(res)
 }
 
-// accept commits a caller's command, if this node leads and gossip does not
-// speak against it.
+// accept commits a caller's command, if this node leads and nothing that only
+// the master sees speaks against it.
 func (c *Cluster) accept(ctx context.Context, raw []byte) (fsm.Result, uint64, error) {
 	cmd, err := fsm.Decode(raw)
-	if err == nil && cmd.Op == fsm.OpNodeRemove {
-		err = c.removable(ctx, cmd)
+	if err == nil {
+		err = c.allowed(ctx, cmd)
 	}
 	if err != nil {
 		return fsm.Result{}, 0, err
 	}
 	return c.applyHere(ctx, raw)
-}
-
-// removable refuses to remove an agent that may live, unless this very command
-// was answered before.
-func (c *Cluster) removable(ctx context.Context, cmd fsm.Command) error {
-	var body fsm.NodeRemove
-	if err := json.Unmarshal(cmd.Body, &body); err != nil {
-		return muster.Errorf(muster.Malformed, "body of %s: %w", cmd.Op, err)
-	}
-	if _, seen := c.reg.Answered(cmd); seen || c.raft.State() != raft.Leader {
-		return nil
-	}
-	for _, n := range c.reg.Nodes() {
-		if n.Slug != body.Slug || n.DeletedAt != nil || n.Kind != muster.KindAgent {
-			continue
-		}
-		switch c.lives(ctx, n) {
-		case answering:
-			return muster.Errorf(muster.Conflict, "node %s is alive", n.Slug).WithHint("stop it first, then remove it")
-		case silent:
-			return muster.Errorf(muster.Conflict, "node %s does not answer, but is not known to be dead yet", n.Slug).
-				WithCode(codeHolderSilent).WithHint("try again in a few seconds")
-		case dead:
-		}
-	}
-	return nil
 }
 
 // tellCommitted lets a follower know at once that an entry is committed: it
@@ -363,17 +337,6 @@ func (c *Cluster) RevokeKey(ctx context.Context, w muster.Write, id string) erro
 	return err
 }
 
-// RemovePeer removes a dead agent from the registry and, by the planner, from
-// raft. A living one is a conflict; a repeated call gets the first answer.
-func (c *Cluster) RemovePeer(ctx context.Context, w muster.Write, slug string) error {
-	cmd, err := c.command(w, fsm.OpNodeRemove, fsm.NodeRemove{Slug: slug})
-	if err != nil {
-		return err
-	}
-	_, err = c.propose(ctx, w.By, cmd)
-	return err
-}
-
 // codeHolderSilent says that the holder of a name does not answer but is not
 // yet known to be dead.
 const codeHolderSilent = "holder_silent"
@@ -475,7 +438,7 @@ func (c *Cluster) holderDead(ctx context.Context, n muster.Node) error {
 // last saw it.
 func (c *Cluster) answers(ctx context.Context, n muster.Node, peer muster.Peer) bool {
 	urls := []string{n.URL}
-	if at := "http://" + peer.HTTP; peer.HTTP != "" && at != n.URL {
+	if at := peer.BaseURL(); at != "" && at != n.URL {
 		urls = append(urls, at)
 	}
 	held := make(chan bool, len(urls))

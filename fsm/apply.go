@@ -2,9 +2,9 @@ package fsm
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"muster"
@@ -14,6 +14,9 @@ import (
 
 // dedupeWindow is how many idempotency keys are remembered.
 const dedupeWindow = 10_000
+
+// maxDetail is the longest detail of a result that is remembered with its key.
+const maxDetail = 16 << 10
 
 // apply is the whole meaning of a command.
 func (r *Registry) apply(index uint64, c Command) (Result, error) {
@@ -28,7 +31,7 @@ func (r *Registry) apply(index uint64, c Command) (Result, error) {
 	}
 	res := Result{Index: index}
 	if err == nil {
-		res.ID, err = applier{txn: txn, index: index, at: c.At}.do(body)
+		res.ID, err = applier{txn: txn, index: index, at: c.At, detail: &res.Detail}.do(body)
 	}
 	if refused, ok := errors.AsType[*muster.Error](err); ok {
 		res.Refused = &Refusal{
@@ -66,7 +69,7 @@ func replay(txn *memdb.Txn, index uint64, c Command) (Result, bool) {
 			Hint:    "send the same body, or a new key",
 		}}, true
 	default:
-		return Result{Index: seen.Index, ID: seen.ID, Refused: seen.Refused, Replayed: true}, true
+		return Result{Index: seen.Index, ID: seen.ID, Detail: seen.Detail, Refused: seen.Refused, Replayed: true}, true
 	}
 }
 
@@ -76,6 +79,9 @@ func (r *Registry) remember(txn *memdb.Txn, c Command, res Result) error {
 		return nil
 	}
 	row := &done{Key: c.Key, Digest: c.Digest, ID: res.ID, Refused: res.Refused, Index: res.Index, Order: fmt.Sprintf("%020d", res.Index)}
+	if len(res.Detail) <= maxDetail {
+		row.Detail = res.Detail
+	}
 	if err := txn.Insert(tableDone, row); err != nil {
 		return fmt.Errorf("remember key: %w", err)
 	}
@@ -94,9 +100,10 @@ func (r *Registry) remember(txn *memdb.Txn, c Command, res Result) error {
 
 // applier is one command at work in one transaction.
 type applier struct {
-	txn   *memdb.Txn
-	index uint64
-	at    time.Time
+	txn    *memdb.Txn
+	index  uint64
+	at     time.Time
+	detail *json.RawMessage // of the result
 }
 
 func (a applier) do(body any) (id string, err error) {
@@ -113,6 +120,18 @@ func (a applier) do(body any) (id string, err error) {
 		return "", a.nodeObserve(b)
 	case NodeRemove:
 		return a.nodeRemove(b)
+	case NodeLeave:
+		return a.nodeLeave(b)
+	case NodeUpdate:
+		return a.nodeUpdate(b)
+	case NodeDelete:
+		return a.nodeDelete(b)
+	case NodeRestore:
+		return a.nodeRestore(b)
+	case NodesSync:
+		return "", a.nodesSync(b)
+	case NodesCleanup:
+		return "", a.nodesCleanup(b)
 	case KeyCreate:
 		return a.keyCreate(b)
 	case KeyRevoke:
@@ -166,7 +185,7 @@ func (a applier) nodeJoin(b NodeJoin) (string, error) {
 	}
 	row.Name, row.Slug, row.URL, row.Raft = b.Name, b.Slug, b.URL, b.Raft
 	row.Capabilities, row.Metadata, row.Version, row.PublicKey = b.Capabilities, b.Metadata, b.Version, b.PublicKey
-	row.Observed, row.ObservedAt = muster.ObservedUp, a.at
+	row.Observed, row.ObservedAt, row.Left = muster.ObservedUp, a.at, false
 	return row.ID, a.putNode(row)
 }
 
@@ -179,8 +198,7 @@ func Removed(name, id string) *muster.Error {
 // nodeEnter enters an external node with its key.
 func (a applier) nodeEnter(b NodeRegister, desired muster.Status) (string, error) {
 	if holder := a.holder(b.Slug, b.Registration.Name, b.ID); holder != nil {
-		return "", muster.Errorf(muster.Conflict, "the name or slug is taken by node %s (%s)", holder.Name, holder.Slug).
-			WithCode("duplicate").WithHint("choose another name, or give a slug of its own")
+		return "", duplicate(holder)
 	}
 	g := b.Registration
 	row := &node{
@@ -204,11 +222,13 @@ func (a applier) nodeObserve(b NodeObserve) error {
 			continue
 		}
 		row := *old
+		row.Documents = seen.Documents
+		put := func(row *node) error { return a.put(tableNodes, row) } // a count alone is no change of the record
 		if row.Observed != seen.Observed {
 			row.Observed, row.ObservedAt = seen.Observed, a.at
+			put = a.putNode
 		}
-		row.Documents = seen.Documents
-		if err := a.putNode(&row); err != nil {
+		if err := put(&row); err != nil {
 			return err
 		}
 	}
@@ -239,28 +259,37 @@ func (a applier) keyRevoke(b KeyRevoke) (string, error) {
 	if old == nil {
 		return "", muster.Errorf(muster.NotFound, "no key %s", b.ID)
 	}
-	if old.RevokedAt != nil {
+	if old.RevokedAt != nil && !old.Buried {
 		return old.ID, nil
 	}
 	row := *old
-	row.RevokedAt = &a.at
+	row.RevokedAt, row.Buried = &a.at, false
 	return row.ID, a.put(tableKeys, &row)
 }
 
 // holder finds the node in the registry that has a slug or a name, other than
 // id.
 func (a applier) holder(slug, name, id string) *node {
-	it, err := a.txn.Get(tableNodes, "id")
-	if err != nil {
-		return nil
-	}
-	for raw := it.Next(); raw != nil; raw = it.Next() {
-		n, ok := raw.(*node)
-		if ok && n.Live && n.ID != id && (n.Slug == slug || strings.EqualFold(n.Name, name)) {
+	for _, n := range append(a.rows("slug", slug), a.rows("name", folded(name))...) {
+		if n.Live && n.ID != id {
 			return n
 		}
 	}
 	return nil
+}
+
+// rows lists the nodes that an index has under some words.
+func (a applier) rows(index string, words ...any) (out []*node) {
+	it, err := a.txn.Get(tableNodes, index, words...)
+	if err != nil {
+		return nil
+	}
+	for raw := it.Next(); raw != nil; raw = it.Next() {
+		if n, ok := raw.(*node); ok {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // bury soft-deletes a node and revokes its keys.
@@ -270,23 +299,31 @@ func (a applier) bury(old *node) error {
 	if err := a.putNode(&row); err != nil {
 		return err
 	}
-	it, err := a.txn.Get(tableKeys, "id")
-	if err != nil {
-		return fmt.Errorf("list keys: %w", err)
-	}
-	var own []key
-	for raw := it.Next(); raw != nil; raw = it.Next() {
-		if k, ok := raw.(*key); ok && k.NodeID == row.ID && k.RevokedAt == nil {
-			own = append(own, *k)
+	for _, k := range a.keysOf(row.ID) {
+		if k.RevokedAt != nil {
+			continue
 		}
-	}
-	for i := range own {
-		own[i].RevokedAt = &a.at
-		if err := a.put(tableKeys, &own[i]); err != nil {
+		own := *k
+		own.RevokedAt, own.Buried = &a.at, true
+		if err := a.put(tableKeys, &own); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// keysOf lists the keys that belong to a node.
+func (a applier) keysOf(id string) (out []*key) {
+	it, err := a.txn.Get(tableKeys, "node", id)
+	if err != nil {
+		return nil
+	}
+	for raw := it.Next(); raw != nil; raw = it.Next() {
+		if k, ok := raw.(*key); ok {
+			out = append(out, k)
+		}
+	}
+	return out
 }
 
 func (a applier) putNode(row *node) error {

@@ -33,6 +33,12 @@ const (
 	OpNodeRegister Op = "node.register"
 	OpNodeObserve  Op = "node.observe"
 	OpNodeRemove   Op = "node.remove"
+	OpNodeLeave    Op = "node.leave"
+	OpNodeUpdate   Op = "node.update"
+	OpNodeDelete   Op = "node.delete"
+	OpNodeRestore  Op = "node.restore"
+	OpNodesSync    Op = "nodes.sync"
+	OpNodesCleanup Op = "nodes.cleanup"
 	OpKeyCreate    Op = "key.create"
 	OpKeyRevoke    Op = "key.revoke"
 	OpKeyRotate    Op = "key.rotate"
@@ -44,11 +50,11 @@ const (
 // again at the master. Those with the scope node are the master's own.
 func (o Op) Scope() string {
 	switch o {
-	case OpNodeRegister, OpNodeKey:
+	case OpNodeRegister, OpNodeKey, OpNodeUpdate, OpNodeDelete, OpNodeRestore, OpNodesSync, OpNodesCleanup:
 		return muster.ScopeRegistry
 	case OpNodeOffer:
 		return muster.ScopePublic // it opens nothing until an operator says so
-	case OpKeyCreate, OpKeyRevoke, OpKeyRotate, OpNodeRemove:
+	case OpKeyCreate, OpKeyRevoke, OpKeyRotate, OpNodeRemove, OpNodeLeave:
 		return muster.ScopeAdmin
 	case OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve:
 		return muster.ScopeNode
@@ -80,12 +86,14 @@ func NewCommand(op Op, at time.Time, by string, body any) (Command, error) {
 }
 
 // Result is what a command did. ID names the node or key concerned; Replayed
-// says that an earlier command with the same key had done it already.
+// says that an earlier command with the same key had done it already. Detail is
+// what a command did to several nodes, or would have done when it is refused.
 type Result struct {
-	Index    uint64   `json:"index"`
-	ID       string   `json:"id,omitempty"`
-	Replayed bool     `json:"replayed,omitempty"`
-	Refused  *Refusal `json:"refused,omitempty"`
+	Index    uint64          `json:"index"`
+	ID       string          `json:"id,omitempty"`
+	Detail   json.RawMessage `json:"detail,omitempty"`
+	Replayed bool            `json:"replayed,omitempty"`
+	Refused  *Refusal        `json:"refused,omitempty"`
 }
 
 // Refusal is an error in the form it has on the wire between nodes.
@@ -145,6 +153,18 @@ func (c Command) decode() (any, error) {
 		return body[NodeObserve](c)
 	case OpNodeRemove:
 		return body[NodeRemove](c)
+	case OpNodeLeave:
+		return body[NodeLeave](c)
+	case OpNodeUpdate:
+		return body[NodeUpdate](c)
+	case OpNodeDelete:
+		return body[NodeDelete](c)
+	case OpNodeRestore:
+		return body[NodeRestore](c)
+	case OpNodesSync:
+		return body[NodesSync](c)
+	case OpNodesCleanup:
+		return body[NodesCleanup](c)
 	case OpKeyCreate:
 		return body[KeyCreate](c)
 	case OpKeyRevoke:

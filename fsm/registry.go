@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync"
 	"time"
@@ -30,6 +31,8 @@ type node struct {
 	Desired      muster.Status       `json:"desired"`
 	Observed     muster.Observed     `json:"observed,omitempty"`
 	ObservedAt   time.Time           `json:"observed_at,omitzero"`
+	LastPingAt   *time.Time          `json:"last_ping_at,omitempty"` // last sign of life of an external node
+	Left         bool                `json:"left,omitempty"`         // for good, until it joins again
 	Documents    uint64              `json:"documents,omitempty"`
 	PublicKey    []byte              `json:"public_key,omitempty"`
 	Predecessor  string              `json:"predecessor,omitempty"` // the dead node whose name it took over
@@ -54,16 +57,18 @@ type key struct {
 	Targets string                `json:"targets,omitempty"`
 	Filter  muster.Metadata       `json:"filter,omitempty"`
 	Former  []muster.FormerSecret `json:"former,omitempty"`
+	Buried  bool                  `json:"buried,omitempty"` // revoked with its node, and given back with it
 }
 
 // done remembers the result of a command by its idempotency key.
 type done struct {
-	Key     string   `json:"key"`
-	Digest  string   `json:"digest"`
-	ID      string   `json:"id,omitempty"`
-	Refused *Refusal `json:"refused,omitempty"`
-	Index   uint64   `json:"index"`
-	Order   string   `json:"order"` // Index with leading zeros, for eviction
+	Key     string          `json:"key"`
+	Digest  string          `json:"digest"`
+	ID      string          `json:"id,omitempty"`
+	Detail  json.RawMessage `json:"detail,omitempty"`
+	Refused *Refusal        `json:"refused,omitempty"`
+	Index   uint64          `json:"index"`
+	Order   string          `json:"order"` // Index with leading zeros, for eviction
 }
 
 // settings is what the cluster agreed on, one row.
@@ -87,10 +92,17 @@ func schema() *memdb.DBSchema {
 	}
 	return &memdb.DBSchema{Tables: map[string]*memdb.TableSchema{
 		tableNodes: {Name: tableNodes, Indexes: map[string]*memdb.IndexSchema{
-			"id":   text("id", "ID"),
-			"slug": {Name: "slug", Indexer: &memdb.StringFieldIndex{Field: "Slug"}},
+			"id":         text("id", "ID"),
+			"slug":       {Name: "slug", Indexer: &memdb.StringFieldIndex{Field: "Slug"}},
+			"name":       {Name: "name", Indexer: one(func(n *node) string { return folded(n.Name) })},
+			"status":     {Name: "status", Indexer: one((*node).standing)},
+			"capability": {Name: "capability", AllowMissing: true, Indexer: many((*node).abilities)},
+			"sign":       {Name: "sign", Indexer: one((*node).sign)},
 		}},
-		tableKeys: {Name: tableKeys, Indexes: map[string]*memdb.IndexSchema{"id": text("id", "ID")}},
+		tableKeys: {Name: tableKeys, Indexes: map[string]*memdb.IndexSchema{
+			"id":   text("id", "ID"),
+			"node": {Name: "node", AllowMissing: true, Indexer: &memdb.StringFieldIndex{Field: "NodeID"}},
+		}},
 		tableDone: {Name: tableDone, Indexes: map[string]*memdb.IndexSchema{
 			"id":    text("id", "Key"),
 			"order": text("order", "Order"),
@@ -219,6 +231,28 @@ func (r *Registry) Node(id string) (muster.Node, bool) {
 	return row.view(), true
 }
 
+// Find returns the node that has a slug and is not deleted.
+func (r *Registry) Find(slug string) (muster.Node, bool) {
+	db, _ := r.snapshot()
+	for _, row := range (applier{txn: db.Txn(false)}).rows("slug", slug) {
+		if row.Live {
+			return row.view(), true
+		}
+	}
+	return muster.Node{}, false
+}
+
+// Capable returns the nodes with a capability, soft-deleted ones included.
+func (r *Registry) Capable(c muster.Capability) []muster.Node {
+	db, _ := r.snapshot()
+	rows := (applier{txn: db.Txn(false)}).rows("capability", string(c))
+	nodes := make([]muster.Node, len(rows))
+	for i, row := range rows {
+		nodes[i] = row.view()
+	}
+	return nodes
+}
+
 // Answered returns the result of a command with this one's idempotency key, if
 // it was applied here.
 func (r *Registry) Answered(c Command) (Result, bool) {
@@ -293,6 +327,7 @@ func (n *node) view() muster.Node {
 		Status: status, StatusColor: status.Color(), Description: n.Description, Weight: n.Weight,
 		ReplicaOf: n.ReplicaOf, CreatedAt: n.CreatedAt, UpdatedAt: n.UpdatedAt, DeletedAt: n.DeletedAt,
 		Index: n.Index, Desired: n.Desired, Observed: n.Observed, PublicKey: n.PublicKey, Documents: n.Documents,
+		LastPingAt: n.LastPingAt, Left: n.Left,
 	}
 	if v.Metadata == nil {
 		v.Metadata = muster.Metadata{}

@@ -53,7 +53,7 @@ func longest() Facts {
 		Name: strings.Repeat("n", maxName), ClusterID: "01a211a1-5664-729f-9c97-7a65fe614b9f", Promise: "01a211a1-5664-729f-9c97-7a65fe614ba0",
 		IndexID: "0a7e62a5-1f0a-4d2e-9a57-3c1f0c6f9d11",
 		Raft:    strings.Repeat("r", maxAddr), HTTP: strings.Repeat("h", maxAddr), Started: math.MaxInt64, Stateless: true, Restarting: true, Leaving: true,
-		Expect: 255, Generation: math.MaxUint64, Documents: math.MaxUint64,
+		Expect: 255, Generation: math.MaxUint64, Documents: math.MaxUint64, TLS: true, Secrets: [2]uint32{math.MaxUint32, 1},
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // Facts are what a node tells all others with its gossip. They ride in
-// memberlist's metadata, which holds 512 bytes; ours are about 120, and 470 with
+// memberlist's metadata, which holds 512 bytes; ours are about 120, and 475 with
 // the longest name and addresses.
 type Facts struct {
 	Name       string // cut to 63 bytes
@@ -30,22 +30,27 @@ type Facts struct {
 	IndexID    string // UUID of its index, or empty
 	Generation uint64
 	Documents  uint64
+	TLS        bool      // HTTP is HTTPS
+	Secrets    [2]uint32 // fingerprints of the secrets this node goes by: the one that speaks, and one more; 0: none
 }
 
 // The encoding: a version byte, a flag byte, Expect as a byte, Generation,
 // Documents and Started as uvarints, the three UUIDs as 16 bytes each, then Name,
-// Raft and HTTP, each with a length byte. What follows is of a later version and
-// is not read; a version that cannot be read so has another version byte.
+// Raft and HTTP, each with a length byte, then Secrets as 4 bytes each. What
+// follows is of a later version and is not read; a version that cannot be read so
+// has another version byte.
 const (
 	factsVersion = 3
 	maxName      = 63
 	maxAddr      = 160
 	uuidBytes    = 16
-	maxFacts     = 3 + 3*binary.MaxVarintLen64 + 3*uuidBytes + 3 + maxName + 2*maxAddr
+	secretsBytes = 8
+	maxFacts     = 3 + 3*binary.MaxVarintLen64 + 3*uuidBytes + 3 + maxName + 2*maxAddr + secretsBytes
 
 	flagStateless  = 1
 	flagRestarting = 2
 	flagLeaving    = 4
+	flagTLS        = 8
 )
 
 var (
@@ -65,6 +70,9 @@ func (f Facts) encode() []byte {
 	if f.Leaving {
 		flags |= flagLeaving
 	}
+	if f.TLS {
+		flags |= flagTLS
+	}
 	b := []byte{factsVersion, flags, byte(min(max(f.Expect, 0), 255))}
 	b = binary.AppendUvarint(b, f.Generation)
 	b = binary.AppendUvarint(b, f.Documents)
@@ -80,7 +88,8 @@ func (f Facts) encode() []byte {
 		b = append(b, byte(len(s))) //nolint:gosec // at most 160
 		b = append(b, s...)
 	}
-	return b
+	b = binary.BigEndian.AppendUint32(b, f.Secrets[0])
+	return binary.BigEndian.AppendUint32(b, f.Secrets[1])
 }
 
 // check refuses addresses that are too long to be told, naming the flag.
@@ -107,7 +116,7 @@ func decodeFacts(b []byte) (f Facts, err error) {
 		return f, errFacts
 	}
 	f.Stateless, f.Restarting = b[1]&flagStateless != 0, b[1]&flagRestarting != 0
-	f.Leaving, f.Expect = b[1]&flagLeaving != 0, int(b[2])
+	f.Leaving, f.TLS, f.Expect = b[1]&flagLeaving != 0, b[1]&flagTLS != 0, int(b[2])
 	b = b[3:]
 	var started uint64
 	for _, n := range []*uint64{&f.Generation, &f.Documents, &started} {
@@ -129,9 +138,10 @@ func decodeFacts(b []byte) (f Facts, err error) {
 		}
 		*s, b = string(b[1:1+b[0]]), b[1+b[0]:]
 	}
-	if !utf8.ValidString(f.Name) {
+	if !utf8.ValidString(f.Name) || len(b) < secretsBytes {
 		return f, errFacts
 	}
+	f.Secrets = [2]uint32{binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])}
 	return f, nil
 }
 

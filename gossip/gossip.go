@@ -35,6 +35,7 @@ type Pool struct {
 	cfg  Config
 	log  *slog.Logger
 	list *memberlist.Memberlist
+	ring *memberlist.Keyring
 
 	mu    sync.Mutex
 	facts Facts                  // guarded by mu
@@ -183,5 +184,6 @@ func peerOf(id, addr string, f Facts) muster.Peer {
 		ID: id, Name: f.Name, ClusterID: f.ClusterID, Gossip: addr, Raft: f.Raft, HTTP: f.HTTP,
 		Stateless: f.Stateless, Expect: f.Expect, Promise: f.Promise,
 		IndexID: f.IndexID, Generation: f.Generation, Documents: f.Documents,
+		TLS: f.TLS, Secrets: f.Secrets,
 	}
 }

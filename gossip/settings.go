@@ -38,6 +38,7 @@ func (p *Pool) settings(ctx context.Context) (*memberlist.Config, error) {
 	if conf.Keyring, err = memberlist.NewKeyring(p.cfg.Keys, p.cfg.Keys[0]); err != nil {
 		return nil, muster.Errorf(muster.Invalid, "gossip keys: %w", err)
 	}
+	p.ring = conf.Keyring
 	conf.Name, conf.DeadNodeReclaimTime = p.cfg.ID, reclaimAfter
 	d := &delegate{pool: p}
 	conf.Delegate, conf.Events, conf.Merge, conf.Alive, conf.Ping = d, d, d, d, d

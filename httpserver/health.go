@@ -74,7 +74,7 @@ func (s *Server) nodeStatus(_ context.Context, r *Request) (any, error) {
 		"node": self, "caller": r.Rights.Principal, "cluster": s.cfg.Cluster.Status(),
 		"health": map[string]any{
 			"is_healthy": self.Healthy, "avg_response_time": self.AvgResponseTime,
-			"ping_failures": self.PingFailures, "last_ping_at": self.LastPingAt,
+			"ping_failures": self.PingFailures, "last_ping_at": self.LastPingAt, "success_rate": s.successRate(self.ID),
 		},
 	}, nil
 }

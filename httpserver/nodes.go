@@ -40,10 +40,18 @@ func (s *Server) listNodes(ctx context.Context, r *Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	nodes := slices.DeleteFunc(s.cfg.Cluster.Nodes(), func(n muster.Node) bool { return !keep(n) })
+	nodes := slices.DeleteFunc(s.candidates(r.Query.Get("capability")), func(n muster.Node) bool { return !keep(n) })
 	answer := api.Nodes{Total: len(nodes)}
 	answer.Nodes, answer.Cursor, err = page(r.Query, nodes, place)
 	return answer, err
+}
+
+// candidates are the nodes that a list chooses from.
+func (s *Server) candidates(capability string) []muster.Node {
+	if capability != "" {
+		return s.cfg.Cluster.Capable(muster.Capability(capability))
+	}
+	return s.cfg.Cluster.Nodes()
 }
 
 // place orders the nodes in lists: by slug, then by ID. The separator is below

@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
-	"strconv"
 
 	"muster"
 	"muster/httpserver/api"
@@ -39,31 +37,21 @@ func (s *Server) register(ctx context.Context, r *Request) (any, error) {
 	return done, err
 }
 
-const (
-	maxText        = 255
-	maxVersion     = 64
-	maxDescription = 4 << 10
-	maxMetadata    = 16 << 10
-)
-
 func checkRegistration(g muster.Registration) error {
 	bad := complaints{}
-	bad.name(g.Name)
-	bad.when(g.Slug != "" && !muster.ValidSlug(g.Slug), "slug", "must be lower-case letters, digits and single dashes, at most 63")
-	bad.when(g.Type == muster.TypeMaster, "type", "the cluster elects the master")
-	bad.when(g.Type != "" && g.Type != muster.TypeMaster && g.Type != muster.TypeChild, "type", "must be child")
+	bad.node(muster.NodeChange{
+		Name: &g.Name, Slug: given(g.Slug), Type: given(g.Type), URL: &g.URL, Capabilities: &g.Capabilities, Metadata: g.Metadata,
+		Version: &g.Version, Description: &g.Description, Weight: given(g.Weight), ReplicaOf: &g.ReplicaOf,
+	})
 	bad.when(g.Credential != "", "credential", "not supported yet")
-	bad.when(g.Weight < 0 || g.Weight > 1000, "weight", "must be from 1 to 1000")
-	bad.text("version", g.Version, maxVersion)
-	bad.text("description", g.Description, maxDescription)
-	bad.text("replica_of", g.ReplicaOf, maxText)
-	for _, c := range g.Capabilities {
-		bad.when(!c.Valid(), "capabilities", strconv.Quote(string(c))+" is not lower-case letters, digits and single dashes, at most 63")
-	}
 	bad.scopes(g.Scopes)
-	raw, err := json.Marshal(g.Metadata)
-	bad.when(err != nil || len(raw) > maxMetadata, "metadata", "must be at most 16 KiB")
-	reason := badURL(g.URL)
-	bad.when(reason != "", "url", reason)
 	return bad.err("the registration has invalid fields")
+}
+
+// given is nil for what a registration leaves out.
+func given[T comparable](value T) *T {
+	if value == *new(T) {
+		return nil
+	}
+	return &value
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"muster"
 	"muster/httpserver/api"
@@ -29,25 +28,15 @@ func (e *methodError) Unwrap() error { return e.why }
 
 // serve runs one request through the table.
 func (s *Server) serve(c *fasthttp.RequestCtx) {
-	started := time.Now()
-	req := &Request{ID: requestID(c), Method: string(c.Method())}
+	req := arrival(c)
 	answer, code, err := s.answer(c, req)
 	drain(c, req.known)
 	if err != nil {
 		answer, code = s.fault(c, req, answer, err)
 	}
 	s.sign(c, req.ID)
-	code = s.writeJSON(c, req.ID, code, answer)
-	if s.cfg.Record != nil {
-		call := api.Call{
-			Direction: "in", Method: req.Method, Path: req.Path, Status: code, Caller: req.Rights.Principal,
-			RequestID: req.ID, At: started, Duration: time.Since(started),
-		}
-		if err != nil {
-			call.Err = err.Error()
-		}
-		s.cfg.Record(call)
-	}
+	s.writeJSON(c, req.ID, code, answer)
+	s.record(req.ended(c, err))
 }
 
 // fault is the answer that tells an error.
@@ -69,6 +58,9 @@ func (s *Server) fault(c *fasthttp.RequestCtx, req *Request, answer any, err err
 	if short, less := answer.(muster.Answer); less { // what was found goes with the reason why it is not enough
 		return api.Short{Error: body, Answer: short}, code
 	}
+	if plan, refused := answer.(muster.SyncPlan); refused {
+		return api.NotSynced{Error: body, SyncPlan: plan}, code
+	}
 	return body, code
 }
 
@@ -85,9 +77,20 @@ func (s *Server) sign(c *fasthttp.RequestCtx, id string) {
 	}
 }
 
-// writeJSON writes an answer and returns its status: 500 for one that is no
-// JSON.
-func (s *Server) writeJSON(c *fasthttp.RequestCtx, id string, code int, answer any) int {
+// text is an answer that is no JSON.
+type text struct {
+	media string
+	body  []byte
+}
+
+// writeJSON writes an answer: 500 for one that is no JSON.
+func (s *Server) writeJSON(c *fasthttp.RequestCtx, id string, code int, answer any) {
+	if as, ok := answer.(text); ok {
+		c.SetStatusCode(code)
+		c.SetContentType(as.media)
+		c.SetBody(as.body)
+		return
+	}
 	raw, ok := answer.([]byte)
 	if !ok {
 		var err error
@@ -100,7 +103,6 @@ func (s *Server) writeJSON(c *fasthttp.RequestCtx, id string, code int, answer a
 	c.SetStatusCode(code)
 	c.SetContentType("application/json")
 	c.SetBody(raw)
-	return code
 }
 
 func encode(answer any) ([]byte, error) {

@@ -26,7 +26,7 @@ func TestAnAnswerThatIsNoJSONIsLoggedAndKeepsItsID(t *testing.T) {
 	if !strings.Contains(log.String(), "request_id=r-1") || !strings.Contains(log.String(), "duplicate") {
 		t.Errorf("logged %q", log.String())
 	}
-	if len(h.calls) != 1 || h.calls[0].Status != 500 {
+	if len(h.calls) != 2 || h.calls[1].ID != h.calls[0].ID || h.calls[1].Status != 500 { // begun, and over
 		t.Errorf("recorded %+v", h.calls)
 	}
 }

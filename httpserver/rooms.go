@@ -29,9 +29,10 @@ type Caller struct {
 type Cluster interface {
 	Writer
 	Renewer
+	Curation
 	Registry
 	Reader
-	Members
+	Membership
 }
 
 // Registry is this node's copy of the registry.

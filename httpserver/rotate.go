@@ -107,10 +107,8 @@ func (s *Server) keyOf(nodeID string) *muster.Key {
 
 // living finds a node that is not deleted by its slug.
 func (s *Server) living(slug string) (muster.Node, error) {
-	for _, n := range s.cfg.Cluster.Nodes() {
-		if n.Slug == slug && n.DeletedAt == nil {
-			return n, nil
-		}
+	if n, ok := s.cfg.Cluster.Find(slug); ok {
+		return n, nil
 	}
 	return muster.Node{}, muster.Errorf(muster.NotFound, "no node %s", slug)
 }

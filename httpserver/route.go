@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/httpserver/api"
 )
 
 // Route is one line of the table that is the whole surface of a node. A route
@@ -39,10 +40,14 @@ type Request struct {
 	Query  url.Values
 	Body   []byte
 	Key    string // Idempotency-Key
+	Match  string // If-Match
 	Route  string
 
-	known bool // who sends it
-	timed bool // the header says how long it may take
+	known   bool // who sends it
+	timed   bool // the header says how long it may take
+	rowID   string
+	trace   api.Trace
+	arrived time.Time
 }
 
 const (

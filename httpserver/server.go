@@ -6,6 +6,7 @@ package httpserver
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,7 +28,8 @@ import (
 // Config says what to serve and to whom.
 type Config struct {
 	Addr    string
-	ID      string // of this node
+	TLS     *tls.Config // nil: plain HTTP
+	ID      string      // of this node
 	Name    string
 	Auth    Auth
 	Cluster Cluster
@@ -45,11 +47,14 @@ type Config struct {
 	Record  func(api.Call)
 	Log     *slog.Logger
 
-	ReadTimeout time.Duration         // of a request, from its first byte to its last; 0 is 30 seconds
-	Open        bool                  // whether those without a key may register nodes, as inactive
-	Trusted     []netip.Prefix        // proxies whose X-Forwarded-For is believed
-	Peer        func(netip.Addr) bool // whether an address is that of a node of the cluster; nil: none is
-	Now         func() time.Time      // nil: time.Now
+	ReadTimeout time.Duration          // of a request, from its first byte to its last; 0 is 30 seconds
+	Open        bool                   // whether those without a key may register nodes, as inactive
+	Trusted     []netip.Prefix         // proxies whose X-Forwarded-For is believed
+	Peer        func(netip.Addr) bool  // whether an address is that of a node of the cluster; nil: none is
+	Now         func() time.Time       // nil: time.Now
+	Requests    Requests               // nil: this node keeps no request log
+	Metrics     func() ([]byte, error) // nil: it has none
+	MetricsOpen bool                   // metrics need no key
 }
 
 const (
@@ -111,6 +116,9 @@ func (s *Server) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("listen for HTTP on %s: %w", s.cfg.Addr, err)
 	}
 	s.ln = doorman{s.ln, s.crowd}
+	if s.cfg.TLS != nil {
+		s.ln = encrypted{s.ln, s.cfg.TLS}
+	}
 	go func() { s.done <- s.http.Serve(s.ln) }()
 	return nil
 }
@@ -167,7 +175,8 @@ func (s *Server) answer(c *fasthttp.RequestCtx, req *Request) (answer any, code 
 	if err := s.read(c, route, req); err != nil {
 		return nil, 0, err
 	}
-	answer, code, err = s.handle(muster.WithRights(ctx, req.Rights), c, route, req)
+	s.began(req)
+	answer, code, err = s.handle(api.WithTrace(muster.WithRights(ctx, req.Rights), req.trace), c, route, req)
 	return answer, code, late(err, route.Method, limit)
 }
 
@@ -217,6 +226,7 @@ func (s *Server) find(c *fasthttp.RequestCtx, req *Request) (Route, error) {
 		}
 		if route.Method == req.Method {
 			req.Params, req.Route, req.Key = params, route.Method+" "+route.Path, string(c.Request.Header.Peek(api.HeaderIdempotency))
+			req.Match = string(c.Request.Header.Peek(api.HeaderMatch))
 			return route, nil
 		}
 		allow = append(allow, route.Method)

@@ -2,6 +2,7 @@ package httpserver_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -43,6 +44,11 @@ type house struct {
 	spec     muster.KeySpec
 	rotated  []string // what RotateKey and NodeKey were asked for
 	shown    *string  // the key that a registration shows
+	edit     muster.Edit
+	synced   muster.Sync
+	cleaned  muster.Cleanup
+	moved    []string
+	master   string   // ID
 	stale    int64    // ms
 	behind   []string // the scopes in a node's call; nil: some
 }
@@ -77,7 +83,7 @@ func (h *house) RemovePeer(context.Context, muster.Write, string) error { return
 func (h *house) Status() muster.ClusterStatus {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return muster.ClusterStatus{AppliedIndex: h.index, StaleMs: h.stale, Master: &muster.MasterRef{Slug: fmt.Sprint("m", h.index)}}
+	return muster.ClusterStatus{AppliedIndex: h.index, StaleMs: h.stale, Master: &muster.MasterRef{Slug: fmt.Sprint("m", h.index), ID: cmp.Or(h.master, "1")}}
 }
 
 func (h *house) Nodes() []muster.Node {

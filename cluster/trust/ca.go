@@ -12,15 +12,15 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
+	"regexp"
 	"strconv"
-	"sync"
 	"time"
 )
 
 const (
 	leafLife  = 30 * 24 * time.Hour
-	leafRenew = 10 * 24 * time.Hour // age at which a running node issues itself a new one
-	leafSlack = 48 * time.Hour      // clocks may differ by this much
+	leafSlack = 48 * time.Hour // clocks may differ by this much
 )
 
 // Authority is the cluster's certificate authority. Every holder of the secret
@@ -91,10 +91,11 @@ func (s Secret) caKey() (key *ecdsa.PrivateKey, err error) {
 	return key, err
 }
 
-// Leaf issues a certificate for a node, for both ends of a connection. Its SAN
-// is the node ID; it counts from 48 hours before now until 30 days after it, and
-// lives in memory only.
-func (a *Authority) Leaf(nodeID string, now time.Time) (*tls.Certificate, error) {
+// Leaf issues a certificate for a node, for both ends of a connection. Its SANs
+// are the node ID, by which nodes verify each other, and the host names and
+// addresses by which others find it; it counts from 48 hours before now until 30
+// days after it, and lives in memory only.
+func (a *Authority) Leaf(nodeID string, now time.Time, hosts ...string) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make node key: %w", err)
@@ -108,6 +109,7 @@ func (a *Authority) Leaf(nodeID string, now time.Time) (*tls.Certificate, error)
 		NotBefore: now.Add(-leafSlack), NotAfter: now.Add(leafLife), KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
+	addHosts(template, hosts)
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {
 		return nil, fmt.Errorf("issue certificate: %w", err)
@@ -115,48 +117,15 @@ func (a *Authority) Leaf(nodeID string, now time.Time) (*tls.Certificate, error)
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// issuer hands out a node's certificate and renews it while the node runs.
-type issuer struct {
-	authority *Authority
-	nodeID    string
-
-	mu   sync.Mutex
-	cert *tls.Certificate // guarded by mu
-	at   time.Time        // guarded by mu; wall clock, which goes on while a machine sleeps
-}
-
-func (i *issuer) current() (*tls.Certificate, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	now := time.Now().Round(0)
-	if age := now.Sub(i.at); i.cert != nil && age > -leafSlack && age < leafRenew {
-		return i.cert, nil
+// addHosts puts hosts into a certificate. A name that is none by RFC 1123 is left
+// out: no peer would read a certificate that holds it.
+func addHosts(template *x509.Certificate, hosts []string) {
+	name := regexp.MustCompile(`^([a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)*[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else if len(host) <= 253 && name.MatchString(host) {
+			template.DNSNames = append(template.DNSNames, host)
+		}
 	}
-	cert, err := i.authority.Leaf(i.nodeID, now)
-	if err == nil {
-		i.cert, i.at = cert, now
-	}
-	return cert, err
-}
-
-func (i *issuer) server() *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: i.authority.pool,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return i.current() },
-	}
-}
-
-func (i *issuer) client(peerID string) *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13, RootCAs: i.authority.pool, ServerName: peerID,
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return i.current() },
-	}
-}
-
-// MutualTLS is what a node needs to accept others of its cluster and to dial
-// them, over one and the same certificate: TLS 1.3, a client certificate of this
-// authority, and a server certificate for the peer ID that was meant.
-func (a *Authority) MutualTLS(nodeID string) (server *tls.Config, client func(peerID string) *tls.Config) {
-	own := &issuer{authority: a, nodeID: nodeID}
-	return own.server(), own.client
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,9 +22,22 @@ func authority(t *testing.T, secrets ...trust.Secret) *trust.Authority {
 	return ca
 }
 
+func ring(t *testing.T, secrets ...trust.Secret) *trust.Ring {
+	t.Helper()
+	r, err := trust.NewRing(secrets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// serverTLS is what a node's raft port goes by at this moment.
 func serverTLS(t *testing.T, id string, secrets ...trust.Secret) *tls.Config {
 	t.Helper()
-	server, _ := authority(t, secrets...).MutualTLS(id)
+	server, err := trust.NewCertificates(ring(t, secrets...), id).Mutual().GetConfigForClient(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return server
 }
 
@@ -75,6 +89,18 @@ func TestALeafOfOneDerivedAuthorityHoldsForAnother(t *testing.T) {
 	}
 }
 
+func TestAHostThatIsNoNameIsLeftOutOfALeaf(t *testing.T) {
+	odd := []string{"", "bücher.example", "a..b", "-a", "a_b", "x y", "*.example", strings.Repeat("a", 64), "shop.example", "::1", "10.0.0.1"}
+	pair, err := authority(t, trust.NewSecret()).Leaf("node-a", time.Now(), odd...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil || !slices.Equal(cert.DNSNames, []string{"node-a", "shop.example"}) || len(cert.IPAddresses) != 2 {
+		t.Errorf("%v %v %v", cert.DNSNames, cert.IPAddresses, err)
+	}
+}
+
 func TestNodesMeetWhileTheSecretIsBeingChanged(t *testing.T) {
 	old, fresh := trust.NewSecret(), trust.NewSecret()
 	files := map[string][]trust.Secret{
@@ -83,7 +109,7 @@ func TestNodesMeetWhileTheSecretIsBeingChanged(t *testing.T) {
 	for a, ours := range files {
 		for b, theirs := range files {
 			server := serverTLS(t, "node-a", ours...)
-			_, dial := authority(t, theirs...).MutualTLS("node-b")
+			dial := trust.NewCertificates(ring(t, theirs...), "node-b").Client
 			want := slices.Contains(ours, theirs[0]) && slices.Contains(theirs, ours[0])
 			if err := handshake(t, server, dial("node-a")); (err == nil) != want {
 				t.Errorf("%s to %s: %v", b, a, err)
@@ -113,7 +139,7 @@ func TestAClientWithoutCertificateOrWithAnOldProtocolIsRefused(t *testing.T) {
 		"no certificate": func(c *tls.Config) { c.GetClientCertificate = nil },
 		"TLS 1.2":        func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 },
 	} {
-		server, dial := authority(t, secret).MutualTLS("node-a")
+		server, dial := tlsOf(t, secret, "node-a")
 		client := dial("node-a")
 		spoil(client)
 		if handshake(t, server, client) == nil {

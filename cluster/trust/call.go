@@ -110,7 +110,7 @@ type Verified struct {
 // Verifier checks signed calls that arrive at one node. It must not be copied.
 type Verifier struct {
 	NodeID  string
-	Secrets []Secret
+	Secrets func() []Secret                               // those understood now
 	NodeKey func(nodeID string) (ed25519.PublicKey, bool) // of registered nodes
 	Started time.Time                                     // when it began to remember calls; zero: it always did
 	Now     func() time.Time                              // nil: time.Now
@@ -243,11 +243,11 @@ func (v *Verifier) parse(token string, now time.Time, c *claims) (kid string, er
 
 func (v *Verifier) keyOf(kid, alg string) (any, error) {
 	if kid == kidOperator || kid == kidJoin {
-		if alg != jwt.SigningMethodHS256.Alg() {
+		if alg != jwt.SigningMethodHS256.Alg() || v.Secrets == nil {
 			return nil, errBadSigner
 		}
 		var set jwt.VerificationKeySet
-		for _, secret := range v.Secrets {
+		for _, secret := range v.Secrets() {
 			set.Keys = append(set.Keys, secret.OperatorKey())
 		}
 		return set, nil

@@ -27,10 +27,14 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{secret: trust.NewSecret(), old: trust.NewSecret(), node: identity(t)}
 	b.v = &trust.Verifier{
-		NodeID: "target", Secrets: []trust.Secret{b.secret, b.old},
+		NodeID: "target", Secrets: those(b.secret, b.old),
 		NodeKey: func(id string) (ed25519.PublicKey, bool) { return b.node.PublicKey(), id == b.node.ID },
 	}
 	return b
+}
+
+func those(secrets ...trust.Secret) func() []trust.Secret {
+	return func() []trust.Secret { return secrets }
 }
 
 func (b *bench) verify(token string) (trust.Verified, error) {

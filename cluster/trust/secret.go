@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"muster"
@@ -73,7 +74,9 @@ func ParseSecrets(text string) ([]Secret, error) {
 			return nil, muster.Errorf(muster.Invalid, "secret: line %d is not 64 hex digits", i+1).
 				WithHint("make one with: muster secret new")
 		}
-		out = append(out, Secret(raw))
+		if s := Secret(raw); !slices.Contains(out, s) {
+			out = append(out, s)
+		}
 	}
 	if len(out) == 0 {
 		return nil, muster.Errorf(muster.Invalid, "secret: is empty").WithHint("make one with: muster secret new")

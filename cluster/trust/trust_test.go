@@ -70,7 +70,8 @@ func TestTwoNodesOfOneSecretMeetOverMutualTLS(t *testing.T) {
 
 func tlsOf(t *testing.T, s trust.Secret, id string) (*tls.Config, func(string) *tls.Config) {
 	t.Helper()
-	return authority(t, s).MutualTLS(id)
+	certs := trust.NewCertificates(ring(t, s), id)
+	return certs.Mutual(), certs.Client
 }
 
 func handshake(t *testing.T, server, client *tls.Config) error {
@@ -109,7 +110,7 @@ func TestASignedCallHoldsForItsOwnRequestOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &trust.Verifier{NodeID: "b", Secrets: []trust.Secret{trust.NewSecret(), secret}, NodeKey: func(id string) (ed25519.PublicKey, bool) {
+	v := &trust.Verifier{NodeID: "b", Secrets: those(trust.NewSecret(), secret), NodeKey: func(id string) (ed25519.PublicKey, bool) {
 		return node.PublicKey(), id == node.ID
 	}}
 	call := trust.Call{
@@ -181,7 +182,7 @@ func FuzzVerify(f *testing.F) {
 	if token, err := trust.NewSecret().SignOperator(trust.Call{Method: "GET", Path: "/", Audience: "b"}); err == nil {
 		f.Add(token)
 	}
-	v := &trust.Verifier{NodeID: "b", Secrets: []trust.Secret{trust.NewSecret()}, NodeKey: func(string) (ed25519.PublicKey, bool) { return nil, false }}
+	v := &trust.Verifier{NodeID: "b", Secrets: those(trust.NewSecret()), NodeKey: func(string) (ed25519.PublicKey, bool) { return nil, false }}
 	f.Fuzz(func(t *testing.T, token string) {
 		if _, err := v.Verify(token, trust.Call{Method: "GET", Path: "/"}); err == nil {
 			t.Fatal("accepted")

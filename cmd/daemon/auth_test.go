@@ -125,13 +125,12 @@ func (o *one) aged(t *testing.T, c call) string {
 }
 
 func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
-	dir := t.TempDir()
-	o := raise(t, dir, "a")
+	o := raise(t, t.TempDir(), "a")
 	revoked, expired := o.key(t, "admin", ""), o.key(t, "admin", "1ns")
 	if err := o.op.RevokeKey(t.Context(), revoked.ID); err != nil {
 		t.Fatal(err)
 	}
-	idle := o.idle(t, dir)
+	idle := o.idle(t)
 	keys := map[string]string{}
 	for _, scope := range []string{"read", "search", "index", "tx", "registry", "admin", "run:app.*", "run:web.*"} {
 		keys[scope] = *o.key(t, scope, "").Plain
@@ -163,7 +162,7 @@ func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
 		expect("a key of nobody", "mk_"+strings.Repeat("0", 12)+"_"+strings.Repeat("0", 64), 401, "Invalid API key")
 		expect("an expired key", *expired.Plain, 401, "Invalid API key")
 		expect("a revoked key", *revoked.Plain, 401, "Invalid API key")
-		expect("the key of a node that is not active", idle, 403, `"node_status":"inactive"`)
+		expect("the key of a node in maintenance", idle, 403, `"node_status":"maintenance"`)
 		refused := func(scopes ...string) int {
 			if slices.ContainsFunc(want, (muster.Rights{Principal: "key:1", Scopes: scopes}).May) {
 				return 0
@@ -188,7 +187,7 @@ func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
 		}
 		expect("an aged signature", o.aged(t, c), 401, "clock_skew")
 		expect("a signature for another path", o.operator(t, call{c.method, c.path + "?x=1", c.body}), 401, "another request")
-		expect("a signature for another method", o.operator(t, call{"PATCH", c.path, c.body}), 401, "another request")
+		expect("a signature for another method", o.operator(t, call{"OPTIONS", c.path, c.body}), 401, "another request")
 		if !toNode { // a node's own route tells the operator first that it is not for it
 			expect("a signature for another body", o.operator(t, call{c.method, c.path, c.body + " "}), 401, "another request")
 		}
@@ -197,18 +196,16 @@ func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
 	}
 }
 
-// idle is the key of a node that is not active: it was registered without a key
-// at another node.
-func (o *one) idle(t *testing.T, dir string) string {
+// idle is the key of a node in maintenance.
+func (o *one) idle(t *testing.T) string {
 	t.Helper()
-	open := raiseWith(t, dir, "open", func(c *daemon.Config) { c.OpenRegistration, c.Join = true, []string{o.gossip} })
-	var done muster.Registered
-	stranger := &api.Client{Addrs: []string{open.base}, HTTP: o.op.HTTP}
-	err := stranger.Do(t.Context(), http.MethodPost, "/api/ai-engine/register", muster.Registration{Name: "idle", URL: "http://127.0.0.1:9"}, &done)
+	done, err := o.op.Register(t.Context(), muster.Registration{Name: "idle", URL: "http://127.0.0.1:9"}, "")
 	if err != nil || done.APIKey == nil {
 		t.Fatal(done, err)
 	}
-	o.caughtUp(t, open)
+	if err := o.op.Do(t.Context(), http.MethodPatch, "/v1/nodes/idle", map[string]string{"status": "maintenance"}, nil); err != nil {
+		t.Fatal(err)
+	}
 	return *done.APIKey
 }
 

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -40,21 +41,24 @@ type Config struct {
 	Capabilities     []string      `help:"What this node can do." default:"search,actions" env:"MUSTER_CAPABILITIES"`
 	Meta             []string      `help:"A key=value pair of metadata; repeatable." sep:"none" env:"MUSTER_META" placeholder:"K=V"`
 	Actions          string        `help:"Directory of action definitions, one YAML or JSON file each." env:"MUSTER_ACTIONS" placeholder:"DIR"`
-	TLS              string        `name:"tls" help:"HTTPS between nodes: auto or off. Only off exists yet; beyond loopback it must be written out." env:"MUSTER_TLS" placeholder:"off"`
+	TLS              string        `name:"tls" help:"HTTPS: auto (certificates of the cluster's own) or off. Default: off if HTTP binds and advertises loopback only, else auto." env:"MUSTER_TLS" placeholder:"auto|off"`
+	TLSCert          string        `name:"tls-cert" help:"PEM file of a public certificate for HTTPS; nodes go on verifying each other by the cluster's own." env:"MUSTER_TLS_CERT" placeholder:"FILE"`
+	TLSKey           string        `name:"tls-key" help:"PEM file of its key." env:"MUSTER_TLS_KEY" placeholder:"FILE"`
 	OpenRegistration bool          `help:"Let those without a key register nodes, which stay inactive until an operator activates them." env:"MUSTER_OPEN_REGISTRATION"`
 	TrustedProxy     []string      `help:"Network of proxies whose X-Forwarded-For is believed; repeatable." env:"MUSTER_TRUSTED_PROXY" placeholder:"CIDR"`
 	Voters           int           `help:"Wanted number of raft voters: 1, 3, 5 or 7." default:"5" env:"MUSTER_VOTERS"`
 	CacheSize        ByteSize      `help:"Memory for answers of searches, like 64MiB; 0 keeps none." default:"64MiB" env:"MUSTER_CACHE_SIZE" placeholder:"SIZE"`
 	CacheTTL         time.Duration `name:"cache-ttl" help:"How long an answer is kept at most. One that a changed index makes outdated goes before." default:"15m" env:"MUSTER_CACHE_TTL"`
 	MaxParallel      int           `help:"Calls of one fan-out under way at once." default:"10" env:"MUSTER_MAX_PARALLEL"`
+	MetricsOpen      bool          `help:"Answer /metrics without a key." env:"MUSTER_METRICS_OPEN"`
 	Profile          string        `help:"Gossip timing: lan, quick or wan." default:"lan" env:"MUSTER_PROFILE"`
 	LogLevel         string        `help:"debug, info, warn or error." default:"info" env:"MUSTER_LOG_LEVEL"`
 	LogFormat        string        `help:"text or json." default:"text" env:"MUSTER_LOG_FORMAT"`
 }
 
-// complete fills what follows from other settings and checks all of them. Its
+// Complete fills what follows from other settings and checks all of them. Its
 // errors are of kind Invalid and name the flag.
-func (c Config) complete() (Config, error) {
+func (c Config) Complete() (Config, error) {
 	host := c.Bind
 	for i, addr := range []*string{&c.HTTP, &c.Gossip, &c.Raft} {
 		if *addr == "" {
@@ -86,8 +90,12 @@ func (c Config) complete() (Config, error) {
 		}
 		*a.advertise = reachable
 	}
+	if c.TLS == "" && (c.TLSCert != "" || !loopback(c.HTTP, c.AdvertiseHTTP)) {
+		c.TLS = tlsAuto
+	}
+	c.TLS = cmp.Or(c.TLS, tlsOff)
 	if c.URL == "" {
-		c.URL = "http://" + c.AdvertiseHTTP
+		c.URL = c.scheme() + c.AdvertiseHTTP
 	}
 	return c, c.check()
 }
@@ -152,11 +160,8 @@ func (c Config) check() error {
 	if !slices.Contains([]string{"lan", "quick", "wan"}, c.Profile) {
 		return flagError("profile", "must be lan, quick or wan")
 	}
-	if !slices.Contains([]string{"", "off"}, c.TLS) {
-		return flagError("tls", "only off is supported yet")
-	}
-	if c.TLS == "" && !c.loopback() {
-		return flagError("tls", "calls between nodes are not encrypted yet: write --tls off to bind or advertise beyond loopback all the same")
+	if err := c.checkTLS(); err != nil {
+		return err
 	}
 	if _, err := c.metadata(); err != nil {
 		return err
@@ -193,9 +198,42 @@ func isHostPort(addr string) bool {
 	return err == nil && bad == nil && n > 0
 }
 
+// The values of --tls.
+const (
+	tlsAuto = "auto"
+	tlsOff  = "off"
+)
+
+func (c Config) checkTLS() error {
+	switch {
+	case c.TLS != tlsAuto && c.TLS != tlsOff:
+		return flagError("tls", "must be auto or off")
+	case c.TLSCert == "" && c.TLSKey != "":
+		return flagError("tls-key", "needs --tls-cert, too")
+	case c.TLSCert != "" && c.TLSKey == "":
+		return flagError("tls-cert", "needs --tls-key, too")
+	case c.TLSCert != "" && c.TLS == tlsOff:
+		return flagError("tls-cert", "is of no use with --tls off: leave out one of them")
+	default:
+		return nil
+	}
+}
+
+// scheme is how the base URL of this node's HTTP begins.
+func (c Config) scheme() string {
+	if c.TLS == tlsAuto {
+		return "https://"
+	}
+	return "http://"
+}
+
 // loopback reports whether nothing is bound or advertised beyond this machine.
 func (c Config) loopback() bool {
-	for _, addr := range []string{c.HTTP, c.Gossip, c.Raft, c.AdvertiseHTTP, c.AdvertiseGossip, c.AdvertiseRaft} {
+	return loopback(c.HTTP, c.Gossip, c.Raft, c.AdvertiseHTTP, c.AdvertiseGossip, c.AdvertiseRaft)
+}
+
+func loopback(addrs ...string) bool {
+	for _, addr := range addrs {
 		if addr == "" {
 			continue
 		}

@@ -9,13 +9,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"muster"
@@ -26,6 +24,8 @@ import (
 	"muster/gossip"
 	"muster/httpserver"
 	"muster/httpserver/api"
+	"muster/httpserver/metrics"
+	"muster/httpserver/reqlog"
 	"muster/search"
 	"muster/search/index"
 
@@ -34,18 +34,27 @@ import (
 
 // Daemon is one running node.
 type Daemon struct {
-	cfg     Config
-	named   bool // the name or the data directory was given, so it stands
-	log     *slog.Logger
-	secrets []trust.Secret
-	id      trust.Identity
-	reg     *fsm.Registry
-	pool    *gossip.Pool
-	member  *cluster.Cluster
-	fatal   chan error
-	defined []actions.Definition
+	cfg    Config
+	named  bool // the name or the data directory was given, so it stands
+	log    *slog.Logger
+	ring   *trust.Ring
+	certs  *trust.Certificates
+	public *pair // nil: none
 
-	executor *actions.Executor
+	secretFile string     // empty: the secret came from the environment
+	reloading  sync.Mutex // held while the secret and the certificate are read again
+	id         trust.Identity
+	reg        *fsm.Registry
+	pool       *gossip.Pool
+	member     *cluster.Cluster
+	fatal      chan error
+	defined    []actions.Definition
+	executor   atomic.Pointer[actions.Executor] // nil until this node's actions are there
+
+	requests   *reqlog.Log
+	meters     *metrics.Metrics
+	generation atomic.Uint64 // of the index
+	documents  atomic.Uint64 // in the index
 
 	uses uses
 
@@ -62,7 +71,7 @@ type step struct {
 // New checks the settings. Its errors are of kind Invalid.
 func New(cfg Config, logs io.Writer) (*Daemon, error) {
 	named := cfg.Name != "" || cfg.DataDir != ""
-	cfg, err := cfg.complete()
+	cfg, err := cfg.Complete()
 	if err != nil {
 		return nil, err
 	}
@@ -83,13 +92,28 @@ func New(cfg Config, logs io.Writer) (*Daemon, error) {
 }
 
 // Addr is where the node serves HTTP, as a base URL.
-func (d *Daemon) Addr() string { return "http://" + d.cfg.AdvertiseHTTP }
+func (d *Daemon) Addr() string { return d.cfg.scheme() + d.cfg.AdvertiseHTTP }
 
 // Gossip is the address that other agents join by.
 func (d *Daemon) Gossip() string { return d.pool.Addr() }
 
 // Fatal gives the reason when the node cannot go on.
 func (d *Daemon) Fatal() <-chan error { return d.fatal }
+
+// Left is closed once the node left the cluster for good.
+func (d *Daemon) Left() <-chan struct{} { return d.member.Left() }
+
+func (d *Daemon) left() bool {
+	if d.member == nil {
+		return false
+	}
+	select {
+	case <-d.member.Left():
+		return true
+	default:
+		return false
+	}
+}
 
 func (d *Daemon) onStop(name string, stop func(context.Context) error) {
 	d.undo = append(d.undo, step{name, stop})
@@ -133,6 +157,9 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := d.startMetrics(); err != nil {
+		return err
+	}
 	if err := d.startGossip(ctx, clusterID); err != nil {
 		return err
 	}
@@ -146,7 +173,9 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		return nil
 	})
 	d.wg.Go(func() { d.watch(loop) })
+	d.wg.Go(func() { d.forget(loop) })
 	d.wg.Go(func() { d.announce(loop, clusterID) })
+	d.wg.Go(func() { d.watchFiles(loop) })
 	return nil
 }
 
@@ -166,43 +195,19 @@ func (d *Daemon) openDir() (func() error, error) {
 	}
 }
 
-// trust reads the secret and this node's own key.
-func (d *Daemon) trust() (err error) {
-	switch text := os.Getenv("MUSTER_SECRET"); {
-	case d.cfg.SecretFile != "":
-		d.secrets, err = trust.LoadSecrets(d.cfg.SecretFile)
-	case text != "":
-		d.secrets, err = trust.ParseSecrets(text)
-	case !d.cfg.loopback():
-		err = flagError("secret-file", "an agent beyond loopback needs an explicit secret")
-		return errors.Join(err, muster.Errorf(muster.Invalid, "make one: muster secret new > secret; chmod 600 secret"))
-	default:
-		d.secrets, err = trust.EnsureSecretFile(trust.DefaultSecretPath(os.Getenv))
-	}
-	if err != nil {
-		return err
-	}
-	d.id, err = trust.LoadOrCreateIdentity(d.cfg.DataDir)
-	return err
-}
-
 func (d *Daemon) startGossip(ctx context.Context, clusterID string) error {
-	keys := make([][]byte, len(d.secrets))
-	for i, s := range d.secrets {
-		keys[i] = s.GossipKey()
-	}
 	d.pool = gossip.New(gossip.Config{
-		ID: d.id.ID, Bind: d.cfg.Gossip, Advertise: d.cfg.AdvertiseGossip, Join: d.cfg.Join, Keys: keys,
+		ID: d.id.ID, Bind: d.cfg.Gossip, Advertise: d.cfg.AdvertiseGossip, Join: d.cfg.Join, Keys: gossipKeys(d.ring.Secrets()),
 		PeersFile: filepath.Join(d.cfg.DataDir, "peers.json"), Profile: d.cfg.Profile, Log: d.log,
 		Facts: gossip.Facts{
 			Name: d.cfg.Name, ClusterID: clusterID, Raft: d.cfg.AdvertiseRaft, HTTP: d.cfg.AdvertiseHTTP,
-			Stateless: clusterID == "", Expect: d.cfg.Expect,
+			Stateless: clusterID == "", Expect: d.cfg.Expect, TLS: d.cfg.TLS == tlsAuto, Secrets: fingerprints(d.ring.Secrets()),
 		},
 	})
 	if err := d.pool.Start(ctx); err != nil {
 		return err
 	}
-	d.onStop("gossip", func(ctx context.Context) error { return d.pool.Stop(ctx, true) })
+	d.onStop("gossip", func(ctx context.Context) error { return d.pool.Stop(ctx, !d.left()) })
 	if clusterID == "" {
 		return nil
 	}
@@ -226,8 +231,9 @@ func (d *Daemon) startGossip(ctx context.Context, clusterID string) error {
 // If it does not answer, it is this node's own past: gossip will have it dead
 // soon.
 func (d *Daemon) judge(ctx context.Context, holder muster.Peer) error {
-	client := &api.Client{HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
-	if !client.Holds(ctx, "http://"+holder.HTTP, d.id.ID) {
+	dialer := newDialer(d.certs)
+	defer dialer.CloseIdleConnections()
+	if out := (&wire{http: dialer}); !out.Holds(ctx, holder.BaseURL(), d.id.ID) {
 		return nil
 	}
 	return muster.Errorf(muster.Conflict, "the identity of this node (%s) is in use by a living node, %s at %s: was %s copied from it?",
@@ -237,11 +243,6 @@ func (d *Daemon) judge(ctx context.Context, holder muster.Peer) error {
 // raise starts raft and, before it has found anybody, HTTP: a node answers at
 // once, if only that it is not ready.
 func (d *Daemon) raise(ctx context.Context) error {
-	ca, err := trust.NewAuthority(d.secrets)
-	if err != nil {
-		return err
-	}
-	server, client := ca.MutualTLS(d.id.ID)
 	meta, err := d.cfg.metadata()
 	if err != nil {
 		return err
@@ -250,17 +251,18 @@ func (d *Daemon) raise(ctx context.Context) error {
 	for i, c := range d.cfg.Capabilities {
 		caps[i] = muster.Capability(c)
 	}
-	transport := &http.Transport{
-		MaxIdleConnsPerHost: 16, IdleConnTimeout: 30 * time.Second, DialContext: (&net.Dialer{Timeout: time.Second}).DialContext,
+	dialer := newDialer(d.certs)
+	if err := d.startRequests(ctx); err != nil {
+		return err
 	}
 	d.onStop("connections", func(context.Context) error {
-		transport.CloseIdleConnections()
+		dialer.CloseIdleConnections()
 		return nil
 	})
-	out := &wire{secret: d.secrets[0], id: d.id, http: &http.Client{Transport: transport}, record: d.record}
+	out := &wire{ring: d.ring, id: d.id, http: dialer, peer: d.pool.Peer, record: d.record}
 	d.member = cluster.New(cluster.Config{
 		Dir: d.cfg.DataDir, Bind: d.cfg.Raft, Voters: d.cfg.Voters, Expect: d.cfg.Expect,
-		Founding: len(d.cfg.Join) == 0 && d.cfg.Expect <= 1, ServerTLS: server, ClientTLS: client,
+		Founding: len(d.cfg.Join) == 0 && d.cfg.Expect <= 1, ServerTLS: d.certs.Mutual(), ClientTLS: d.certs.Client, Trusts: d.ring.Trusts,
 		NewKey: trust.NewKey, RenewKey: trust.RenewKey, NewID: newID,
 		CheckJoin: func(j muster.Joining) error { return trust.CheckJoin(j, d.id.ID, time.Now()) },
 		Promise:   func(id string) { d.pool.SetFacts(func(f *gossip.Facts) { f.Promise = id }) },
@@ -291,23 +293,25 @@ func (d *Daemon) raise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.executor.Store(executor)
 	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
 	proxies, err := d.cfg.trusted()
 	if err != nil {
 		return err
 	}
 	web := httpserver.New(httpserver.Config{
-		Addr: d.cfg.HTTP, ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
-		Search: federation, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
+		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
+		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
 		Waiting: d.waiting, Record: d.record, Log: d.log, Trusted: proxies, Open: d.cfg.OpenRegistration,
-		Peer: func(ip netip.Addr) bool { return isPeer(d.pool, ip) },
+		Peer:    func(ip netip.Addr) bool { return isPeer(d.pool, ip) },
+		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,
+		Requests: requests{Log: d.requests, self: d.id.ID, nodes: d.member, wire: out},
 	})
 	if err := web.Start(ctx); err != nil {
 		return err
 	}
 	d.onStop("http", web.Stop)
-	d.executor = executor
 	d.onStop("actions", executor.Stop) // while HTTP still says what became of them
 	d.onStop("runs", runner.Stop)
 	d.onStop("leadership", d.member.HandOver) // while HTTP still sends writes on to the next master
@@ -316,16 +320,12 @@ func (d *Daemon) raise(ctx context.Context) error {
 
 // changed tells the others how far this node's index is.
 func (d *Daemon) changed(indexID string, generation, docs uint64) {
+	d.generation.Store(generation)
+	d.documents.Store(docs)
 	d.pool.SetFacts(func(f *gossip.Facts) { f.IndexID, f.Generation, f.Documents = indexID, generation, docs })
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
-
-// record sees every call at the wire, in and out.
-func (d *Daemon) record(c api.Call) {
-	d.log.Debug("call", "direction", c.Direction, "method", c.Method, "path", c.Path, "status", c.Status,
-		"caller", c.Caller, "request_id", c.RequestID, "duration_ms", c.Duration.Milliseconds(), "error", c.Err)
-}
 
 func (d *Daemon) entered() bool {
 	select {
@@ -403,7 +403,7 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
 	return &gate{reg: d.reg, uses: &d.uses, member: d.member, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
-		NodeID: d.id.ID, Secrets: d.secrets, Started: time.Now(), Harmless: harmless,
+		NodeID: d.id.ID, Secrets: d.ring.Secrets, Started: time.Now(), Harmless: harmless,
 		NodeKey: func(id string) (ed25519.PublicKey, bool) {
 			n, ok := d.reg.Node(id)
 			return n.PublicKey, ok && n.DeletedAt == nil && len(n.PublicKey) == ed25519.PublicKeySize
@@ -455,7 +455,7 @@ func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
 		return muster.Rights{}, bad
 	}
 	key, known := g.reg.Key(id)
-	if !known {
+	if !known || !holds(key, hash, time.Now()) { // made, or rotated, a moment ago
 		key, known = g.lookAgain(ctx, id)
 	}
 	if !holds(key, hash, time.Now()) || !known {

@@ -20,14 +20,14 @@ func (d *Daemon) define() ([]actions.Definition, error) {
 	return nil, muster.Errorf(muster.KindOf(err), "--actions: %w", err)
 }
 
-// Reload reads the action definitions again and puts them in the place of the
+// reloadActions reads the action definitions again and puts them in the place of the
 // old ones: all, or with an error none. What runs goes on as it began.
-func (d *Daemon) Reload() error {
+func (d *Daemon) reloadActions() error {
 	defs, err := d.define()
 	if err != nil {
 		return err
 	}
-	if err := d.executor.Reload(defs); err != nil {
+	if err := d.executor.Load().Reload(defs); err != nil {
 		return err
 	}
 	d.log.Info("actions reloaded", "definitions", len(defs))

@@ -15,6 +15,14 @@ import (
 
 const greets = "action: app.NAME\nversion: 1.0.0\ntitle: Greet\nrisk: read\nhandler: {kind: exec, argv: [/bin/echo]}\n"
 
+// meant has a definition say that root may run it, where root does.
+func meant(definition string) []byte {
+	if os.Geteuid() == 0 {
+		definition = strings.ReplaceAll(definition, "kind: exec", "kind: exec, run_as: root")
+	}
+	return []byte(definition)
+}
+
 func TestDefinitionsAreReloadedAllOrNone(t *testing.T) {
 	cfg := settings(t)
 	cfg.Actions = t.TempDir()
@@ -23,10 +31,7 @@ func TestDefinitionsAreReloadedAllOrNone(t *testing.T) {
 	}
 	write := func(name, text string) {
 		t.Helper()
-		if os.Geteuid() == 0 { // it must be said
-			text = strings.ReplaceAll(text, "kind: exec", "kind: exec, run_as: root")
-		}
-		if err := os.WriteFile(filepath.Join(cfg.Actions, name+".yaml"), []byte(strings.ReplaceAll(text, "NAME", name)), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(cfg.Actions, name+".yaml"), meant(strings.ReplaceAll(text, "NAME", name)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

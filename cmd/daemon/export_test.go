@@ -13,7 +13,7 @@ import (
 
 // CatalogOf is a node's catalog, as a daemon wires it.
 func CatalogOf(id trust.Identity, nodes actions.Nodes, own *actions.Executor, client *http.Client, parallel int) func(context.Context) ([]muster.ActionInfo, []string) {
-	return catalog{self: id.ID, nodes: nodes, own: own, wire: &wire{id: id, http: client}, parallel: parallel}.Catalog
+	return catalog{self: id.ID, nodes: nodes, own: own, wire: &wire{id: id, http: client.Transport, peer: func(string) (muster.Peer, bool) { return muster.Peer{}, false }}, parallel: parallel}.Catalog
 }
 
 // CallsOf checks signed calls as a node of a cluster with this identity and
@@ -23,3 +23,12 @@ func CallsOf(reg *fsm.Registry, id trust.Identity) func(token, method, path, key
 	g.entered = func() bool { return true }
 	return g.Call
 }
+
+// Meant is a client for the node with an ID, over connections shared with
+// those for other nodes.
+func Meant(shared *http.Transport, id string) *http.Client {
+	return &http.Client{Transport: meant{id, shared}}
+}
+
+// NewDialer is newDialer.
+func NewDialer(certs *trust.Certificates) *http.Transport { return newDialer(certs) }

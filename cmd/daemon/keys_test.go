@@ -30,8 +30,8 @@ func (o *one) make(t *testing.T, spec muster.KeySpec) api.NewKey {
 	return k
 }
 
-// pair is two nodes of one cluster, in prod and in test.
-func pair(t *testing.T) (a, b *one) {
+// prodAndTest is two nodes of one cluster, in prod and in test.
+func prodAndTest(t *testing.T) (a, b *one) {
 	t.Helper()
 	dir := t.TempDir()
 	a = raiseWith(t, dir, "a", func(c *daemon.Config) { c.Meta = []string{"env=prod"} })
@@ -47,7 +47,7 @@ func pair(t *testing.T) (a, b *one) {
 }
 
 func TestAKeyReachesItsTargetsOnlyAndFindsWhatItsFilterLetsThrough(t *testing.T) {
-	a, b := pair(t)
+	a, b := prodAndTest(t)
 	for _, o := range []*one{a, b} {
 		docs := `{"id":"1","content":"sloe","metadata":{"tenant":"x"}}` + "\n" + `{"id":"2","content":"sloe gin","metadata":{"tenant":["y","z"]}}` + "\n" +
 			`{"id":"3","content":"sloe jam","collection":"c"}`
@@ -103,7 +103,7 @@ func TestAKeyReachesItsTargetsOnlyAndFindsWhatItsFilterLetsThrough(t *testing.T)
 }
 
 func TestTheNodeThatDoesTheWorkHoldsACallerToItsTargetsAndFilter(t *testing.T) {
-	a, b := pair(t)
+	a, b := prodAndTest(t)
 	doc := `{"id":"1","content":"sloe","metadata":{"tenant":"x"}}`
 	if _, err := a.op.AddDocuments(t.Context(), "a", []byte(doc)); err != nil {
 		t.Fatal(err)
@@ -147,7 +147,7 @@ func TestTheNodeThatDoesTheWorkHoldsACallerToItsTargetsAndFilter(t *testing.T) {
 }
 
 func TestARotatedKeyWorksWithBothSecretsForTheOverlapAndARevokedOneWithNone(t *testing.T) {
-	a, b := pair(t)
+	a, b := prodAndTest(t)
 	first := a.make(t, muster.KeySpec{Name: "k", Scopes: []string{"read"}})
 	good := func(k api.NewKey) string {
 		var said []string

@@ -38,26 +38,29 @@ var (
 	_ httpserver.Catalog = catalog{}
 	_ actions.Asker      = (*wire)(nil)
 	_ actions.Documents  = documents{}
-	_ actions.Cache      = (*search.Federation)(nil)
-	_ actions.Callers    = callers{}
+
+	_ httpserver.Requests = requests{}
+	_ actions.Cache       = (*search.Federation)(nil)
+	_ actions.Callers     = callers{}
 )
 
 // wire carries calls to other agents, each signed by this node.
 type wire struct {
-	secret trust.Secret
+	ring   *trust.Ring
 	id     trust.Identity
-	http   *http.Client
+	http   http.RoundTripper
+	peer   func(id string) (muster.Peer, bool)
 	record func(api.Call)
 }
 
 // to is a client for one peer, on behalf of a caller. An empty call ID is drawn.
 func (w *wire) to(peer muster.Peer, by muster.Rights, sign func(trust.Call) (string, error), callID string) *api.Client {
 	return &api.Client{
-		Addrs: []string{"http://" + peer.HTTP}, HTTP: w.http, Record: w.record,
+		Addrs: []string{peer.BaseURL()}, HTTP: w.dialing(peer.ID), Record: w.record, Caller: by.Principal,
 		Sign: func(r api.Request, _ string) (string, error) {
 			return sign(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: peer.ID, Rights: by, ID: callID})
 		},
-		IDs: map[string]string{"http://" + peer.HTTP: peer.ID},
+		IDs: map[string]string{peer.BaseURL(): peer.ID},
 	}
 }
 
@@ -78,7 +81,7 @@ func (w *wire) Join(ctx context.Context, to muster.Peer, j muster.Joining) (join
 	if j.Proof, err = w.id.ProveJoin(j, to.ID); err != nil {
 		return joined, err
 	}
-	return joined, w.to(to, w.self(), w.secret.SignJoin, j.CallID).Do(ctx, http.MethodPost, api.PathJoin, j, &joined)
+	return joined, w.to(to, w.self(), w.ring.Secrets()[0].SignJoin, j.CallID).Do(ctx, http.MethodPost, api.PathJoin, j, &joined)
 }
 
 // ReadIndex asks the master how far acknowledged writes reach.
@@ -90,7 +93,7 @@ func (w *wire) ReadIndex(ctx context.Context, to muster.Peer) (uint64, error) {
 
 // Holds asks a base URL whether it is the node with an ID.
 func (w *wire) Holds(ctx context.Context, url, id string) bool {
-	return (&api.Client{HTTP: w.http}).Holds(ctx, url, id)
+	return (&api.Client{HTTP: w.dialing(id), Record: w.record, Caller: w.self().Principal, IDs: map[string]string{url: id}}).Holds(ctx, url, id)
 }
 
 // Forward has another agent do a request, with its caller's rights.
@@ -98,11 +101,15 @@ func (w *wire) Forward(ctx context.Context, to muster.Node, by muster.Rights, r 
 	return w.at(to, by).Send(ctx, r)
 }
 
-// at is a client for a node of the registry, by the URL it has there.
+// at is a client for an agent of the registry, where gossip has it; by the URL
+// it has there, which may lead through a proxy, only if gossip does not know it.
 func (w *wire) at(n muster.Node, by muster.Rights) *api.Client {
-	signer := &api.Client{HTTP: w.http, Record: w.record, Sign: func(r api.Request, to string) (string, error) {
+	signer := &api.Client{HTTP: w.dialing(n.ID), Record: w.record, Caller: by.Principal, Sign: func(r api.Request, to string) (string, error) {
 		return w.id.Sign(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: to, Rights: by})
 	}}
+	if p, known := w.peer(n.ID); known && p.HTTP != "" {
+		return signer.To(p.BaseURL(), n.ID)
+	}
 	return signer.To(n.URL, n.ID)
 }
 

@@ -50,6 +50,8 @@ func serve(ctx context.Context, d *daemon.Daemon, hangup <-chan os.Signal) error
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-d.Left():
+			return nil
 		case err := <-d.Fatal():
 			return err
 		case <-hangup:

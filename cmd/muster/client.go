@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -33,20 +32,13 @@ type clientFlags struct {
 }
 
 func (f *clientFlags) client() (*api.Client, error) {
-	c := &api.Client{Addrs: f.Addr, Key: f.Key, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
-	if f.Key != "" {
-		return c, nil
-	}
-	path := f.SecretFile
-	if path == "" {
-		path = trust.DefaultSecretPath(os.Getenv)
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return c, nil // the node will say that a key is required
-		}
-	}
-	secrets, err := trust.LoadSecrets(path)
+	secrets, err := f.secrets()
 	if err != nil {
 		return nil, err
+	}
+	c := &api.Client{Addrs: f.Addr, Key: f.Key}
+	if c.HTTP, err = dialing(secrets); err != nil || f.Key != "" || secrets == nil {
+		return c, err // without key and secret the node will say that a key is required
 	}
 	if err := f.private(); err != nil {
 		return nil, err
@@ -55,6 +47,40 @@ func (f *clientFlags) client() (*api.Client, error) {
 		return secrets[0].SignOperator(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: audience})
 	}
 	return c, nil
+}
+
+// secretPath is where the secret is looked for.
+func (f *clientFlags) secretPath() string {
+	return cmp.Or(f.SecretFile, trust.DefaultSecretPath(os.Getenv))
+}
+
+// secrets are those that this user can read, if any. With a key they only serve
+// to verify nodes, so a file that nobody asked for need not be readable.
+func (f *clientFlags) secrets() ([]trust.Secret, error) {
+	path := f.secretPath()
+	_, err := os.Stat(path)
+	if f.SecretFile == "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	secrets, err := trust.LoadSecrets(path)
+	if err != nil && f.SecretFile == "" && f.Key != "" {
+		return nil, nil
+	}
+	return secrets, err
+}
+
+// dialing is how commands reach nodes: those of a cluster whose secret is at
+// hand are verified by it.
+func dialing(secrets []trust.Secret) (*http.Client, error) {
+	transport := &http.Transport{DisableKeepAlives: true}
+	if len(secrets) > 0 {
+		conf, err := trust.OperatorTLS(secrets)
+		if err != nil {
+			return nil, err
+		}
+		transport.TLSClientConfig = conf
+	}
+	return &http.Client{Transport: transport}, nil
 }
 
 // private refuses to act as operator where others could read along.
@@ -112,28 +138,12 @@ type nodeCmd struct {
 	List     nodeListCmd     `cmd:"" help:"List the nodes."`
 	Show     nodeShowCmd     `cmd:"" help:"Show one node."`
 	Register nodeRegisterCmd `cmd:"" help:"Register an application by its URL."`
-}
-
-type nodeListCmd struct{}
-
-// Run lists the registry.
-func (c *nodeListCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
-	client, err := f.client()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
-	defer cancel()
-	page, err := client.Nodes(ctx)
-	if err != nil {
-		return err
-	}
-	return list(f, io, page, page.Nodes, func(w *tabwriter.Writer) {
-		line(w, "NODE", "TYPE", "KIND", "STATUS", "HEALTHY", "URL")
-		for _, n := range page.Nodes {
-			line(w, n.Slug, n.Type, n.Kind, n.Status, n.Healthy, n.URL)
-		}
-	})
+	Update   nodeUpdateCmd   `cmd:"" help:"Change a node's record."`
+	Remove   nodeRemoveCmd   `cmd:"" help:"Soft-delete a node; its name is free and its key ends."`
+	Restore  nodeRestoreCmd  `cmd:"" help:"Undo the removal of a node."`
+	Sync     nodeSyncCmd     `cmd:"" help:"Make the external nodes equal to a file; a dry run without --apply."`
+	Cleanup  nodeCleanupCmd  `cmd:"" help:"Remove what was silent for long; a dry run without --apply."`
+	Stats    nodeStatsCmd    `cmd:"" help:"Count the nodes."`
 }
 
 type nodeShowCmd struct {
@@ -181,18 +191,9 @@ func (c *nodeRegisterCmd) Run(ctx context.Context, io streams, f *clientFlags) e
 	if err != nil {
 		return err
 	}
-	g := muster.Registration{Name: c.Name, URL: c.URL, Slug: c.Slug, Type: muster.NodeType(c.Type), Metadata: muster.Metadata{}}
-	for _, word := range c.Capabilities {
-		g.Capabilities = append(g.Capabilities, muster.Capability(word))
-	}
-	for _, pair := range c.Meta {
-		k, v, ok := strings.Cut(pair, "=")
-		if !ok {
-			return &muster.Error{Kind: muster.Invalid, Message: "--meta: " + pair + " is not KEY=VALUE"}
-		}
-		if g.Metadata[k], err = json.Marshal(v); err != nil {
-			return err
-		}
+	g := muster.Registration{Name: c.Name, URL: c.URL, Slug: c.Slug, Type: muster.NodeType(c.Type), Capabilities: capabilities(c.Capabilities)}
+	if g.Metadata, err = pairs(c.Meta); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
@@ -219,14 +220,16 @@ func once(io streams, key *string, hint string) string {
 }
 
 type clusterCmd struct {
-	Remove clusterRemoveCmd `cmd:"" help:"Remove a dead agent for good."`
+	Remove   clusterRemoveCmd   `cmd:"" help:"Remove an agent for good; a living one stops."`
+	Leave    clusterLeaveCmd    `cmd:"" help:"Have the node at --addr leave for good and stop."`
+	Transfer clusterTransferCmd `cmd:"" help:"Make another voter the master."`
 }
 
 type clusterRemoveCmd struct {
-	Slug string `arg:"" help:"The dead node's slug."`
+	Slug string `arg:"" help:"The agent's slug."`
 }
 
-// Run removes a dead agent.
+// Run removes an agent.
 func (c *clusterRemoveCmd) Run(ctx context.Context, f *clientFlags) error {
 	client, err := f.client()
 	if err != nil {
@@ -235,16 +238,4 @@ func (c *clusterRemoveCmd) Run(ctx context.Context, f *clientFlags) error {
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
 	return client.RemovePeer(ctx, c.Slug)
-}
-
-type secretCmd struct {
-	New secretNewCmd `cmd:"" help:"Print a new cluster secret."`
-}
-
-type secretNewCmd struct{}
-
-// Run prints a fresh secret.
-func (secretNewCmd) Run(io streams) error {
-	_, err := fmt.Fprintln(io.out, trust.NewSecret().Hex())
-	return err
 }

@@ -32,17 +32,28 @@ func loadConfig(in io.Reader) (kong.Resolver, error) {
 	return fileValues{values}, nil
 }
 
-// Validate refuses keys that are no flag of the command.
-func (f fileValues) Validate(app *kong.Application) error {
-	known := map[string]bool{"secret-file": true}
-	for _, cmd := range app.Children {
-		for _, flag := range cmd.Flags {
-			known[flag.Name] = true
+// agentFlags are the settings that a file may hold.
+func agentFlags(app *kong.Application) (flags []*kong.Flag) {
+	for _, flag := range app.Flags {
+		if flag.Name == "secret-file" {
+			flags = append(flags, flag)
 		}
 	}
+	for _, cmd := range app.Children {
+		for _, flag := range cmd.Flags {
+			if cmd.Name == "agent" && flag.Name != "config" {
+				flags = append(flags, flag)
+			}
+		}
+	}
+	return flags
+}
+
+// Validate refuses keys that are no setting of an agent.
+func (f fileValues) Validate(app *kong.Application) error {
 	var unknown []string
 	for key := range f.values {
-		if !known[key] || key == "config" || key == "help" {
+		if !slices.ContainsFunc(agentFlags(app), func(flag *kong.Flag) bool { return flag.Name == key }) {
 			unknown = append(unknown, key)
 		}
 	}

@@ -48,6 +48,8 @@ type demo struct {
 	secret trust.Secret
 	procs  map[string]*exec.Cmd
 	args   map[string][]string
+	http   *http.Client
+	more   func(name string) []string // further flags of each agent; nil: none
 	urls   map[string]string
 	names  []string
 	io     streams
@@ -284,6 +286,10 @@ func (d *demo) raise(ctx context.Context) error {
 	if err := os.WriteFile(secret, []byte(d.secret.Hex()+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write secret: %w", err)
 	}
+	var err error
+	if d.http, err = dialing([]trust.Secret{d.secret}); err != nil {
+		return err
+	}
 	defined, err := d.define()
 	if err != nil {
 		return err
@@ -304,6 +310,12 @@ func (d *demo) raise(ctx context.Context) error {
 			"--expect", strconv.Itoa(len(d.names)), "--join", strings.Join(join, ","), "--actions", defined,
 		}
 		d.urls[name] = "http://" + own[0]
+		if d.more != nil {
+			d.args[name] = append(d.args[name], d.more(name)...)
+		}
+		if slices.Contains(d.args[name], "--tls") {
+			d.urls[name] = "https://" + own[0]
+		}
 		if err := d.start(name); err != nil {
 			return err
 		}
@@ -437,7 +449,7 @@ func (d *demo) register(ctx context.Context, at, name string) error {
 
 func (d *demo) client(name string) *api.Client {
 	return &api.Client{
-		Addrs: []string{d.urls[name]}, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+		Addrs: []string{d.urls[name]}, HTTP: d.http,
 		Sign: func(r api.Request, audience string) (string, error) {
 			return d.secret.SignOperator(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: audience})
 		},

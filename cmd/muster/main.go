@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -30,8 +33,11 @@ type cli struct {
 	Run     runCmd     `cmd:"" help:"Run an action on one, several or all nodes."`
 	Action  actionCmd  `cmd:"" help:"The actions that nodes offer."`
 	Index   indexCmd   `cmd:"" help:"Put documents into a node's index."`
+	Log     logCmd     `cmd:"" help:"The request log: every search, action, write and ping."`
 	Cluster clusterCmd `cmd:"" help:"Membership."`
 	Secret  secretCmd  `cmd:"" help:"The cluster secret."`
+	Invite  inviteCmd  `cmd:"" help:"Print the line that starts the next agent."`
+	Config  configCmd  `cmd:"" help:"An agent's settings."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -48,6 +54,7 @@ func main() {
 // run is the program without the process: it returns the exit code.
 func run(ctx context.Context, args []string, io streams) int {
 	var c cli
+	forgetEmpty()
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("muster"), kong.UsageOnError(), kong.Writers(io.out, io.err),
 		kong.Description("Applications find each other, search each other and run actions on each other."),
@@ -63,17 +70,38 @@ func run(ctx context.Context, args []string, io streams) int {
 		return complain(io, &muster.Error{Kind: muster.Invalid, Message: err.Error(), Hint: "see muster --help"})
 	}
 	words.BindTo(ctx, (*context.Context)(nil))
-	words.Bind(io, &c.Client)
+	words.Bind(io, &c.Client, words)
 	if err := words.Run(); err != nil {
 		return complain(io, err)
 	}
 	return 0
 }
 
+// forgetEmpty unsets empty variables: kong would take them for a value, and no
+// default would count.
+func forgetEmpty() {
+	for _, entry := range os.Environ() {
+		if name, value, _ := strings.Cut(entry, "="); value == "" && strings.HasPrefix(name, "MUSTER_") {
+			_ = os.Unsetenv(name) // it is there
+		}
+	}
+}
+
 // complain prints an error and its way out, and returns its exit code.
 func complain(io streams, err error) int {
 	_, _ = fmt.Fprintln(io.err, "error:", err)
-	if e, ok := errors.AsType[*muster.Error](err); ok && e.Hint != "" {
+	e, ok := errors.AsType[*muster.Error](err)
+	if !ok {
+		return api.ExitCode(err)
+	}
+	for _, field := range slices.Sorted(maps.Keys(e.Fields)) {
+		for _, reason := range e.Fields[field] {
+			if said := field + ": " + reason; said != err.Error() {
+				_, _ = fmt.Fprintln(io.err, "      ", said)
+			}
+		}
+	}
+	if e.Hint != "" {
 		_, _ = fmt.Fprintln(io.err, "hint: ", e.Hint)
 	}
 	return api.ExitCode(err)

@@ -54,8 +54,8 @@ func TestAWrongWordIsNamedAndEndsWithTheRightCode(t *testing.T) {
 	}{
 		{[]string{"agent", "--voters", "4"}, 2, "--voters"},
 		{[]string{"agent", "--http", "nowhere"}, 2, "--http"},
-		{[]string{"agent", "--bind", "0.0.0.0"}, 2, "--tls off"},
-		{[]string{"agent", "--bind", "0.0.0.0", "--tls", "off"}, 2, "secret"},
+		{[]string{"agent", "--bind", "0.0.0.0"}, 2, "secret"},
+		{[]string{"agent", "--tls", "on"}, 2, "--tls"},
 		{[]string{"agent", "--meta", "x"}, 2, "--meta"},
 		{[]string{"agent", "--cache-size", "64MB"}, 2, `"64MB" is not a size`},
 		{[]string{"agent", "--cache-size", "99999999999GiB"}, 2, "is not a size"},
@@ -99,7 +99,12 @@ func trio(t *testing.T) (*demo, string) {
 // agents is a cluster of processes; the master's name is returned beside it.
 func agents(tb testing.TB, names ...string) (*demo, string) {
 	tb.Helper()
-	d := newDemo(tb.TempDir(), streams{tb.Output(), tb.Output()}, names...)
+	return raised(tb, newDemo(tb.TempDir(), streams{tb.Output(), tb.Output()}, names...))
+}
+
+// raised brings up a cluster that is prepared.
+func raised(tb testing.TB, d *demo) (*demo, string) {
+	tb.Helper()
 	d.self = os.Getenv("MUSTER_BIN") // the benchmarks measure the program, not the test
 	tb.Cleanup(func() {
 		for _, name := range d.names {

@@ -181,7 +181,7 @@ func TestSIGHUPReloadsTheDefinitionsAllOrNone(t *testing.T) {
 	d, name := agents(t, "a")
 	define := func(file, text string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(d.dir, "actions", file), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(d.dir, "actions", file), meant([]byte(text)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if err := d.procs[name].Process.Signal(syscall.SIGHUP); err != nil {

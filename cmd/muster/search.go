@@ -85,16 +85,21 @@ func (c *searchCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 
 const titleWidth = 48
 
-// plain makes text of documents safe for a terminal: one line, no control
-// characters, cut to fit a column.
-func plain(text string) string {
+// flat makes text of others safe for a terminal: one line, no control
+// characters.
+func flat(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
 			return ' '
 		}
 		return r
 	}, text)
-	runes := []rune(strings.Join(strings.Fields(text), " "))
+	return strings.Join(strings.Fields(text), " ")
+}
+
+// plain is flat text, cut to fit a column.
+func plain(text string) string {
+	runes := []rune(flat(text))
 	if len(runes) > titleWidth {
 		return string(runes[:titleWidth-1]) + "…"
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -48,11 +49,17 @@ func readLines(t *testing.T, path string) (rows []string) {
 	return rows
 }
 
+// put adds documents in bodies of the size that the command line sends, with
+// time enough for a machine that is busy with other tests.
 func put(t *testing.T, d *demo, name string, rows []string) {
 	t.Helper()
-	got, err := d.client(name).AddDocuments(t.Context(), "", []byte(strings.Join(rows, "\n")))
-	if err != nil || got.Failed > 0 || got.Indexed != len(rows) {
-		t.Fatalf("add to %s: %+v %v", name, got, err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for some := range slices.Chunk(rows, 500) {
+		got, err := d.client(name).AddDocuments(ctx, "", []byte(strings.Join(some, "\n")))
+		if err != nil || got.Failed > 0 || got.Indexed != len(some) {
+			t.Fatalf("add to %s: %+v %v", name, got, err)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,6 +28,7 @@ import (
 const (
 	HeaderTimeout     = "X-Muster-Timeout-Ms"
 	HeaderIdempotency = "Idempotency-Key"
+	HeaderMatch       = "If-Match"
 	MediaNDJSON       = "application/x-ndjson"
 	maxAnswer         = 64 << 20
 )
@@ -40,21 +43,8 @@ const (
 	PathShard     = "/internal/v1/search/query"
 	PathRun       = "/internal/v1/run"
 	PathActions   = "/internal/v1/actions"
+	PathRequests  = "/internal/v1/requests"
 )
-
-// Call is one request as the wire saw it, incoming or outgoing.
-type Call struct {
-	Direction string // in | out
-	Method    string
-	Path      string
-	Node      string // outgoing: whose address was called
-	Status    int    // 0: no answer
-	Err       string
-	Caller    string // incoming: principal
-	RequestID string
-	At        time.Time
-	Duration  time.Duration
-}
 
 // Health is a node's answer about itself.
 type Health struct {
@@ -105,6 +95,7 @@ type NodeStatus struct {
 // NodeHealth is what pings of a node have shown.
 type NodeHealth struct {
 	Healthy         bool       `json:"is_healthy"`
+	SuccessRate     *float64   `json:"success_rate"`      // percent, of the calls to it in the last hour that the answering node knows; nil: none
 	AvgResponseTime *float64   `json:"avg_response_time"` // milliseconds
 	PingFailures    int        `json:"ping_failures"`
 	LastPingAt      *time.Time `json:"last_ping_at"`
@@ -125,7 +116,8 @@ type Client struct {
 	Addrs  []string // base URLs, tried in turn
 	Key    string   // bearer key; used if Sign is nil
 	Sign   Signer
-	Record func(Call)
+	Caller string     // principal on whose behalf; for Record
+	Record func(Call) // hears of each call, as Call says
 	HTTP   *http.Client
 
 	IDs map[string]string // node ID by base URL, where known; guarded by mu once in use
@@ -156,7 +148,7 @@ type Response struct {
 // node and no other. Connections are shared.
 func (c *Client) To(url, nodeID string) *Client {
 	url = strings.TrimRight(url, "/")
-	return &Client{Addrs: []string{url}, Key: c.Key, Sign: c.Sign, Record: c.Record, HTTP: c.HTTP, IDs: map[string]string{url: nodeID}}
+	return &Client{Addrs: []string{url}, Key: c.Key, Sign: c.Sign, Caller: c.Caller, Record: c.Record, HTTP: c.HTTP, IDs: map[string]string{url: nodeID}}
 }
 
 // Do sends one request as JSON and decodes its answer into out, if that is not
@@ -246,8 +238,10 @@ func (c *Client) exchange(ctx context.Context, addr string, r Request, authoriza
 	if authorization != "" {
 		req.Header.Set("Authorization", authorization)
 	}
-	started := time.Now()
-	defer func() { c.record(started, addr, req, answer, err) }()
+	trace := TraceOf(ctx)
+	req.Header.Set(HeaderTrace, trace.Header())
+	call := c.begin(addr, r, req, trace)
+	defer func() { c.end(call, answer, err) }()
 	raw, err := c.client().Do(req)
 	if err != nil {
 		return answer, transportError(err, addr, sent.Load())
@@ -279,23 +273,6 @@ func redirected(addr string, answer *http.Response) error {
 	return muster.Errorf(muster.Unavailable, "%s answered %d and sends the caller to %s, which is not followed",
 		addr, answer.StatusCode, oneLine(answer.Header.Get("Location"))).
 		WithCode("redirected").WithHint("is a proxy in between? Use the address of the node itself")
-}
-
-func (c *Client) record(started time.Time, addr string, req *http.Request, answer Response, err error) {
-	if c.Record == nil {
-		return
-	}
-	call := Call{
-		Direction: "out", Method: req.Method, Path: req.URL.EscapedPath(), Node: addr, Status: answer.Status,
-		RequestID: answer.Header.Get("X-Request-Id"), At: started, Duration: time.Since(started),
-	}
-	if err == nil && answer.Status >= http.StatusBadRequest {
-		err = FromResponse(answer.Status, answer.Body)
-	}
-	if err != nil {
-		call.Err = err.Error()
-	}
-	c.Record(call)
 }
 
 // authorize makes the Authorization header of a call to addr.
@@ -356,12 +333,21 @@ func (c *Client) Health(ctx context.Context) (h Health, err error) {
 func (c *Client) health(ctx context.Context, addr string) (h Health, err error) {
 	answer, err := c.exchange(ctx, addr, Request{Method: http.MethodGet, Path: PathHealth}, "")
 	if err != nil {
-		return h, muster.Errorf(muster.Unavailable, "%w", err).WithCode(codeNoConnection).WithHint(hintUnreached)
+		return h, muster.Errorf(muster.Unavailable, "%w", err).WithCode(codeNoConnection).WithHint(unreached(err))
 	}
 	if json.Unmarshal(answer.Body, &h) != nil || h.ID == "" {
-		return h, muster.Errorf(muster.Unavailable, "%s does not answer as a muster node", addr).WithCode(codeNoConnection)
+		return h, stranger(addr, answer)
 	}
 	return h, nil
+}
+
+// stranger is the error of an address whose health is no node's.
+func stranger(addr string, answer Response) error {
+	err := muster.Errorf(muster.Unavailable, "%s does not answer as a muster node", addr)
+	if answer.Status >= http.StatusBadRequest {
+		err = muster.Errorf(muster.Unavailable, "%s does not answer as a muster node: %w", addr, FromResponse(answer.Status, answer.Body))
+	}
+	return err.WithCode(codeNoConnection)
 }
 
 // Holds reports whether the agent at a base URL answers with a node ID.
@@ -372,7 +358,18 @@ func (c *Client) Holds(ctx context.Context, url, id string) bool {
 	return err == nil && h.ID == id
 }
 
-const hintUnreached = "is an agent running there? Set --addr or MUSTER_ADDR"
+const (
+	hintUnreached  = "is an agent running there? Set --addr or MUSTER_ADDR"
+	hintUnverified = "nodes without a public certificate are verified by the cluster secret (--secret-file), or by what muster secret ca prints"
+)
+
+// unreached is the way out when an address gave no answer.
+func unreached(err error) string {
+	if _, strange := errors.AsType[*tls.CertificateVerificationError](err); strange {
+		return hintUnverified
+	}
+	return hintUnreached
+}
 
 // transportError tells what was never sent from what may have been done.
 func transportError(err error, addr string, sent bool) error {
@@ -383,7 +380,7 @@ func transportError(err error, addr string, sent bool) error {
 	switch {
 	case !sent:
 		return muster.Errorf(muster.Unavailable, "%s cannot be reached: %w", addr, unwrapURL(err)).
-			WithCode(codeNoConnection).WithHint(hintUnreached)
+			WithCode(codeNoConnection).WithHint(unreached(err))
 	case ok && timeout.Timeout():
 		return muster.Errorf(muster.OutcomeUnknown, "no answer of %s in time", addr)
 	default:
@@ -403,11 +400,12 @@ func (c *Client) Cluster(ctx context.Context) (s muster.ClusterStatus, err error
 	return s, c.Do(ctx, http.MethodGet, "/v1/cluster", nil, &s)
 }
 
-// Nodes returns all nodes of the registry, page by page.
-func (c *Client) Nodes(ctx context.Context) (all Nodes, err error) {
+// Nodes returns all nodes of the registry, page by page; where is pairs of the
+// list's filters and their values.
+func (c *Client) Nodes(ctx context.Context, where ...string) (all Nodes, err error) {
 	for {
 		var page Nodes
-		path := "/v1/nodes?limit=1000&cursor=" + url.QueryEscape(all.Cursor)
+		path := "/v1/nodes" + query(slices.Concat(where, []string{"limit", "1000", "cursor", all.Cursor})...)
 		if err := c.Do(ctx, http.MethodGet, path, nil, &page); err != nil {
 			return all, err
 		}
@@ -536,7 +534,7 @@ func (c *Client) RevokeKey(ctx context.Context, id string) error {
 	return c.Do(ctx, http.MethodDelete, "/v1/keys/"+url.PathEscape(id), nil, nil)
 }
 
-// RemovePeer removes a dead agent.
+// RemovePeer removes an agent for good; a living one hears of it and stops.
 func (c *Client) RemovePeer(ctx context.Context, slug string) error {
 	return c.Do(ctx, http.MethodDelete, fmt.Sprintf("/v1/cluster/peers/%s", url.PathEscape(slug)), nil, nil)
 }

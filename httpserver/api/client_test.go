@@ -17,13 +17,16 @@ import (
 	"muster/httpserver/api"
 )
 
-// calls collects what a client records.
+// calls collects what a client records when it is over.
 type calls struct {
 	mu  sync.Mutex
 	all []api.Call
 }
 
 func (c *calls) record(call api.Call) {
+	if call.Pending {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.all = append(c.all, call)

@@ -21,7 +21,7 @@ func Decode(raw []byte, into any) error {
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return muster.Errorf(muster.Malformed, "the body is empty").WithHint("send a JSON object")
 	}
-	if deeper(raw, maxDepth) {
+	if Deeper(raw, maxDepth) {
 		return muster.Errorf(muster.Malformed, "the JSON nests deeper than %d", maxDepth)
 	}
 	err := json.Unmarshal(raw, into, json.RejectUnknownMembers(true))
@@ -44,9 +44,9 @@ func Decode(raw []byte, into any) error {
 	return muster.Errorf(muster.Malformed, "body: %w", err)
 }
 
-// deeper reports whether brackets outside of strings nest deeper than limit.
+// Deeper reports whether brackets outside of strings nest deeper than limit.
 // Of bad JSON it may say anything; that is refused either way.
-func deeper(raw []byte, limit int) bool {
+func Deeper(raw []byte, limit int) bool {
 	depth, quoted := 0, false
 	for i := 0; i < len(raw); i++ {
 		switch c := raw[i]; {

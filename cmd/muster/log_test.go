@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/httpserver/api"
+)
+
+// page is a log that can be read while it is written.
+type page struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (p *page) Write(raw []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.Write(raw)
+}
+
+func (p *page) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.String()
+}
+
+// at are the words that reach an agent of the demo as its operator.
+func at(d *demo, name string, args ...string) []string {
+	return append(args, "--addr", d.urls[name], "--secret-file", filepath.Join(d.dir, "secret"))
+}
+
+func TestTheLogTellsOneStoryOfAllNodesAndGoesOn(t *testing.T) {
+	d, _ := agents(t, "a", "b")
+	find(t, d, "a", muster.Query{Text: "first"})
+	var all api.Requests
+	until(t, "rows of both nodes", func() bool {
+		_, out := words(t, at(d, "b", "log", "--type", "search", "-o", "json")...)
+		return json.Unmarshal([]byte(out), &all) == nil && len(all.Requests) == 3 // a was asked and asked b, b was asked
+	})
+	trace := all.Requests[0].TraceID
+	if slices.ContainsFunc(all.Requests, func(r api.Row) bool { return r.TraceID != trace }) {
+		t.Errorf("one search, several traces: %+v", all.Requests)
+	}
+	code, out := words(t, at(d, "a", "log", "--trace", trace, "--node", "b", "--status", "success", "--since", "10m")...)
+	if code != 0 || strings.Count(out, trace) != 2 || strings.Count(out, "\n") != 3 {
+		t.Errorf("of a trace: exit %d\n%s", code, out)
+	}
+	if code, out = words(t, at(d, "a", "log", "--slow", "10m")...); code != 0 || strings.Count(out, "\n") != 1 {
+		t.Errorf("slow ones: exit %d\n%s", code, out)
+	}
+	if code, out = words(t, at(d, "a", "log", "--since", "yesterday")...); code != 2 || !strings.Contains(out, "since") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var seen page
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if code := run(ctx, at(d, "a", "log", "--follow", "--type", "search", "--since", "0s", "-o", "jsonl"), streams{&seen, &seen}); code != 0 {
+			t.Errorf("follow: exit %d %s", code, seen.String())
+		}
+	})
+	until(t, "a search made while following", func() bool {
+		find(t, d, "b", muster.Query{Text: "second"})
+		return strings.Contains(seen.String(), "second")
+	})
+	stop()
+	wg.Wait()
+	ids := map[string]int{}
+	for text := range strings.Lines(seen.String()) {
+		var r api.Row
+		if err := json.Unmarshal([]byte(text), &r); err != nil {
+			t.Fatal(err)
+		}
+		if ids[r.ID+r.Status]++; ids[r.ID+r.Status] > 1 || strings.Contains(text, "first") {
+			t.Errorf("again: %s", text)
+		}
+	}
+}
+
+func TestAKillCostsTheLogItsLastMomentAndInterruptsWhatWasUnderWay(t *testing.T) {
+	d, _ := agents(t, "a")
+	find(t, d, "a", muster.Query{Text: "before the kill"})
+	time.Sleep(150 * time.Millisecond) // the promise is a time: 100 ms, and the commit
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = words(t, at(d, "a", "run", "node.sleep", "-p", "for=50s", "--on", "a")...) })
+	only := func(what string, f api.RequestFilter) (r api.Row) {
+		until(t, what, func() bool {
+			got, err := d.client("a").Requests(t.Context(), f)
+			if err != nil || len(got.Requests) != 1 {
+				return false
+			}
+			r = got.Requests[0]
+			return true
+		})
+		return r
+	}
+	running := only("a pending row", api.RequestFilter{Type: "action", Status: "pending"})
+	if err := d.kill("a"); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	if err := d.start("a"); err != nil {
+		t.Fatal(err)
+	}
+	if r := only("the row from before the kill", api.RequestFilter{Type: "search"}); !strings.Contains(string(r.Payload), "before the kill") {
+		t.Errorf("%+v", r)
+	}
+	if r := only("the row of the run", api.RequestFilter{Type: "action"}); r.ID != running.ID || r.Status != "failed" || r.ErrorMessage != "interrupted" {
+		t.Errorf("%+v", r)
+	}
+}

@@ -1,0 +1,212 @@
+package reqlog
+
+import (
+	"bytes"
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"muster/httpserver/api"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+const (
+	maxText = 16 << 10 // kept of a payload and of a response
+
+	redacted = "[redacted]"
+	cutMark  = "[cut at 16 KiB]"
+	notJSON  = "[not JSON]"
+)
+
+// clip is as much of a body as the log looks at. It lets go of a large one.
+func clip(raw []byte) []byte {
+	if len(raw) > api.MaxSeen {
+		return bytes.Clone(raw[:api.MaxSeen])
+	}
+	return raw
+}
+
+// hider keeps secrets out of rows.
+type hider struct{ keys, bearers *regexp.Regexp }
+
+func newHider() hider {
+	return hider{regexp.MustCompile(`mk_[0-9A-Za-z_-]+`), regexp.MustCompile(`(?i)\b(bearer)\s+[^\s"']+`)}
+}
+
+// text hides what looks like a credential in a text.
+func (h hider) text(s string) string {
+	if strings.Contains(s, "mk_") {
+		s = h.keys.ReplaceAllString(s, redacted)
+	}
+	if strings.Contains(s, "earer") || strings.Contains(s, "EARER") {
+		s = h.bearers.ReplaceAllString(s, "$1 "+redacted)
+	}
+	return s
+}
+
+// secretField reports whether the value of a field with this name is never
+// kept.
+func secretField(name string) bool {
+	name = strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(name))
+	for _, word := range []string{"password", "passwd", "passphrase", "secret", "credential", "apikey", "privatekey", "authorization", "cookie"} {
+		if strings.Contains(name, word) {
+			return true
+		}
+	}
+	return strings.HasSuffix(name, "token") || name == "proof"
+}
+
+// walk copies a JSON value without its secrets, as far as it is kept. What
+// stays is JSON: where it is cut, a mark stands instead of the rest.
+type walk struct {
+	hide   hider
+	params func(name string) bool // whether a parameter at the top is hidden; nil: this is no action
+	names  []string               // of the members that lead here
+
+	out bytes.Buffer
+	dec *jsontext.Decoder
+	enc *jsontext.Encoder
+
+	success *bool // the answer's own word
+	message string
+}
+
+// clean is a body as it is kept, and what it says of itself.
+func (h hider) clean(raw []byte, params func(string) bool) (kept json.RawMessage, success *bool, message string) {
+	if len(bytes.TrimSpace(raw)) == 0 {
+		return nil, nil, ""
+	}
+	w := &walk{hide: h, params: params}
+	lenient := []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
+	w.dec = jsontext.NewDecoder(bytes.NewReader(raw), lenient...)
+	w.enc = jsontext.NewEncoder(&w.out, lenient...)
+	if !w.copy() {
+		mark := cutMark
+		if len(raw) < api.MaxSeen && w.enc.OutputOffset() < maxText {
+			mark = notJSON
+		}
+		w.close(mark)
+	}
+	return bytes.TrimSpace(w.out.Bytes()), w.success, w.message
+}
+
+// copy reports whether it came to the end of the value.
+func (w *walk) copy() bool {
+	for w.enc.OutputOffset() < maxText {
+		kind, seen := w.dec.StackIndex(w.dec.StackDepth())
+		token, err := w.dec.ReadToken()
+		if err != nil || w.enc.WriteToken(w.shown(token)) != nil {
+			return false
+		}
+		if kind == '{' && seen%2 == 0 && token.Kind() == '"' && !w.member(token.String()) {
+			return false
+		}
+		if w.dec.StackDepth() == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// shown is a token as it is kept.
+func (w *walk) shown(token jsontext.Token) jsontext.Token {
+	depth := w.dec.StackDepth()
+	switch kind := token.Kind(); {
+	case kind == '"':
+		text := w.hide.text(token.String())
+		if depth == 2 && w.at("error", "message") {
+			w.message = text
+		}
+		if room := maxText - int(w.enc.OutputOffset()); len(text) > room {
+			text = shorten(text, room) + cutMark
+		}
+		return jsontext.String(text)
+	case (kind == 't' || kind == 'f') && depth == 1 && w.at("success"):
+		success := token.Bool()
+		w.success = &success
+	}
+	return token
+}
+
+// at reports whether the value that comes is at these names from the top.
+func (w *walk) at(names ...string) bool { return slices.Equal(w.names, names) }
+
+// member notes the name of the value that comes, and passes over it if it is
+// secret.
+func (w *walk) member(name string) bool {
+	depth := w.dec.StackDepth()
+	for len(w.names) < depth {
+		w.names = append(w.names, "")
+	}
+	w.names = append(w.names[:depth-1], name)
+	if !w.secret(name) {
+		return true
+	}
+	return w.dec.SkipValue() == nil && w.enc.WriteToken(jsontext.String(redacted)) == nil
+}
+
+func (w *walk) secret(name string) bool {
+	if secretField(name) || w.params == nil {
+		return secretField(name)
+	}
+	if len(w.names) == 2 && w.names[0] == "params" {
+		return w.params(name)
+	}
+	return name == "with" || name == "params" && (len(w.names) > 1 || w.dec.PeekKind() != '{')
+}
+
+// close ends what is open, with a mark where something is missing.
+func (w *walk) close(mark string) {
+	if kind, seen := w.enc.StackIndex(w.enc.StackDepth()); kind == '{' && seen%2 == 0 {
+		_ = w.enc.WriteToken(jsontext.String("…")) // a buffer takes all
+	}
+	if w.enc.StackDepth() > 0 || w.enc.OutputOffset() == 0 {
+		_ = w.enc.WriteToken(jsontext.String(mark))
+	}
+	for w.enc.StackDepth() > 0 {
+		end := jsontext.EndArray
+		if kind, _ := w.enc.StackIndex(w.enc.StackDepth()); kind == '{' {
+			end = jsontext.EndObject
+		}
+		_ = w.enc.WriteToken(end)
+	}
+}
+
+// shorten cuts a text at a rune.
+func shorten(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:max(0, n)]
+}
+
+// actionOf is the action that a body asks for; empty: none that can be found.
+func actionOf(raw []byte) string {
+	dec := jsontext.NewDecoder(bytes.NewReader(raw))
+	if token, err := dec.ReadToken(); err != nil || token.Kind() != '{' {
+		return ""
+	}
+	for dec.PeekKind() == '"' {
+		name, err := dec.ReadToken()
+		if err != nil {
+			return ""
+		}
+		if name.String() != "action" {
+			if dec.SkipValue() != nil {
+				return ""
+			}
+			continue
+		}
+		if value, err := dec.ReadToken(); err == nil && value.Kind() == '"' {
+			return value.String()
+		}
+		return ""
+	}
+	return ""
+}
