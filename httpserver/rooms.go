@@ -28,7 +28,6 @@ type Caller struct {
 // Cluster is the registry and the raft member, as far as routes need them.
 type Cluster interface {
 	Writer
-	Renewer
 	Curation
 	Registry
 	Reader
@@ -43,6 +42,7 @@ type Registry interface {
 
 // Writer changes the registry, wherever the master is.
 type Writer interface {
+	Renewer
 	Register(ctx context.Context, w muster.Write, g muster.Registration) (muster.Registered, error)
 	CreateKey(ctx context.Context, w muster.Write, spec muster.KeySpec) (muster.Key, error)
 	RevokeKey(ctx context.Context, w muster.Write, id string) error
