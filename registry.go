@@ -35,8 +35,8 @@ type KeySpec struct {
 	Scopes    []string `json:"scopes"`
 	MaxRisk   Risk     `json:"max_risk,omitempty"`
 	ExpiresIn string   `json:"expires_in,omitempty"` // a duration, above 0, at most 10 years
-	Targets   string   `json:"targets,omitempty"`    // a selector; not supported yet
-	Filter    Metadata `json:"filter,omitempty"`     // of every search; not supported yet
+	Targets   string   `json:"targets,omitempty"`    // a Where over the metadata of nodes
+	Filter    Metadata `json:"filter,omitempty"`     // of every search: a value, or a list of values, by field
 }
 
 // Key is a bearer credential without its secret. Plain is the whole key
@@ -47,12 +47,30 @@ type Key struct {
 	Scopes    []string   `json:"scopes"`
 	MaxRisk   Risk       `json:"max_risk,omitempty"`
 	NodeID    string     `json:"node_id,omitempty"`
+	Targets   string     `json:"targets,omitempty"`
+	Filter    Metadata   `json:"filter,omitempty"`
 	Plain     *string    `json:"key,omitempty"`
 	CreatedAt time.Time  `json:"created_at"`
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 	RevokedAt *time.Time `json:"revoked_at,omitempty"`
 
-	Hash [32]byte `json:"-"` // SHA-256 of the secret part
+	// LastUsedAt is when the node that is asked last let the key in.
+	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
+
+	Hash   [32]byte       `json:"-"` // SHA-256 of the secret part
+	Former []FormerSecret `json:"-"` // those it had before, as long as they are good
+}
+
+// FormerSecret is the secret of a key before a rotation, good until a time.
+type FormerSecret struct {
+	Hash  [32]byte  `json:"hash"`
+	Until time.Time `json:"until"`
+}
+
+// Rotation asks for a new secret of a key. The old one is good for Overlap
+// longer, a duration; empty: it ends at once.
+type Rotation struct {
+	Overlap string `json:"overlap,omitempty"`
 }
 
 // Write names a change so that repeating it changes nothing. Key is empty when

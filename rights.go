@@ -32,6 +32,8 @@ type Rights struct {
 	NodeID    string     `json:"node_id,omitempty"`    // the node a key belongs to
 	MaxRisk   Risk       `json:"max_risk,omitempty"`   // empty: no limit
 	ExpiresAt *time.Time `json:"expires_at,omitempty"` // nil: never
+	Targets   string     `json:"targets,omitempty"`    // a Where over the metadata of nodes; empty: all
+	Filter    Metadata   `json:"filter,omitempty"`     // what every document found must be like
 }
 
 // Operator reports whether the caller holds the cluster secret.
@@ -92,6 +94,9 @@ func RightsOf(ctx context.Context) Rights {
 	r, _ := ctx.Value(rightsKey{}).(Rights)
 	return r
 }
+
+// NodeScopes are those of a node's own key, unless others were asked for.
+func NodeScopes() []string { return []string{ScopeRead, ScopeSearch, scopeRun + "*"} }
 
 // ValidScope reports whether a scope can be granted to a key.
 func ValidScope(scope string) bool {

@@ -127,6 +127,10 @@ type ShardQuery struct {
 	Operator    string   `json:"operator"`         // or | and
 	Fields      []string `json:"fields,omitempty"` // where bare words look: title, content; empty: both
 	Collections []string `json:"collections,omitempty"`
+
+	// Within is what the caller's key is confined to. It is not sent: it goes
+	// with the rights, which are signed.
+	Within Metadata `json:"-"`
 }
 
 // ShardStats is phase one's answer of one index: its generation, now pinned,

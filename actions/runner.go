@@ -123,7 +123,7 @@ func (r *Runner) plan(by muster.Rights, run muster.Run) (strategy, []target, err
 	if err := unsupported(run); err != nil {
 		return how, nil, err
 	}
-	targets, err := pick(run.On, r.nodes.Nodes())
+	targets, err := pick(run.On, r.nodes.Nodes(), by)
 	return how, targets, err
 }
 

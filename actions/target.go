@@ -25,7 +25,9 @@ type selection struct {
 
 // pick returns the targets of a selector: in the order given if they were named,
 // else by slug. A name that no node has is NotFound, an empty selection Invalid.
-func pick(on muster.Selector, nodes []muster.Node) ([]target, error) {
+// A caller's targets are ANDed to the selector; naming a node outside of them
+// is Forbidden.
+func pick(on muster.Selector, nodes []muster.Node, by muster.Rights) ([]target, error) {
 	s := selection{on: on, bad: faults{}}
 	s.nodes = slices.DeleteFunc(slices.Clone(nodes), func(n muster.Node) bool { return n.DeletedAt != nil })
 	slices.SortFunc(s.nodes, func(a, b muster.Node) int { return cmp.Compare(a.Slug, b.Slug) })
@@ -39,6 +41,11 @@ func pick(on muster.Selector, nodes []muster.Node) ([]target, error) {
 		return nil, muster.Errorf(muster.NotFound, "no node %q", s.lost[0]).WithHint("muster node list names them")
 	}
 	chosen = slices.DeleteFunc(chosen, func(n muster.Node) bool { return contains(excluded, n) })
+	beyond := func(n muster.Node) bool { return !by.Reaches(n.Metadata) }
+	if i := slices.IndexFunc(chosen, beyond); i >= 0 && on.Nodes != nil {
+		return nil, muster.OutOfReach(chosen[i].Slug)
+	}
+	chosen = slices.DeleteFunc(chosen, beyond)
 	targets := make([]target, 0, len(chosen))
 	for _, n := range chosen {
 		targets = append(targets, aim(n))
@@ -77,16 +84,16 @@ func (s *selection) base() []muster.Node {
 		return slices.Clone(s.nodes)
 	}
 	capability := on.Capability
-	var condition where
+	var condition muster.Where
 	if on.Where != "" {
 		var err error
-		condition, err = parseWhere(on.Where)
+		condition, err = muster.ParseWhere(on.Where)
 		s.bad.check(err == nil, "on.where", "%v", err)
 	} else if on.Type == "" && capability == "" {
 		capability = muster.CapActions // sample or percent alone
 	}
 	return slices.DeleteFunc(slices.Clone(s.nodes), func(n muster.Node) bool {
-		return capability != "" && !n.Can(capability) || on.Type != "" && n.Type != on.Type || !condition.meets(n.Metadata)
+		return capability != "" && !n.Can(capability) || on.Type != "" && n.Type != on.Type || !condition.Meets(n.Metadata)
 	})
 }
 

@@ -68,6 +68,7 @@ type Config struct {
 	ClientTLS func(peerID string) *tls.Config
 	Trusts    func(*x509.Certificate) bool // whether a peer's certificate holds now; nil: if it held at the handshake
 	NewKey    func() (id, plain string, hash [32]byte)
+	RenewKey  func(id string) (plain string, hash [32]byte)
 	NewID     func() string
 	CheckJoin func(muster.Joining) error // the joiner's proof that it has its key
 	Promise   func(nodeID string)        // tells all others whom this node lets found the cluster

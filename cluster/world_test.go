@@ -81,7 +81,7 @@ func (w *world) make(name string, change func(*cluster.Config)) *member {
 	certs := trust.NewCertificates(w.ring, id)
 	m := &member{id: id, name: name, w: w, cfg: cluster.Config{
 		Dir: w.t.TempDir(), Bind: freePort(w.t), Voters: 3,
-		ServerTLS: certs.Mutual(), ClientTLS: certs.Client, NewKey: trust.NewKey, NewID: newID,
+		ServerTLS: certs.Mutual(), ClientTLS: certs.Client, NewKey: trust.NewKey, RenewKey: trust.RenewKey, NewID: newID,
 		CheckJoin: func(muster.Joining) error { return nil },
 		Vault:     vault(w.secret), NewCredential: trust.NewCredential, Ping: w.ping, PingEvery: 50 * time.Millisecond,
 		Promise: func(to string) { w.peer(id, func(p *muster.Peer) { p.Promise = to }) },

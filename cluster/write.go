@@ -249,10 +249,16 @@ func (c *Cluster) Register(ctx context.Context, w muster.Write, g muster.Registr
 	keyID, plain, hash := c.cfg.NewKey()
 	body.Key = fsm.KeyCreate{ID: keyID, Name: g.Name, Hash: hash, NodeID: body.ID, Scopes: g.Scopes}
 	if len(g.Scopes) == 0 {
-		body.Key.Scopes, body.Key.MaxRisk = []string{muster.ScopeRead, muster.ScopeSearch, "run:*"}, muster.RiskLow
+		body.Key.Scopes, body.Key.MaxRisk = muster.NodeScopes(), muster.RiskLow
 	}
-	body.Key.MaxRisk, body.Key.ExpiresAt = w.By.Bound(body.Key.MaxRisk, body.Key.ExpiresAt)
-	cmd, err := c.command(w, fsm.OpNodeRegister, body)
+	if body.Key, err = bound(w.By, body.Key); err != nil {
+		return muster.Registered{}, err
+	}
+	op := fsm.OpNodeRegister
+	if !w.By.May(op.Scope()) {
+		op = fsm.OpNodeOffer // the caller has no key: whoever serves it lets strangers in
+	}
+	cmd, err := c.command(w, op, body)
 	if err != nil {
 		return muster.Registered{}, err
 	}
@@ -300,7 +306,7 @@ func completed(g muster.Registration) (muster.Registration, error) {
 // CreateKey makes a key. Its secret is in the answer, this once.
 func (c *Cluster) CreateKey(ctx context.Context, w muster.Write, spec muster.KeySpec) (muster.Key, error) {
 	id, plain, hash := c.cfg.NewKey()
-	body := fsm.KeyCreate{ID: id, Name: spec.Name, Hash: hash, Scopes: spec.Scopes, MaxRisk: spec.MaxRisk}
+	body := fsm.KeyCreate{ID: id, Name: spec.Name, Hash: hash, Scopes: spec.Scopes, MaxRisk: spec.MaxRisk, Targets: spec.Targets, Filter: spec.Filter}
 	if spec.ExpiresIn != "" {
 		d, err := time.ParseDuration(spec.ExpiresIn)
 		if err != nil {
@@ -309,7 +315,10 @@ func (c *Cluster) CreateKey(ctx context.Context, w muster.Write, spec muster.Key
 		at := time.Now().UTC().Add(d)
 		body.ExpiresAt = &at
 	}
-	body.MaxRisk, body.ExpiresAt = w.By.Bound(body.MaxRisk, body.ExpiresAt)
+	body, err := bound(w.By, body)
+	if err != nil {
+		return muster.Key{}, err
+	}
 	cmd, err := c.command(w, fsm.OpKeyCreate, body)
 	if err != nil {
 		return muster.Key{}, err

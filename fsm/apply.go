@@ -113,7 +113,9 @@ func (a applier) do(body any) (id string, err error) {
 	case NodeJoin:
 		return a.nodeJoin(b)
 	case NodeRegister:
-		return a.nodeRegister(b)
+		return a.nodeEnter(b, muster.StatusActive)
+	case NodeOffer:
+		return a.nodeOffer(b)
 	case NodeObserve:
 		return "", a.nodeObserve(b)
 	case NodeRemove:
@@ -138,6 +140,10 @@ func (a applier) do(body any) (id string, err error) {
 		return a.keyCreate(b)
 	case KeyRevoke:
 		return a.keyRevoke(b)
+	case KeyRotate:
+		return a.keyRotate(b)
+	case NodeKey:
+		return a.nodeKey(b)
 	default: // TermOpen: that it is committed is all it says
 		return "", nil
 	}
@@ -193,7 +199,8 @@ func Removed(name, id string) *muster.Error {
 		WithCode("removed").WithHint("move its data directory away and start it again: it joins as a new node")
 }
 
-func (a applier) nodeRegister(b NodeRegister) (string, error) {
+// nodeEnter enters an external node with its key.
+func (a applier) nodeEnter(b NodeRegister, desired muster.Status) (string, error) {
 	if holder := a.holder(b.Slug, b.Registration.Name, b.ID); holder != nil {
 		return "", duplicate(holder)
 	}
@@ -201,7 +208,7 @@ func (a applier) nodeRegister(b NodeRegister) (string, error) {
 	row := &node{
 		ID: b.ID, Name: g.Name, Slug: b.Slug, Live: true, Kind: muster.KindExternal, URL: g.URL,
 		Capabilities: g.Capabilities, Metadata: g.Metadata, Version: g.Version, Description: g.Description,
-		Weight: g.Weight, ReplicaOf: g.ReplicaOf, Desired: muster.StatusActive, CreatedAt: a.at,
+		Weight: g.Weight, ReplicaOf: g.ReplicaOf, Desired: desired, CreatedAt: a.at,
 		Sealed: b.Sealed,
 	}
 	if err := a.putNode(row); err != nil {
@@ -247,7 +254,7 @@ func (a applier) keyCreate(b KeyCreate) (string, error) {
 	}
 	row := &key{
 		ID: b.ID, Name: b.Name, Hash: b.Hash, Scopes: b.Scopes, MaxRisk: b.MaxRisk,
-		NodeID: b.NodeID, CreatedAt: a.at, ExpiresAt: b.ExpiresAt,
+		NodeID: b.NodeID, CreatedAt: a.at, ExpiresAt: b.ExpiresAt, Targets: b.Targets, Filter: b.Filter,
 	}
 	return row.ID, a.put(tableKeys, row)
 }

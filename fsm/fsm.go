@@ -43,15 +43,20 @@ const (
 	OpNodesCleanup Op = "nodes.cleanup"
 	OpKeyCreate    Op = "key.create"
 	OpKeyRevoke    Op = "key.revoke"
+	OpKeyRotate    Op = "key.rotate"
+	OpNodeKey      Op = "node.key"
+	OpNodeOffer    Op = "node.offer"
 )
 
 // Scope is what the caller of a command must hold; checked where it enters and
 // again at the master. Those with the scope node are the master's own.
 func (o Op) Scope() string {
 	switch o {
-	case OpNodeRegister, OpNodeUpdate, OpNodeDelete, OpNodeRestore, OpNodesSync, OpNodesCleanup:
+	case OpNodeRegister, OpNodeKey, OpNodeUpdate, OpNodeDelete, OpNodeRestore, OpNodesSync, OpNodesCleanup:
 		return muster.ScopeRegistry
-	case OpKeyCreate, OpKeyRevoke, OpNodeRemove, OpNodeLeave:
+	case OpNodeOffer:
+		return muster.ScopePublic // it opens nothing until an operator says so
+	case OpKeyCreate, OpKeyRevoke, OpKeyRotate, OpNodeRemove, OpNodeLeave:
 		return muster.ScopeAdmin
 	case OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve, OpHealthBatch, OpNodeReseal:
 		return muster.ScopeNode
@@ -144,6 +149,8 @@ func (c Command) decode() (any, error) {
 		return body[NodeJoin](c)
 	case OpNodeRegister:
 		return body[NodeRegister](c)
+	case OpNodeOffer:
+		return body[NodeOffer](c)
 	case OpNodeObserve:
 		return body[NodeObserve](c)
 	case OpNodeRemove:
@@ -168,6 +175,10 @@ func (c Command) decode() (any, error) {
 		return body[KeyCreate](c)
 	case OpKeyRevoke:
 		return body[KeyRevoke](c)
+	case OpKeyRotate:
+		return body[KeyRotate](c)
+	case OpNodeKey:
+		return body[NodeKey](c)
 	default:
 		return nil, fmt.Errorf("operation %q, which this program does not know: start a newer muster: %w", c.Op, errNotUnderstood)
 	}
@@ -240,6 +251,9 @@ type KeyCreate struct {
 	MaxRisk   muster.Risk `json:"max_risk,omitempty"`
 	NodeID    string      `json:"node_id,omitempty"`
 	ExpiresAt *time.Time  `json:"expires_at,omitempty"`
+
+	Targets string          `json:"targets,omitempty"`
+	Filter  muster.Metadata `json:"filter,omitempty"`
 }
 
 // KeyRevoke is the body of OpKeyRevoke.

@@ -56,7 +56,11 @@ type key struct {
 	CreatedAt time.Time   `json:"created_at"`
 	ExpiresAt *time.Time  `json:"expires_at,omitempty"`
 	RevokedAt *time.Time  `json:"revoked_at,omitempty"`
-	Buried    bool        `json:"buried,omitempty"` // revoked with its node, and given back with it
+
+	Targets string                `json:"targets,omitempty"`
+	Filter  muster.Metadata       `json:"filter,omitempty"`
+	Former  []muster.FormerSecret `json:"former,omitempty"`
+	Buried  bool                  `json:"buried,omitempty"` // revoked with its node, and given back with it
 }
 
 // done remembers the result of a command by its idempotency key.
@@ -344,5 +348,6 @@ func (k *key) view() muster.Key {
 	return muster.Key{
 		ID: k.ID, Name: k.Name, Scopes: k.Scopes, MaxRisk: k.MaxRisk, NodeID: k.NodeID,
 		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, RevokedAt: k.RevokedAt, Hash: k.Hash,
+		Targets: k.Targets, Filter: k.Filter, Former: k.Former,
 	}
 }

@@ -2,6 +2,7 @@ package httpserver
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -172,6 +173,9 @@ func (s *Server) runAction(ctx context.Context, r *Request) (any, error) {
 	if err := a.alone(); err != nil {
 		return nil, err
 	}
+	if err := s.reached(r.Rights); err != nil {
+		return nil, err
+	}
 	if s.cfg.Actions == nil {
 		return nil, muster.Errorf(muster.Malformed, "this node has no actions").WithCode(codeUnknownAction)
 	}
@@ -236,7 +240,7 @@ func (s *Server) execute(ctx context.Context, r *Request) (any, error) {
 	if err := api.Decode(r.Body, &e); err != nil {
 		return nil, err
 	}
-	if err := need(r.Rights, "run:"+e.Action); err != nil {
+	if err := errors.Join(need(r.Rights, "run:"+e.Action), s.reached(r.Rights)); err != nil {
 		return nil, err
 	}
 	if s.cfg.Actions == nil {

@@ -39,12 +39,18 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 		return nil
 	}
 	token, ok := strings.CutPrefix(string(c.Request.Header.Peek("Authorization")), "Bearer ")
+	if !ok && s.cfg.Open && route.Open {
+		return s.stranger(c, req)
+	}
 	if !ok || token == "" {
 		return muster.Errorf(muster.Unauthorized, "API key required").WithHint("send it as: Authorization: Bearer mk_…")
 	}
 	if strings.HasPrefix(token, "mk_") {
 		rights, err := s.cfg.Auth.Key(ctx, token)
 		if err != nil {
+			return err
+		}
+		if err := s.meter(c, rights); err != nil {
 			return err
 		}
 		return s.admit(req, Caller{Rights: rights}, route)

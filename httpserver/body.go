@@ -31,6 +31,9 @@ func (s *Server) read(c *fasthttp.RequestCtx, route Route, req *Request) (err er
 	if err := checkKey(api.HeaderIdempotency, req.Key); err != nil {
 		return err
 	}
+	if err := checkCoding(&c.Request.Header); err != nil {
+		return err
+	}
 	if req.Body == nil {
 		if req.Body, err = readBody(c, route); err != nil {
 			return err
@@ -70,6 +73,9 @@ func readBody(c *fasthttp.RequestCtx, route Route) ([]byte, error) {
 		return bytes.Clone(c.PostBody()), nil
 	}
 	body, err := io.ReadAll(io.LimitReader(stream, int64(limit)+1))
+	if slow(err) {
+		return nil, errSlow()
+	}
 	if err != nil {
 		return nil, muster.Errorf(muster.Malformed, "read body: %w", err)
 	}
@@ -95,6 +101,15 @@ func drain(c *fasthttp.RequestCtx, known bool) {
 	if err != nil || n == limit {
 		c.SetConnectionClose()
 	}
+}
+
+// checkCoding refuses compressed bodies: a few bytes could stand for gigabytes.
+func checkCoding(h *fasthttp.RequestHeader) error {
+	coding := strings.TrimSpace(string(h.ContentEncoding()))
+	if coding == "" || strings.EqualFold(coding, "identity") {
+		return nil
+	}
+	return muster.Errorf(muster.Unsupported, "the content encoding %q is not read here", coding).WithHint("send the body as it is, without compression")
 }
 
 func checkMedia(header, want string) error {

@@ -33,6 +33,7 @@ func (c complaints) name(text string) {
 }
 
 func (c complaints) scopes(scopes []string) {
+	c.when(len(strings.Join(scopes, " ")) > maxScopes, "scopes", "must have at most 2 KiB together")
 	for _, scope := range scopes {
 		c.when(!muster.ValidScope(scope), "scopes", strconv.Quote(scope)+" is no scope")
 	}

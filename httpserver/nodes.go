@@ -100,9 +100,10 @@ func (s *Server) showNode(ctx context.Context, r *Request) (any, error) {
 	if err := s.fresh(ctx, r.Query); err != nil {
 		return nil, err
 	}
-	if n, ok := s.cfg.Cluster.Find(r.Params["slug"]); ok {
-		n.Circuit = s.circuit(n.ID)
-		return n, nil
+	n, err := s.living(r.Params["slug"])
+	if err != nil {
+		return nil, err
 	}
-	return nil, muster.Errorf(muster.NotFound, "no node %s", r.Params["slug"])
+	n.Circuit = s.circuit(n.ID)
+	return n, nil
 }

@@ -18,7 +18,7 @@ func (r *Request) write() muster.Write {
 }
 
 // hintRotate is the way out when a once-shown key is not shown again.
-const hintRotate = "the key was shown once, by the node that made it; if it is lost, rotate it: revoke it and make another"
+const hintRotate = "the key was shown once, by the node that made it; if it is lost, rotate it: muster key rotate gives it another secret"
 
 func (s *Server) register(ctx context.Context, r *Request) (any, error) {
 	var g muster.Registration

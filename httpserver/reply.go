@@ -49,6 +49,9 @@ func (s *Server) fault(c *fasthttp.RequestCtx, req *Request, answer any, err err
 		code = http.StatusMethodNotAllowed
 		c.Response.Header.Set("Allow", strings.Join(e.allow, ", "))
 	}
+	if muster.CodeOf(err) == codeSlow {
+		code = http.StatusRequestTimeout
+	}
 	if code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests {
 		c.Response.Header.Set("Retry-After", "1")
 	}
@@ -111,6 +114,9 @@ func (s *Server) refuse(c *fasthttp.RequestCtx, err error) {
 	kind, code := error(muster.Errorf(muster.Malformed, "the request cannot be read")), http.StatusBadRequest
 	if _, small := errors.AsType[*fasthttp.ErrSmallBuffer](err); small {
 		code = http.StatusRequestHeaderFieldsTooLarge
+	}
+	if slow(err) {
+		kind, code = errSlow(), http.StatusRequestTimeout
 	}
 	id := requestID(c)
 	s.sign(c, id)

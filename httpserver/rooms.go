@@ -2,6 +2,7 @@ package httpserver
 
 import (
 	"context"
+	"time"
 
 	"muster"
 	"muster/httpserver/api"
@@ -41,10 +42,17 @@ type Registry interface {
 
 // Writer changes the registry, wherever the master is.
 type Writer interface {
+	Renewer
 	Register(ctx context.Context, w muster.Write, g muster.Registration) (muster.Registered, error)
 	CreateKey(ctx context.Context, w muster.Write, spec muster.KeySpec) (muster.Key, error)
 	RevokeKey(ctx context.Context, w muster.Write, id string) error
 	RemovePeer(ctx context.Context, w muster.Write, slug string) error
+}
+
+// Renewer changes the secrets of keys.
+type Renewer interface {
+	RotateKey(ctx context.Context, w muster.Write, id string, overlap time.Duration) (muster.Key, error)
+	NodeKey(ctx context.Context, w muster.Write, n muster.Node, keyID string, overlap time.Duration) (muster.Key, error)
 }
 
 // Reader says how far this node's copy is.

@@ -123,22 +123,27 @@ func (s *Server) rebuildIndex(ctx context.Context, r *Request) (any, error) {
 // rights of the one who asked it are checked here again.
 func (s *Server) pin(ctx context.Context, r *Request) (any, error) {
 	var q muster.ShardQuery
-	if err := decodeFor(r, &q); err != nil {
+	if err := s.decodeFor(r, &q); err != nil {
 		return nil, err
 	}
+	q.Within = r.Rights.Filter
 	return s.cfg.Shard.Pin(ctx, q)
 }
 
 func (s *Server) shard(ctx context.Context, r *Request) (any, error) {
 	var q muster.ShardSearch
-	if err := decodeFor(r, &q); err != nil {
+	if err := s.decodeFor(r, &q); err != nil {
 		return nil, err
 	}
+	q.Query.Within = r.Rights.Filter
 	return s.cfg.Shard.Search(ctx, q)
 }
 
-func decodeFor(r *Request, q any) error {
+func (s *Server) decodeFor(r *Request, q any) error {
 	if err := need(r.Rights, muster.ScopeSearch); err != nil {
+		return err
+	}
+	if err := s.reached(r.Rights); err != nil {
 		return err
 	}
 	return api.Decode(r.Body, q)

@@ -4,6 +4,7 @@
 package httpserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,6 +50,11 @@ type Config struct {
 	Record   func(api.Call)
 	Log      *slog.Logger
 
+	ReadTimeout time.Duration          // of a request, from its first byte to its last; 0 is 30 seconds
+	Open        bool                   // whether those without a key may register nodes, as inactive
+	Trusted     []netip.Prefix         // proxies whose X-Forwarded-For is believed
+	Peer        func(netip.Addr) bool  // whether an address is that of a node of the cluster; nil: none is
+	Now         func() time.Time       // nil: time.Now
 	Requests    Requests               // nil: this node keeps no request log
 	Metrics     func() ([]byte, error) // nil: it has none
 	MetricsOpen bool                   // metrics need no key
@@ -73,15 +80,24 @@ type Server struct {
 	done   chan error
 
 	errands errands
+	rates   *meter
+	offers  *meter
+	crowd   *crowd
 }
 
 // New makes a server; Start binds it.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, done: make(chan error, 1)}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Peer == nil {
+		cfg.Peer = func(netip.Addr) bool { return false }
+	}
+	s := &Server{cfg: cfg, done: make(chan error, 1), rates: newMeter(ratePerSecond, rateBurst), offers: newMeter(offersPerSecond, offerBurst), crowd: newCrowd(cfg.Trusted, cfg.Peer)}
 	s.routes = s.table()
 	s.http = &fasthttp.Server{
 		Handler: s.serve, Name: "muster", StreamRequestBody: true, MaxRequestBodySize: prefetch, ReadBufferSize: maxHeader,
-		ReadTimeout: readTimeout, IdleTimeout: time.Minute, NoDefaultServerHeader: true, CloseOnShutdown: true,
+		ReadTimeout: cmp.Or(cfg.ReadTimeout, readTimeout), IdleTimeout: time.Minute, NoDefaultServerHeader: true, CloseOnShutdown: true,
 		DisablePreParseMultipartForm: true, ErrorHandler: s.refuse, Logger: silent{},
 	}
 	return s
@@ -102,6 +118,7 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("listen for HTTP on %s: %w", s.cfg.Addr, err)
 	}
+	s.ln = doorman{s.ln, s.crowd}
 	if s.cfg.TLS != nil {
 		s.ln = encrypted{s.ln, s.cfg.TLS}
 	}
@@ -135,6 +152,15 @@ func (s *Server) answer(c *fasthttp.RequestCtx, req *Request) (answer any, code 
 			err = fmt.Errorf("handler of %s: %v", req.Path, p)
 		}
 	}()
+	if err := framed(&c.Request.Header); err != nil {
+		c.SetConnectionClose()
+		return nil, 0, err
+	}
+	done, err := s.crowd.admit(c)
+	defer done()
+	if err != nil {
+		return nil, 0, err
+	}
 	route, err := s.find(c, req)
 	if err != nil {
 		return nil, 0, err

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -41,7 +42,8 @@ type house struct {
 	index    uint64
 	rights   muster.Rights // of the key mk_rights
 	spec     muster.KeySpec
-	shown    *string // the key that a registration shows
+	rotated  []string // what RotateKey and NodeKey were asked for
+	shown    *string  // the key that a registration shows
 	edit     muster.Edit
 	synced   muster.Sync
 	cleaned  muster.Cleanup
@@ -64,6 +66,18 @@ func (h *house) CreateKey(_ context.Context, _ muster.Write, k muster.KeySpec) (
 	h.spec = k
 	return muster.Key{Name: k.Name, Plain: h.shown, MaxRisk: k.MaxRisk}, nil
 }
+
+func (h *house) RotateKey(_ context.Context, _ muster.Write, id string, overlap time.Duration) (muster.Key, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rotated = append(h.rotated, fmt.Sprint(id, " ", overlap))
+	return muster.Key{ID: id, Plain: h.shown}, nil
+}
+
+func (h *house) NodeKey(ctx context.Context, w muster.Write, n muster.Node, id string, overlap time.Duration) (muster.Key, error) {
+	return h.RotateKey(ctx, w, n.Slug+" "+id, overlap)
+}
+
 func (h *house) RevokeKey(context.Context, muster.Write, string) error  { return nil }
 func (h *house) RemovePeer(context.Context, muster.Write, string) error { return nil }
 func (h *house) Status() muster.ClusterStatus {
@@ -238,11 +252,13 @@ func scopes() []string {
 }
 
 func TestEveryRouteAsksForItsScope(t *testing.T) {
-	base, s := serve(t, &house{}, withActions(&hands{}))
+	c := &clock{now: time.Now()}
+	base, s := serve(t, &house{}, withActions(&hands{}), func(cfg *httpserver.Config) { cfg.Now = c.Now })
 	for _, r := range s.Routes() {
 		if r.Scope == "" {
 			t.Errorf("%s %s has no scope", r.Method, r.Path)
 		}
+		c.pass(time.Minute) // all keys have the same name here
 		name, url := r.Method+" "+r.Path, base+strings.NewReplacer("{slug}", "x", "{id}", "x", "{name}", "app.x").Replace(r.Path)
 		body, want := "", []string{r.Scope}
 		switch {
@@ -360,8 +376,21 @@ func TestBadRequestsAreRefusedWithTheirReason(t *testing.T) {
 		{"an escape", "POST", "/v1/nodes", `{"name":"a","url":"http://h/","description":"\u001b[2J"}`, nil, 422, `"description"`},
 		{"a key's name", "POST", "/v1/keys", `{"name":"k\u0000","scopes":["read"]}`, nil, 422, `"name"`},
 		{"a risk", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"max_risk":"huge"}`, nil, 422, `"max_risk"`},
-		{"targets", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"targets":"env=prod"}`, nil, 422, "not supported yet"},
-		{"a filter", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"filter":{"a":1}}`, nil, 422, "not supported yet"},
+		{"targets", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"targets":"env=prod && zone in (a,b)"}`, nil, 201, ""},
+		{"no condition", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"targets":"env"}`, nil, 422, `"targets"`},
+		{"no targets", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"targets":""}`, nil, 422, `"targets"`},
+		{"long targets", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"targets":"a=` + strings.Repeat("b", 1024) + `"}`, nil, 422, `"targets"`},
+		{"a filter", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"filter":{"a":1,"b":["c","d"]}}`, nil, 201, ""},
+		{"a range", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"filter":{"a":{"gt":1}}}`, nil, 422, "not supported yet"},
+		{"an empty filter", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"filter":{}}`, nil, 422, `"filter"`},
+		{"a filter of nothing", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"filter":{"a":[]}}`, nil, 422, `"filter"`},
+		{"a filter of null", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"filter":{"a":null}}`, nil, 422, `"filter"`},
+		{"a long filter", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"filter":{"a":"` + strings.Repeat("b", 1024) + `"}}`, nil, 422, `"filter"`},
+		{"long scopes", "POST", "/v1/keys", `{"name":"k","scopes":["run:` + strings.Repeat("b", 2048) + `"]}`, nil, 422, `"scopes"`},
+		{"no end", "POST", "/v1/keys", `{"name":"k","scopes":["read"],"expires_in":""}`, nil, 422, `"expires_in"`},
+		{"no overlap", "POST", "/v1/keys/k/rotate", `{"overlap":""}`, nil, 422, `"overlap"`},
+		{"overlap below 0", "POST", "/v1/nodes/a/key", `{"overlap":"-1s"}`, nil, 422, `"overlap"`},
+		{"the key of nobody", "POST", "/v1/nodes/nobody/key", "", nil, 404, "nobody"},
 		{"no duration", "GET", "/v1/nodes", "", []string{"X-Muster-Timeout-Ms", "soon"}, 422, `"X-Muster-Timeout-Ms"`},
 		{"a search", "GET", "/v1/search?q=a&limit=x", "", nil, 422, `"limit"`},
 		{"another search", "GET", "/v1/search?q=a&local=perhaps", "", nil, 422, `"local"`},

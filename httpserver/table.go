@@ -15,7 +15,7 @@ func (s *Server) table() []Route {
 	inCollection := []string{"collection"}
 	return slices.Concat(s.actionTable(), s.pingTable(), s.watchTable(), s.curateTable(), s.moveTable(), []Route{
 		{Method: "GET", Path: api.PathHealth, Scope: muster.ScopePublic, Handle: s.health},
-		{Method: "POST", Path: "/api/ai-engine/register", Scope: muster.ScopeRegistry, Write: true, Status: http.StatusCreated, Handle: s.register},
+		{Method: "POST", Path: "/api/ai-engine/register", Scope: muster.ScopeRegistry, Write: true, Open: true, Status: http.StatusCreated, Handle: s.register},
 		{Method: "GET", Path: "/api/ai-engine/status", Scope: muster.ScopeAny, Handle: s.nodeStatus},
 		{Method: "GET", Path: "/healthz", Scope: muster.ScopePublic, Handle: s.healthz},
 		{Method: "GET", Path: "/readyz", Scope: muster.ScopePublic, Query: []string{"for"}, Handle: s.readyz},
@@ -42,6 +42,8 @@ func (s *Server) table() []Route {
 		{Method: "POST", Path: api.PathShard, Scope: muster.ScopeNode, Handle: s.shard},
 		{Method: "GET", Path: "/v1/keys", Scope: muster.ScopeAdmin, Handle: s.listKeys},
 		{Method: "POST", Path: "/v1/keys", Scope: muster.ScopeAdmin, Write: true, Status: http.StatusCreated, Handle: s.createKey},
+		{Method: "POST", Path: "/v1/keys/{id}/rotate", Scope: muster.ScopeAdmin, Write: true, Status: http.StatusCreated, Handle: s.rotateKey},
+		{Method: "POST", Path: "/v1/nodes/{slug}/key", Scope: muster.ScopeRegistry, Write: true, Status: http.StatusCreated, Handle: s.nodeKey},
 		{Method: "DELETE", Path: "/v1/keys/{id}", Scope: muster.ScopeAdmin, Write: true, Handle: s.revokeKey},
 		{Method: "POST", Path: api.PathApply, Scope: muster.ScopeNode, Write: true, Handle: s.apply},
 		{Method: "POST", Path: api.PathJoin, Scope: muster.ScopeNode, Write: true, Handle: s.join},

@@ -127,7 +127,7 @@ func (f *Federation) Search(ctx context.Context, q muster.Query) (muster.Answer,
 		return muster.Answer{}, err
 	}
 	defer f.calls.Done()
-	p, err := f.plan(q)
+	p, err := f.plan(q, muster.RightsOf(ctx))
 	if err != nil {
 		return muster.Answer{}, err
 	}

@@ -68,7 +68,7 @@ func (f faults) err(code, hint string) error {
 
 // plan judges a query and decides who is asked. What it keeps of the query is
 // its own copy, for calls may outlive the search.
-func (f *Federation) plan(q muster.Query) (plan, error) {
+func (f *Federation) plan(q muster.Query, by muster.Rights) (plan, error) {
 	o, bad := q.Options, faults{}
 	checkRanges(q, bad)
 	nodes := slices.DeleteFunc(f.nodes.Nodes(), func(n muster.Node) bool { return n.DeletedAt != nil })
@@ -108,6 +108,11 @@ func (f *Federation) plan(q muster.Query) (plan, error) {
 	}
 	if o.ContentLength != nil {
 		p.contentLength = *o.ContentLength
+	}
+	p.shard.Within = by.Filter
+	chosen, err := reached(by, chosen, o.Nodes != nil)
+	if err != nil {
+		return plan{}, err
 	}
 	f.seat(&p, chosen)
 	return p, nil
@@ -191,9 +196,16 @@ func (f *Federation) choose(o muster.QueryOptions, nodes []muster.Node, bad faul
 // not. This node is asked first, nodes believed down last.
 func (f *Federation) seat(p *plan, chosen []muster.Node) {
 	for _, n := range chosen {
-		status, docs := muster.StatusOf(n.Status, n.Observed), f.known(n)
-		if status == muster.StatusMaintenance || status == muster.StatusInactive {
-			p.skipped = append(p.skipped, muster.NodeReport{Node: n.Slug, Status: "skipped", Docs: docs, Error: string(status)})
+		reason, status := "", muster.StatusOf(n.Status, n.Observed)
+		switch {
+		case n.Kind == muster.KindExternal && len(p.shard.Within) > 0:
+			reason = "an application of its own cannot be held to the filter of the key"
+		case status == muster.StatusMaintenance, status == muster.StatusInactive:
+			reason = string(status)
+		}
+		docs := f.known(n)
+		if reason != "" {
+			p.skipped = append(p.skipped, muster.NodeReport{Node: n.Slug, Status: "skipped", Docs: docs, Error: reason})
 			continue
 		}
 		m := &member{node: n, docs: docs, asker: f.remote, down: status == muster.StatusError}

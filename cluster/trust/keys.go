@@ -24,6 +24,14 @@ func NewKey() (id, plain string, hash [32]byte) {
 	return id, "mk_" + id + "_" + secret, sha256.Sum256([]byte(secret))
 }
 
+// RenewKey draws another secret for a bearer key.
+func RenewKey(id string) (plain string, hash [32]byte) {
+	raw := make([]byte, keySecretDigits/2)
+	_, _ = rand.Read(raw)
+	secret := hex.EncodeToString(raw)
+	return "mk_" + id + "_" + secret, sha256.Sum256([]byte(secret))
+}
+
 // ParseKey takes a bearer key apart; ok is false for what cannot be one.
 func ParseKey(plain string) (id string, hash [32]byte, ok bool) {
 	rest, found := strings.CutPrefix(plain, "mk_")

@@ -18,6 +18,7 @@ import (
 
 	"muster"
 	"muster/cluster/trust"
+	"muster/cmd/daemon"
 	"muster/httpserver"
 	"muster/httpserver/api"
 )
@@ -35,24 +36,7 @@ type one struct {
 // find the secret in dir.
 func raise(t *testing.T, dir, name string, join ...string) *one {
 	t.Helper()
-	secretFile := filepath.Join(dir, "secret")
-	secrets, err := trust.EnsureSecretFile(secretFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := settings(t)
-	cfg.Name, cfg.DataDir, cfg.Join, cfg.SecretFile = name, filepath.Join(dir, name), join, secretFile
-	d, err := start(t, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := &one{base: d.Addr(), gossip: d.Gossip(), secret: secrets[0]}
-	if o.id, err = trust.LoadOrCreateIdentity(filepath.Join(dir, name)); err != nil {
-		t.Fatal(err)
-	}
-	o.op = operator(o.base, o.secret)
-	ready(t, d)
-	return o
+	return raiseWith(t, dir, name, func(c *daemon.Config) { c.Join = join })
 }
 
 // operator is a client of someone who holds the secret.
@@ -146,6 +130,7 @@ func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
 	if err := o.op.RevokeKey(t.Context(), revoked.ID); err != nil {
 		t.Fatal(err)
 	}
+	idle := o.idle(t)
 	keys := map[string]string{}
 	for _, scope := range []string{"read", "search", "index", "tx", "registry", "admin", "run:app.*", "run:web.*"} {
 		keys[scope] = *o.key(t, scope, "").Plain
@@ -177,6 +162,7 @@ func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
 		expect("a key of nobody", "mk_"+strings.Repeat("0", 12)+"_"+strings.Repeat("0", 64), 401, "Invalid API key")
 		expect("an expired key", *expired.Plain, 401, "Invalid API key")
 		expect("a revoked key", *revoked.Plain, 401, "Invalid API key")
+		expect("the key of a node in maintenance", idle, 403, `"node_status":"maintenance"`)
 		refused := func(scopes ...string) int {
 			if slices.ContainsFunc(want, (muster.Rights{Principal: "key:1", Scopes: scopes}).May) {
 				return 0
@@ -208,6 +194,19 @@ func TestEveryRouteOpensForThoseItIsForAndNobodyElse(t *testing.T) {
 		expect("a signature for another node", sign(t, o, c, uuid.NewString()), 401, "")
 		expect("half a signature", node[:len(node)-20], 401, "")
 	}
+}
+
+// idle is the key of a node in maintenance.
+func (o *one) idle(t *testing.T) string {
+	t.Helper()
+	done, err := o.op.Register(t.Context(), muster.Registration{Name: "idle", URL: "http://127.0.0.1:9"}, "")
+	if err != nil || done.APIKey == nil {
+		t.Fatal(done, err)
+	}
+	if err := o.op.Do(t.Context(), http.MethodPatch, "/v1/nodes/idle", map[string]string{"status": "maintenance"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	return *done.APIKey
 }
 
 // unsigned is a token with all the claims of the operator, too long to be read.

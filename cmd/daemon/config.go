@@ -24,35 +24,37 @@ import (
 // Config is everything an agent can be told. The tags are kong's: each field
 // is a flag, a MUSTER_ variable and a key of the configuration file.
 type Config struct {
-	Name            string        `help:"Name of this node, unique in the cluster. Default: the host's name." env:"MUSTER_NAME"`
-	DataDir         string        `help:"Where the node keeps its identity, log and index. Default: ./muster-data/NAME." env:"MUSTER_DATA_DIR" placeholder:"DIR"`
-	Bind            string        `help:"Address to listen on." default:"127.0.0.1" env:"MUSTER_BIND"`
-	Port            int           `help:"HTTP port; gossip is the next one, raft the one after." default:"7600" env:"MUSTER_PORT"`
-	HTTP            string        `name:"http" help:"HOST:PORT for HTTP, instead of --bind and --port." env:"MUSTER_HTTP" placeholder:"HOST:PORT"`
-	Gossip          string        `help:"HOST:PORT for gossip." env:"MUSTER_GOSSIP" placeholder:"HOST:PORT"`
-	Raft            string        `help:"HOST:PORT for raft." env:"MUSTER_RAFT" placeholder:"HOST:PORT"`
-	AdvertiseHTTP   string        `name:"advertise-http" help:"HTTP address that others use." env:"MUSTER_ADVERTISE_HTTP" placeholder:"HOST:PORT"`
-	AdvertiseGossip string        `help:"Gossip address that others use." env:"MUSTER_ADVERTISE_GOSSIP" placeholder:"HOST:PORT"`
-	AdvertiseRaft   string        `help:"Raft address that others use." env:"MUSTER_ADVERTISE_RAFT" placeholder:"HOST:PORT"`
-	URL             string        `name:"url" help:"Base URL that others use for this node." env:"MUSTER_URL"`
-	Join            []string      `help:"Gossip address of a member; repeat it, or separate by commas." env:"MUSTER_JOIN" placeholder:"HOST:PORT"`
-	Expect          int           `help:"Found the cluster once this many agents with the same --expect see each other." env:"MUSTER_EXPECT"`
-	SecretFile      string        `kong:"-"` // --secret-file, which clients have, too
-	Capabilities    []string      `help:"What this node can do." default:"search,actions" env:"MUSTER_CAPABILITIES"`
-	Meta            []string      `help:"A key=value pair of metadata; repeatable." sep:"none" env:"MUSTER_META" placeholder:"K=V"`
-	Actions         string        `help:"Directory of action definitions, one YAML or JSON file each." env:"MUSTER_ACTIONS" placeholder:"DIR"`
-	TLS             string        `name:"tls" help:"HTTPS: auto (certificates of the cluster's own) or off. Default: off if HTTP binds and advertises loopback only, else auto." env:"MUSTER_TLS" placeholder:"auto|off"`
-	TLSCert         string        `name:"tls-cert" help:"PEM file of a public certificate for HTTPS; nodes go on verifying each other by the cluster's own." env:"MUSTER_TLS_CERT" placeholder:"FILE"`
-	TLSKey          string        `name:"tls-key" help:"PEM file of its key." env:"MUSTER_TLS_KEY" placeholder:"FILE"`
-	Voters          int           `help:"Wanted number of raft voters: 1, 3, 5 or 7." default:"5" env:"MUSTER_VOTERS"`
-	HealthInterval  time.Duration `help:"How often the master pings each external node." default:"30s" env:"MUSTER_HEALTH_INTERVAL"`
-	CacheSize       ByteSize      `help:"Memory for answers of searches, like 64MiB; 0 keeps none." default:"64MiB" env:"MUSTER_CACHE_SIZE" placeholder:"SIZE"`
-	CacheTTL        time.Duration `name:"cache-ttl" help:"How long an answer is kept at most. One that a changed index makes outdated goes before." default:"15m" env:"MUSTER_CACHE_TTL"`
-	MaxParallel     int           `help:"Calls of one fan-out under way at once." default:"10" env:"MUSTER_MAX_PARALLEL"`
-	MetricsOpen     bool          `help:"Answer /metrics without a key." env:"MUSTER_METRICS_OPEN"`
-	Profile         string        `help:"Gossip timing: lan, quick or wan." default:"lan" env:"MUSTER_PROFILE"`
-	LogLevel        string        `help:"debug, info, warn or error." default:"info" env:"MUSTER_LOG_LEVEL"`
-	LogFormat       string        `help:"text or json." default:"text" env:"MUSTER_LOG_FORMAT"`
+	Name             string        `help:"Name of this node, unique in the cluster. Default: the host's name." env:"MUSTER_NAME"`
+	DataDir          string        `help:"Where the node keeps its identity, log and index. Default: ./muster-data/NAME." env:"MUSTER_DATA_DIR" placeholder:"DIR"`
+	Bind             string        `help:"Address to listen on." default:"127.0.0.1" env:"MUSTER_BIND"`
+	Port             int           `help:"HTTP port; gossip is the next one, raft the one after." default:"7600" env:"MUSTER_PORT"`
+	HTTP             string        `name:"http" help:"HOST:PORT for HTTP, instead of --bind and --port." env:"MUSTER_HTTP" placeholder:"HOST:PORT"`
+	Gossip           string        `help:"HOST:PORT for gossip." env:"MUSTER_GOSSIP" placeholder:"HOST:PORT"`
+	Raft             string        `help:"HOST:PORT for raft." env:"MUSTER_RAFT" placeholder:"HOST:PORT"`
+	AdvertiseHTTP    string        `name:"advertise-http" help:"HTTP address that others use." env:"MUSTER_ADVERTISE_HTTP" placeholder:"HOST:PORT"`
+	AdvertiseGossip  string        `help:"Gossip address that others use." env:"MUSTER_ADVERTISE_GOSSIP" placeholder:"HOST:PORT"`
+	AdvertiseRaft    string        `help:"Raft address that others use." env:"MUSTER_ADVERTISE_RAFT" placeholder:"HOST:PORT"`
+	URL              string        `name:"url" help:"Base URL that others use for this node." env:"MUSTER_URL"`
+	Join             []string      `help:"Gossip address of a member; repeat it, or separate by commas." env:"MUSTER_JOIN" placeholder:"HOST:PORT"`
+	Expect           int           `help:"Found the cluster once this many agents with the same --expect see each other." env:"MUSTER_EXPECT"`
+	SecretFile       string        `kong:"-"` // --secret-file, which clients have, too
+	Capabilities     []string      `help:"What this node can do." default:"search,actions" env:"MUSTER_CAPABILITIES"`
+	Meta             []string      `help:"A key=value pair of metadata; repeatable." sep:"none" env:"MUSTER_META" placeholder:"K=V"`
+	Actions          string        `help:"Directory of action definitions, one YAML or JSON file each." env:"MUSTER_ACTIONS" placeholder:"DIR"`
+	TLS              string        `name:"tls" help:"HTTPS: auto (certificates of the cluster's own) or off. Default: off if HTTP binds and advertises loopback only, else auto." env:"MUSTER_TLS" placeholder:"auto|off"`
+	TLSCert          string        `name:"tls-cert" help:"PEM file of a public certificate for HTTPS; nodes go on verifying each other by the cluster's own." env:"MUSTER_TLS_CERT" placeholder:"FILE"`
+	TLSKey           string        `name:"tls-key" help:"PEM file of its key." env:"MUSTER_TLS_KEY" placeholder:"FILE"`
+	OpenRegistration bool          `help:"Let those without a key register nodes, which stay inactive until an operator activates them." env:"MUSTER_OPEN_REGISTRATION"`
+	TrustedProxy     []string      `help:"Network of proxies whose X-Forwarded-For is believed; repeatable." env:"MUSTER_TRUSTED_PROXY" placeholder:"CIDR"`
+	Voters           int           `help:"Wanted number of raft voters: 1, 3, 5 or 7." default:"5" env:"MUSTER_VOTERS"`
+	HealthInterval   time.Duration `help:"How often the master pings each external node." default:"30s" env:"MUSTER_HEALTH_INTERVAL"`
+	CacheSize        ByteSize      `help:"Memory for answers of searches, like 64MiB; 0 keeps none." default:"64MiB" env:"MUSTER_CACHE_SIZE" placeholder:"SIZE"`
+	CacheTTL         time.Duration `name:"cache-ttl" help:"How long an answer is kept at most. One that a changed index makes outdated goes before." default:"15m" env:"MUSTER_CACHE_TTL"`
+	MaxParallel      int           `help:"Calls of one fan-out under way at once." default:"10" env:"MUSTER_MAX_PARALLEL"`
+	MetricsOpen      bool          `help:"Answer /metrics without a key." env:"MUSTER_METRICS_OPEN"`
+	Profile          string        `help:"Gossip timing: lan, quick or wan." default:"lan" env:"MUSTER_PROFILE"`
+	LogLevel         string        `help:"debug, info, warn or error." default:"info" env:"MUSTER_LOG_LEVEL"`
+	LogFormat        string        `help:"text or json." default:"text" env:"MUSTER_LOG_FORMAT"`
 }
 
 // Complete fills what follows from other settings and checks all of them. Its
@@ -179,6 +181,9 @@ func (c Config) checkSelf() error {
 	}
 	if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return flagError("url", fmt.Sprintf("%q is not an http or https URL without user, query and fragment", c.URL))
+	}
+	if _, err := c.trusted(); err != nil {
+		return err
 	}
 	for _, capability := range c.Capabilities {
 		if !muster.Capability(capability).Valid() {

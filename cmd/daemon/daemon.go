@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -55,6 +56,8 @@ type Daemon struct {
 	meters     *metrics.Metrics
 	generation atomic.Uint64 // of the index
 	documents  atomic.Uint64 // in the index
+
+	uses uses
 
 	undo []step
 	wg   sync.WaitGroup
@@ -268,7 +271,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 	d.member = cluster.New(cluster.Config{
 		Dir: d.cfg.DataDir, Bind: d.cfg.Raft, Voters: d.cfg.Voters, Expect: d.cfg.Expect,
 		Founding: len(d.cfg.Join) == 0 && d.cfg.Expect <= 1, ServerTLS: d.certs.Mutual(), ClientTLS: d.certs.Client, Trusts: d.ring.Trusts,
-		NewKey: trust.NewKey, NewID: newID, Vault: apps.vault, NewCredential: trust.NewCredential,
+		NewKey: trust.NewKey, RenewKey: trust.RenewKey, NewID: newID, Vault: apps.vault, NewCredential: trust.NewCredential,
 		Ping: out.health, PingEvery: d.cfg.HealthInterval,
 		CheckJoin: func(j muster.Joining) error { return trust.CheckJoin(j, d.id.ID, time.Now()) },
 		Promise:   func(id string) { d.pool.SetFacts(func(f *gossip.Facts) { f.Promise = id }) },
@@ -302,11 +305,17 @@ func (d *Daemon) raise(ctx context.Context) error {
 	}
 	d.executor.Store(executor)
 	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
+	proxies, err := d.cfg.trusted()
+	if err != nil {
+		return err
+	}
 	web := httpserver.New(httpserver.Config{
-		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.reg.Keys,
+		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
 		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
 		Pinger: d.member, Circuits: breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
+		Trusted: proxies, Open: d.cfg.OpenRegistration,
+		Peer:    func(ip netip.Addr) bool { return isPeer(d.pool, ip) },
 		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,
 		Requests: requests{Log: d.requests, self: d.id.ID, nodes: d.member, wire: out},
 	})
@@ -404,7 +413,7 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
-	return &gate{reg: d.reg, member: d.member, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
+	return &gate{reg: d.reg, uses: &d.uses, member: d.member, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
 		NodeID: d.id.ID, Secrets: d.ring.Secrets, Started: time.Now(), Harmless: harmless,
 		NodeKey: func(id string) (ed25519.PublicKey, bool) {
 			n, ok := d.reg.Node(id)
@@ -422,6 +431,7 @@ type gate struct {
 	member   *cluster.Cluster
 	verifier *trust.Verifier
 	entered  func() bool
+	uses     *uses
 	looking  chan struct{} // bounds how many look again at once
 }
 
@@ -456,16 +466,18 @@ func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
 		return muster.Rights{}, bad
 	}
 	key, known := g.reg.Key(id)
-	if !known {
+	if !known || !holds(key, hash, time.Now()) { // made, or rotated, a moment ago
 		key, known = g.lookAgain(ctx, id)
 	}
-	if !trust.SameHash(key.Hash, hash) || !known {
+	if !holds(key, hash, time.Now()) || !known {
 		return muster.Rights{}, bad
 	}
 	if err := (callers{g.reg}).good(key); err != nil {
 		return muster.Rights{}, err
 	}
+	g.uses.saw(id, time.Now())
 	return muster.Rights{
 		Principal: "key:" + id, Scopes: key.Scopes, NodeID: key.NodeID, MaxRisk: key.MaxRisk, ExpiresAt: key.ExpiresAt,
+		Targets: key.Targets, Filter: key.Filter,
 	}, nil
 }

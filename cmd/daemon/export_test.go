@@ -7,11 +7,21 @@ import (
 	"muster"
 	"muster/actions"
 	"muster/cluster/trust"
+	"muster/fsm"
+	"muster/httpserver"
 )
 
 // CatalogOf is a node's catalog, as a daemon wires it.
 func CatalogOf(id trust.Identity, nodes actions.Nodes, own *actions.Executor, client *http.Client, parallel int) func(context.Context) ([]muster.ActionInfo, []string) {
 	return catalog{self: id.ID, nodes: nodes, own: own, wire: &wire{id: id, http: client.Transport, peer: func(string) (muster.Peer, bool) { return muster.Peer{}, false }}, parallel: parallel}.Catalog
+}
+
+// CallsOf checks signed calls as a node of a cluster with this identity and
+// registry does.
+func CallsOf(reg *fsm.Registry, id trust.Identity) func(token, method, path, key string, body func(httpserver.Caller) ([]byte, error)) (httpserver.Caller, error) {
+	g := (&Daemon{reg: reg, id: id}).gate()
+	g.entered = func() bool { return true }
+	return g.Call
 }
 
 // Meant is a client for the node with an ID, over connections shared with

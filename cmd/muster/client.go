@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -229,77 +228,6 @@ func once(io streams, key *string, hint string) string {
 	}
 	_, _ = fmt.Fprintln(io.err, "The key is not shown again.")
 	return *key
-}
-
-type keyCmd struct {
-	Create keyCreateCmd `cmd:"" help:"Make a key; it is printed once."`
-	List   keyListCmd   `cmd:"" help:"List the keys, without their secrets."`
-	Revoke keyRevokeCmd `cmd:"" help:"End a key for good."`
-}
-
-type keyCreateCmd struct {
-	Name    string   `help:"What the key is for." required:""`
-	Scope   []string `help:"read, search, index, run:<glob>, tx, registry or admin; repeatable." required:""`
-	MaxRisk string   `help:"The riskiest action it may run."`
-	Expires string   `help:"How long it lives, like 720h."`
-}
-
-// Run makes a key.
-func (c *keyCreateCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
-	client, err := f.client()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
-	defer cancel()
-	k, err := client.CreateKey(ctx, muster.KeySpec{Name: c.Name, Scopes: c.Scope, MaxRisk: muster.Risk(c.MaxRisk), ExpiresIn: c.Expires})
-	if err != nil {
-		return err
-	}
-	key := once(io, k.Plain, k.Hint)
-	return f.show(io, k, func(w *tabwriter.Writer) {
-		line(w, "ID", k.ID)
-		line(w, "Name", k.Name)
-		line(w, "Scopes", strings.Join(k.Scopes, " "))
-		line(w, "Key", key)
-	})
-}
-
-type keyListCmd struct{}
-
-// Run lists the keys.
-func (c *keyListCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
-	client, err := f.client()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
-	defer cancel()
-	keys, err := client.Keys(ctx)
-	if err != nil {
-		return err
-	}
-	return list(f, io, keys, keys.Keys, func(w *tabwriter.Writer) {
-		line(w, "ID", "NAME", "SCOPES", "CREATED")
-		for _, k := range keys.Keys {
-			line(w, k.ID, k.Name, strings.Join(k.Scopes, " "), k.CreatedAt.Format(time.RFC3339))
-		}
-	})
-}
-
-type keyRevokeCmd struct {
-	ID string `arg:"" help:"The key's ID."`
-}
-
-// Run ends a key.
-func (c *keyRevokeCmd) Run(ctx context.Context, f *clientFlags) error {
-	client, err := f.client()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
-	defer cancel()
-	return client.RevokeKey(ctx, c.ID)
 }
 
 type clusterCmd struct {

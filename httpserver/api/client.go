@@ -537,6 +537,16 @@ func (c *Client) Keys(ctx context.Context) (k Keys, err error) {
 	return k, c.Do(ctx, http.MethodGet, "/v1/keys", nil, &k)
 }
 
+// RotateKey gives a key a new secret; the old one is good for the overlap longer.
+func (c *Client) RotateKey(ctx context.Context, id string, r muster.Rotation) (k NewKey, err error) {
+	return k, c.Do(ctx, http.MethodPost, "/v1/keys/"+url.PathEscape(id)+"/rotate", r, &k)
+}
+
+// RotateNodeKey does so with the key of a node, or makes one for a node without.
+func (c *Client) RotateNodeKey(ctx context.Context, slug string, r muster.Rotation) (k NewKey, err error) {
+	return k, c.Do(ctx, http.MethodPost, "/v1/nodes/"+url.PathEscape(slug)+"/key", r, &k)
+}
+
 // RevokeKey ends a key.
 func (c *Client) RevokeKey(ctx context.Context, id string) error {
 	return c.Do(ctx, http.MethodDelete, "/v1/keys/"+url.PathEscape(id), nil, nil)

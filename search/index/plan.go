@@ -24,7 +24,7 @@ type plan struct {
 	nots     [][]term // a document that has all of one is excluded
 	all      bool     // the query only excludes, stop words aside
 
-	collections []term // a document needs one of them, if there are any
+	needs [][]term // a document needs one of each
 }
 
 // planner gathers a plan.
@@ -71,9 +71,7 @@ func newPlan(a analysis.Analyzer, q query.Query, sq muster.ShardQuery) (plan, er
 		}
 	}
 	p.all = excludes && len(p.terms) == 0
-	for _, name := range sq.Collections {
-		p.collections = append(p.collections, term{field: fieldCollection, text: nfc(name)})
-	}
+	p.confine(sq)
 	return p.plan, nil
 }
 

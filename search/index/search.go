@@ -221,10 +221,10 @@ type matcher struct {
 	reader bleve.IndexReader
 	plan   plan
 
-	opened      []*postings
-	queue       queue
-	nots        [][]*postings
-	collections []*postings
+	opened []*postings
+	queue  queue
+	nots   [][]*postings
+	needs  [][]*postings
 
 	seen, matched int
 	best          ranking
@@ -252,9 +252,14 @@ func (m *matcher) open(s muster.ShardStats) error {
 		}
 		m.nots = append(m.nots, all)
 	}
-	var err error
-	m.collections, err = m.all(m.plan.collections)
-	return err
+	for _, need := range m.plan.needs {
+		all, err := m.all(need)
+		if err != nil {
+			return err
+		}
+		m.needs = append(m.needs, all)
+	}
+	return nil
 }
 
 func (m *matcher) all(terms []term) (list []*postings, err error) {
@@ -375,8 +380,8 @@ func (m *matcher) consider(id bleve.IndexInternalID, here []*postings) error {
 }
 
 func (m *matcher) passes(id bleve.IndexInternalID) (bool, error) {
-	if len(m.collections) > 0 {
-		in, err := anyHas(m.collections, id)
+	for _, need := range m.needs {
+		in, err := anyHas(need, id)
 		if err != nil || !in {
 			return false, err
 		}

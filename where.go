@@ -1,4 +1,4 @@
-package actions
+package muster
 
 import (
 	"fmt"
@@ -6,51 +6,49 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"muster"
 )
 
 // maxWhere is the longest condition, in bytes.
 const maxWhere = 4096
 
-// term is one comparison. A node without the key equals nothing: it meets
+// whereTerm is one comparison. A node without the key equals nothing: it meets
 // k!=v, and no other term.
-type term struct {
+type whereTerm struct {
 	key    string
 	not    bool
 	values []string
 }
 
-// where is a condition over metadata: all terms must hold.
-type where []term
+// Where is a condition over metadata: all its terms must hold.
+type Where struct{ terms []whereTerm }
 
-// parseWhere reads k=v, k!=v and k in (a,b), joined by &&. Words that hold more
+// ParseWhere reads k=v, k!=v and k in (a,b), joined by &&. Words that hold more
 // than letters, digits and ._-/:@+ stand in double quotes, where \ quotes the
 // next character.
-func parseWhere(text string) (where, error) {
+func ParseWhere(text string) (Where, error) {
 	if len(text) > maxWhere || !utf8.ValidString(text) {
-		return nil, fmt.Errorf("must be UTF-8 of at most %d bytes", maxWhere)
+		return Where{}, fmt.Errorf("must be UTF-8 of at most %d bytes", maxWhere)
 	}
 	p := whereParser{rest: text, all: text}
-	var w where
+	var w Where
 	for {
 		t, err := p.term()
 		if err != nil {
-			return nil, err
+			return Where{}, err
 		}
-		w = append(w, t)
+		w.terms = append(w.terms, t)
 		if p.end() {
 			return w, nil
 		}
 		if !p.sign("&&") {
-			return nil, p.wrong("&& or the end")
+			return Where{}, p.wrong("&& or the end")
 		}
 	}
 }
 
-// meets reports whether all terms hold.
-func (w where) meets(m muster.Metadata) bool {
-	for _, t := range w {
+// Meets reports whether all terms hold.
+func (w Where) Meets(m Metadata) bool {
+	for _, t := range w.terms {
 		value, ok := m.Text(t.key)
 		if (ok && slices.Contains(t.values, value)) == t.not {
 			return false
@@ -81,7 +79,7 @@ func (p *whereParser) sign(s string) bool {
 }
 
 // term reads one comparison.
-func (p *whereParser) term() (t term, err error) {
+func (p *whereParser) term() (t whereTerm, err error) {
 	if t.key, err = p.word("a key"); err != nil {
 		return t, err
 	}
@@ -98,7 +96,7 @@ func (p *whereParser) term() (t term, err error) {
 }
 
 // in reads what follows the key of k in (a,b).
-func (p *whereParser) in(t term) (term, error) {
+func (p *whereParser) in(t whereTerm) (whereTerm, error) {
 	before := *p
 	if op, err := p.word(""); err != nil || op != "in" || !p.sign("(") {
 		p.rest = before.rest

@@ -1,15 +1,13 @@
-package actions //nolint:testpackage // the parser has no door of its own
+package muster //nolint:testpackage // the terms have no door of their own
 
 import (
 	"encoding/json"
 	"strings"
 	"testing"
-
-	"muster"
 )
 
 func TestConditionsMeetTheirMetadata(t *testing.T) {
-	m := muster.Metadata{
+	m := Metadata{
 		"env": json.RawMessage(`"prod"`), "rank": json.RawMessage(`9007199254740993`), "hot": json.RawMessage(`true`),
 		"a b": json.RawMessage(`"c \" d"`), "zone": json.RawMessage(`"eu-west/1"`), "ünit": json.RawMessage(`"ä"`), "in": json.RawMessage(`"in"`),
 	}
@@ -21,8 +19,8 @@ func TestConditionsMeetTheirMetadata(t *testing.T) {
 		`"a b"="c \" d"`: true, `"a b"!="c \" d"`: false, "zone=eu-west/1": true, "ünit=ä": true,
 		"env=prod&&hot=true": true, "env=prod && hot=false": false, "in=in && in in (in)": true, `env=""`: false,
 	} {
-		w, err := parseWhere(text)
-		if err != nil || w.meets(m) != want {
+		w, err := ParseWhere(text)
+		if err != nil || w.Meets(m) != want {
 			t.Errorf("%s: %v, want %v", text, err, want)
 		}
 	}
@@ -38,7 +36,7 @@ func TestBadConditionsSayWhereTheyAreBad(t *testing.T) {
 		"é not in (a)": "=, != or in (…) is expected at character 3", `env="a`: `" is expected at character 7`, `env="a\"`: `" is expected`,
 		"env=a\xff": "must be UTF-8", "env=" + strings.Repeat("a", 5000): "at most 4096 bytes",
 	} {
-		if _, err := parseWhere(text); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := ParseWhere(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
@@ -50,7 +48,7 @@ func FuzzWhere(f *testing.F) {
 	f.Add("env=prod && zone in (a, b) && \"x y\"!=\"\\\"\"")
 	f.Add("a!=b")
 	f.Fuzz(func(t *testing.T, text string) {
-		w, err := parseWhere(text)
+		w, err := ParseWhere(text)
 		if err != nil {
 			if strings.TrimSpace(err.Error()) == "" {
 				t.Fatal("an error without words")
@@ -59,7 +57,7 @@ func FuzzWhere(f *testing.F) {
 		}
 		quote := func(s string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"` }
 		var terms []string
-		for _, c := range w {
+		for _, c := range w.terms {
 			op := " in ("
 			if c.not {
 				op = "!="
@@ -75,15 +73,16 @@ func FuzzWhere(f *testing.F) {
 			terms = append(terms, term)
 		}
 		longer := strings.Join(terms, "&&")
-		again, err := parseWhere(longer)
+		again, err := ParseWhere(longer)
 		if len(longer) > maxWhere {
 			return
 		}
-		if err != nil || len(again) != len(w) {
+		if err != nil || len(again.terms) != len(w.terms) {
 			t.Fatalf("%q became %q: %v", text, longer, err)
 		}
-		for i := range w {
-			if w[i].key != again[i].key || w[i].not != again[i].not || strings.Join(w[i].values, "\x00") != strings.Join(again[i].values, "\x00") {
+		for i, a := range w.terms {
+			b := again.terms[i]
+			if a.key != b.key || a.not != b.not || strings.Join(a.values, "\x00") != strings.Join(b.values, "\x00") {
 				t.Fatalf("%q became %q", text, longer)
 			}
 		}
