@@ -96,7 +96,7 @@ func (d *demo) load(t *testing.T, key string) *load {
 				return err
 			}
 			app := fmt.Sprintf("app-%s-%d", name, n)
-			_, err = client.Register(ctx, muster.Registration{Name: app, URL: "http://127.0.0.1:9/x"}, app)
+			_, err = client.Register(ctx, muster.Registration{Name: app, URL: "http://127.0.0.1:9/x", Capabilities: []muster.Capability{"web"}}, app)
 			return err
 		})
 		keyed := &api.Client{Addrs: []string{d.urls[name]}, Key: key, HTTP: anybody()}
