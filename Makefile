@@ -13,8 +13,8 @@ TESTENV = CGO_ENABLED=0
 endif
 
 .PHONY: build demo help test race check fmt cover bench fuzz chaos
-build: ## Build bin/muster
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/muster ./cmd/muster
+build: ## Build bin/muster, without tables for debuggers
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-w -o bin/muster ./cmd/muster
 
 demo: build ## Three agents on this machine: watch a master die
 	bin/muster demo
