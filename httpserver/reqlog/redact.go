@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"muster/httpserver/api"
@@ -50,7 +51,14 @@ func (h hider) text(s string) string {
 // secretField reports whether the value of a field with this name is never
 // kept.
 func secretField(name string) bool {
-	name = strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(name))
+	name = strings.Map(func(r rune) rune { // this runs for every member of every body
+		switch r {
+		case '_', '-', ' ':
+			return -1
+		default:
+			return unicode.ToLower(r)
+		}
+	}, name)
 	for _, word := range []string{"password", "passwd", "passphrase", "secret", "credential", "apikey", "privatekey", "authorization", "cookie"} {
 		if strings.Contains(name, word) {
 			return true
