@@ -283,6 +283,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
 		Waiting: d.waiting, Record: d.record, Log: d.log,
 		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,
+		Doctor:   d.doctor(out).Examine,
 		Requests: requests{Log: d.requests, self: d.id.ID, nodes: d.member, wire: out},
 	})
 	if err := web.Start(ctx); err != nil {
