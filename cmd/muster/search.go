@@ -85,18 +85,22 @@ func (c *searchCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 
 const titleWidth = 48
 
-// plain makes text of documents safe for a terminal: one line, no control
-// characters, cut to fit a column.
+// plain makes text of documents safe for a terminal and cuts it to fit a column.
 func plain(text string) string {
+	runes := []rune(harmless(text))
+	if len(runes) > titleWidth {
+		return string(runes[:titleWidth-1]) + "…"
+	}
+	return string(runes)
+}
+
+// harmless makes text safe for a terminal: one line, no control characters.
+func harmless(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
 			return ' '
 		}
 		return r
 	}, text)
-	runes := []rune(strings.Join(strings.Fields(text), " "))
-	if len(runes) > titleWidth {
-		return string(runes[:titleWidth-1]) + "…"
-	}
-	return string(runes)
+	return strings.Join(strings.Fields(text), " ")
 }
