@@ -271,6 +271,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 		CacheBytes: uint64(d.cfg.CacheSize), CacheTTL: d.cfg.CacheTTL, Generations: generations{d.id.ID, docs, d.pool},
 	}, d.member, here{docs}, out)
 	d.onStop("search", federation.Stop)
+	d.meters.Add(measureCache(federation))
 	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Log: d.log})
 	if err != nil {
 		return err

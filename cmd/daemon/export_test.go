@@ -7,6 +7,7 @@ import (
 	"muster"
 	"muster/actions"
 	"muster/cluster/trust"
+	"muster/httpserver/doctor"
 )
 
 // CatalogOf is a node's catalog, as a daemon wires it.
@@ -22,3 +23,14 @@ func Meant(shared *http.Transport, id string) *http.Client {
 
 // NewDialer is newDialer.
 func NewDialer(certs *trust.Certificates) *http.Transport { return newDialer(certs) }
+
+// PortsOf is how a node that is up looks at other agents' ports.
+func PortsOf(d *Daemon) doctor.Ports {
+	return ports{&wire{ring: d.ring, id: d.id, http: newDialer(d.certs), peer: d.pool.Peer}, d.pool, d.certs}
+}
+
+// SelfOf is a node as its own gossip has it.
+func SelfOf(d *Daemon) muster.Peer {
+	self, _ := d.pool.Peer(d.id.ID)
+	return self
+}
