@@ -7,7 +7,6 @@ import (
 	"muster"
 	"muster/actions"
 	"muster/cluster/trust"
-	"muster/httpserver/doctor"
 )
 
 // CatalogOf is a node's catalog, as a daemon wires it.
@@ -24,8 +23,11 @@ func Meant(shared *http.Transport, id string) *http.Client {
 // NewDialer is newDialer.
 func NewDialer(certs *trust.Certificates) *http.Transport { return newDialer(certs) }
 
+// Ports is ports.
+type Ports = ports
+
 // PortsOf is how a node that is up looks at other agents' ports.
-func PortsOf(d *Daemon) doctor.Ports {
+func PortsOf(d *Daemon) Ports {
 	return ports{&wire{ring: d.ring, id: d.id, http: newDialer(d.certs), peer: d.pool.Peer}, d.pool, d.certs}
 }
 

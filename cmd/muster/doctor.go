@@ -165,7 +165,7 @@ func (c *doctorCmd) ask(ctx context.Context, f *clientFlags, d *diagnosis) error
 			d.Missing = append(d.Missing, n.Slug)
 			d.Findings = append(d.Findings, api.Finding{
 				Node: hereNode, Check: "report", Peer: n.Slug, Status: api.FindingWarn, Finding: "did not say what it finds: " + err.Error(),
-				Remedy: "look at what the others find about it; if they reach it, ask it directly: muster doctor --addr "+n.URL,
+				Remedy: "look at what the others find about it; if they reach it, ask it directly: muster doctor --addr " + n.URL,
 			})
 		}
 	}
