@@ -28,9 +28,10 @@ var house = map[string][]string{
 
 	"httpserver/reqlog":  {".", "httpserver/api"},
 	"httpserver/metrics": {".", "httpserver/api"},
+	"httpserver/doctor":  {".", "httpserver/api"},
 	"cmd/daemon": {
 		".", "fsm", "gossip", "search", "search/query", "search/index", "actions", "cluster", "cluster/trust",
-		"httpserver", "httpserver/api", "httpserver/reqlog", "httpserver/metrics",
+		"httpserver", "httpserver/api", "httpserver/reqlog", "httpserver/metrics", "httpserver/doctor",
 	},
 	"cmd/muster": {".", "cmd/daemon", "httpserver/api", "cluster/trust", "testdata/corpora", "testdata/actions"},
 }

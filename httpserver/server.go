@@ -58,6 +58,8 @@ type Config struct {
 	Requests    Requests               // nil: this node keeps no request log
 	Metrics     func() ([]byte, error) // nil: it has none
 	MetricsOpen bool                   // metrics need no key
+
+	Doctor func(context.Context) []api.Finding // nil: it looks for no faults
 }
 
 const (

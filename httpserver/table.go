@@ -23,6 +23,7 @@ func (s *Server) table() []Route {
 		{Method: "POST", Path: "/v1/nodes", Scope: muster.ScopeRegistry, Write: true, Status: http.StatusCreated, Handle: s.register},
 		{Method: "GET", Path: "/v1/nodes/{slug}", Scope: muster.ScopeRead, Query: fresh, Handle: s.showNode},
 		{Method: "GET", Path: "/v1/cluster", Scope: muster.ScopeRead, Handle: s.cluster},
+		{Method: "GET", Path: api.PathDoctor, Scope: muster.ScopeAdmin, AtNode: true, Handle: s.doctor},
 		{Method: "DELETE", Path: "/v1/cluster/peers/{slug}", Scope: muster.ScopeAdmin, Write: true, Handle: s.removePeer},
 		{Method: "POST", Path: "/api/ai-engine/search", Scope: muster.ScopeSearch, Handle: s.search},
 		{Method: "POST", Path: "/v1/search", Scope: muster.ScopeSearch, Handle: s.search},

@@ -299,6 +299,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 		CacheBytes: uint64(d.cfg.CacheSize), CacheTTL: d.cfg.CacheTTL, Generations: generations{d.id.ID, docs, d.pool},
 	}, d.member, here{docs}, out)
 	d.onStop("search", federation.Stop)
+	d.meters.Add(measureCache(federation))
 	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Log: d.log})
 	if err != nil {
 		return err
@@ -317,6 +318,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 		Trusted: proxies, Open: d.cfg.OpenRegistration,
 		Peer:    func(ip netip.Addr) bool { return isPeer(d.pool, ip) },
 		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,
+		Doctor:   d.doctor(out).Examine,
 		Requests: requests{Log: d.requests, self: d.id.ID, nodes: d.member, wire: out},
 	})
 	if err := web.Start(ctx); err != nil {

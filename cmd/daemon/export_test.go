@@ -32,3 +32,17 @@ func Meant(shared *http.Transport, id string) *http.Client {
 
 // NewDialer is newDialer.
 func NewDialer(certs *trust.Certificates) *http.Transport { return newDialer(certs) }
+
+// Ports is ports.
+type Ports = ports
+
+// PortsOf is how a node that is up looks at other agents' ports.
+func PortsOf(d *Daemon) Ports {
+	return ports{&wire{ring: d.ring, id: d.id, http: newDialer(d.certs), peer: d.pool.Peer}, d.pool, d.certs}
+}
+
+// SelfOf is a node as its own gossip has it.
+func SelfOf(d *Daemon) muster.Peer {
+	self, _ := d.pool.Peer(d.id.ID)
+	return self
+}

@@ -70,6 +70,20 @@ func (d *Daemon) measureRequests(put metrics.Put) {
 	put("muster_request_log_bytes", "Size of the request log's file.", float64(s.Bytes))
 }
 
+// measureCache tells how the cache of answers does.
+func measureCache(kept httpserver.AnswerCache) func(metrics.Put) {
+	return func(put metrics.Put) {
+		s := kept.Cached("", 0)
+		put("muster_search_cache_answers", "Answers of searches that are kept.", float64(s.Total))
+		put("muster_search_cache_bytes", "Memory that they hold.", float64(s.Bytes))
+		put("muster_search_cache_max_bytes", "Memory that they may hold; 0 keeps none.", float64(s.MaxBytes))
+		put("muster_search_cache_hits_total", "Searches answered from the cache.", float64(s.Hits))
+		put("muster_search_cache_misses_total", "Searches that asked the nodes.", float64(s.Misses))
+		put("muster_search_cache_shared_total", "Searches that waited for an equal one under way.", float64(s.Shared))
+		put("muster_search_cache_stale_total", "Answers dropped because they expired or an index went on.", float64(s.Stale))
+	}
+}
+
 // watched counts the searches that this node leads.
 type watched struct {
 	httpserver.Searcher

@@ -2,10 +2,13 @@ package daemon_test
 
 import (
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"muster"
+	"muster/cluster/trust"
 )
 
 func TestTheMetricsHoldThoseOfEveryPartByName(t *testing.T) {
@@ -55,6 +58,42 @@ func TestTheMetricsHoldThoseOfEveryPartByName(t *testing.T) {
 	})
 	if left = missing(a, []string{"muster_cluster_master 1", "muster_index_documents 1"}); len(left) > 0 {
 		t.Errorf("a lacks %q", left)
+	}
+}
+
+func TestTheMetricsTellHowTheSearchCacheDoes(t *testing.T) {
+	cfg := settings(t)
+	cfg.MetricsOpen, cfg.CacheSize, cfg.CacheTTL = true, 1<<20, time.Minute
+	d, err := start(t, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready(t, d)
+	secrets, err := trust.LoadSecrets(trust.DefaultSecretPath(os.Getenv))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &one{base: d.Addr(), op: operator(d.Addr(), secrets[0])}
+	search := func(times int) {
+		for range times {
+			if _, err := o.op.Search(t.Context(), muster.Query{Text: "rain"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	search(3)
+	if _, err := o.op.AddDocuments(t.Context(), "", []byte(`{"id":"1","content":"rain"}`)); err != nil {
+		t.Fatal(err)
+	}
+	search(1)
+	_, text := o.ask(t, call{"GET", "/metrics", ""}, "")
+	for _, want := range []string{"answers 1", "bytes ", "max_bytes 1.048576e+06", "hits_total 2", "misses_total 2", "shared_total 0", "stale_total 1"} {
+		if !strings.Contains(text, "\nmuster_search_cache_"+want) {
+			t.Errorf("no muster_search_cache_%s in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "\nmuster_search_cache_bytes 0\n") {
+		t.Error("an answer without a size")
 	}
 }
 

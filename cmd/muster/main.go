@@ -38,6 +38,7 @@ type cli struct {
 	Secret  secretCmd  `cmd:"" help:"The cluster secret."`
 	Invite  inviteCmd  `cmd:"" help:"Print the line that starts the next agent."`
 	Config  configCmd  `cmd:"" help:"An agent's settings."`
+	Doctor  doctorCmd  `cmd:"" help:"Look for what is wrong, on all nodes, and say what to do."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
