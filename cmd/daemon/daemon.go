@@ -244,17 +244,29 @@ func (d *Daemon) judge(ctx context.Context, holder muster.Peer) error {
 // raise starts raft and, before it has found anybody, HTTP: a node answers at
 // once, if only that it is not ready.
 func (d *Daemon) raise(ctx context.Context) error {
-	meta, err := d.cfg.metadata()
+	out, err := d.connect(ctx)
 	if err != nil {
 		return err
 	}
-	caps := make([]muster.Capability, len(d.cfg.Capabilities))
-	for i, c := range d.cfg.Capabilities {
-		caps[i] = muster.Capability(c)
+	if err := d.startMember(ctx, out); err != nil {
+		return err
 	}
+	docs, err := index.Open(filepath.Join(d.cfg.DataDir, "index"), index.Options{OnChange: d.changed})
+	if err != nil {
+		return err
+	}
+	d.onStop("index", func(context.Context) error { return docs.Close() })
+	if stats, err := docs.Stats(ctx); err == nil {
+		d.changed(stats.IndexID, stats.Generation, stats.Docs)
+	}
+	return d.serve(ctx, out, docs)
+}
+
+// connect opens the ways to other nodes, and the log that sees all calls.
+func (d *Daemon) connect(ctx context.Context) (*wire, error) {
 	dialer := newDialer(d.certs)
 	if err := d.startRequests(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	d.onStop("connections", func(context.Context) error {
 		dialer.CloseIdleConnections()
@@ -265,13 +277,24 @@ func (d *Daemon) raise(ctx context.Context) error {
 		abroad.CloseIdleConnections()
 		return nil
 	})
-	breakers := &api.Breakers{}
-	apps := &outside{vault: trust.Vault(d.ring.Secrets), http: &http.Client{Transport: abroad}, record: d.record, breakers: breakers}
-	out := &wire{ring: d.ring, id: d.id, http: dialer, peer: d.pool.Peer, record: d.record, apps: apps}
+	apps := &outside{vault: trust.Vault(d.ring.Secrets), http: &http.Client{Transport: abroad}, record: d.record, breakers: &api.Breakers{}}
+	return &wire{ring: d.ring, id: d.id, http: dialer, peer: d.pool.Peer, record: d.record, apps: apps}, nil
+}
+
+// startMember starts raft.
+func (d *Daemon) startMember(ctx context.Context, out *wire) error {
+	meta, err := d.cfg.metadata()
+	if err != nil {
+		return err
+	}
+	caps := make([]muster.Capability, len(d.cfg.Capabilities))
+	for i, c := range d.cfg.Capabilities {
+		caps[i] = muster.Capability(c)
+	}
 	d.member = cluster.New(cluster.Config{
 		Dir: d.cfg.DataDir, Bind: d.cfg.Raft, Voters: d.cfg.Voters, Expect: d.cfg.Expect,
 		Founding: len(d.cfg.Join) == 0 && d.cfg.Expect <= 1, ServerTLS: d.certs.Mutual(), ClientTLS: d.certs.Client, Trusts: d.ring.Trusts,
-		NewKey: trust.NewKey, RenewKey: trust.RenewKey, NewID: newID, Vault: apps.vault, NewCredential: trust.NewCredential,
+		NewKey: trust.NewKey, RenewKey: trust.RenewKey, NewID: newID, Vault: out.apps.vault, NewCredential: trust.NewCredential,
 		Ping: out.health, PingEvery: d.cfg.HealthInterval,
 		CheckJoin: func(j muster.Joining) error { return trust.CheckJoin(j, d.id.ID, time.Now()) },
 		Promise:   func(id string) { d.pool.SetFacts(func(f *gossip.Facts) { f.Promise = id }) },
@@ -285,16 +308,13 @@ func (d *Daemon) raise(ctx context.Context) error {
 		return err
 	}
 	d.onStop("cluster", d.member.Stop)
-	docs, err := index.Open(filepath.Join(d.cfg.DataDir, "index"), index.Options{OnChange: d.changed})
-	if err != nil {
-		return err
-	}
-	d.onStop("index", func(context.Context) error { return docs.Close() })
-	if stats, err := docs.Stats(ctx); err == nil {
-		d.changed(stats.IndexID, stats.Generation, stats.Docs)
-	}
+	return nil
+}
+
+// serve starts what works on the index and the registry, and HTTP before it.
+func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error {
 	federation := search.New(search.Config{
-		Outside: apps, Texts: docs,
+		Outside: out.apps, Texts: docs,
 		Self: d.id.ID, MaxParallel: d.cfg.MaxParallel, Log: d.log,
 		CacheBytes: uint64(d.cfg.CacheSize), CacheTTL: d.cfg.CacheTTL, Generations: generations{d.id.ID, docs, d.pool},
 	}, d.member, here{docs}, out)
@@ -314,7 +334,7 @@ func (d *Daemon) raise(ctx context.Context) error {
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
 		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
-		Pinger: d.member, Circuits: breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
+		Pinger: d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
 		Trusted: proxies, Open: d.cfg.OpenRegistration,
 		Peer:    func(ip netip.Addr) bool { return isPeer(d.pool, ip) },
 		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,

@@ -84,9 +84,9 @@ func (c *nodeListCmd) fetch(ctx context.Context, f *clientFlags, client *api.Cli
 
 func (c *nodeListCmd) show(io streams, f *clientFlags, page api.Nodes) error {
 	return list(f, io, page, page.Nodes, func(w *tabwriter.Writer) {
-		line(w, "NODE", "TYPE", "KIND", "STATUS", "HEALTHY", "URL")
+		line(w, "NODE", "NAME", "TYPE", "KIND", "STATUS", "HEALTHY", "URL")
 		for _, n := range page.Nodes {
-			line(w, n.Slug, n.Type, n.Kind, n.Status, n.Healthy, n.URL)
+			line(w, n.Slug, plain(n.Name), n.Type, n.Kind, n.Status, n.Healthy, n.URL)
 		}
 	})
 }

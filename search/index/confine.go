@@ -16,8 +16,9 @@ func (p *planner) confine(sq muster.ShardQuery) {
 		p.needs = append(p.needs, any)
 	}
 	for field, raw := range sq.Within {
-		any := []term{} // of no value there is no document
-		for _, value := range muster.FilterValues(raw) {
+		values := muster.FilterValues(raw)
+		any := make([]term, 0, len(values)) // of no value there is no document
+		for _, value := range values {
 			any = append(any, exactly(field, value))
 		}
 		p.needs = append(p.needs, any)
