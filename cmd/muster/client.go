@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"text/tabwriter"
 	"time"
 
 	"muster"
@@ -116,7 +115,7 @@ func (c *statusCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	if err != nil {
 		return err
 	}
-	return f.show(io, s, func(w *tabwriter.Writer) {
+	return f.show(io, s, func(w *grid) {
 		master := "none"
 		if s.Master != nil {
 			master = s.Master.Slug
@@ -164,7 +163,7 @@ func (c *nodeShowCmd) Run(ctx context.Context, io streams, f *clientFlags) error
 	if err != nil {
 		return err
 	}
-	return f.show(io, n, func(w *tabwriter.Writer) {
+	return f.show(io, n, func(w *grid) {
 		line(w, "ID", n.ID)
 		line(w, "Name", n.Name)
 		line(w, "Slug", n.Slug)
@@ -175,6 +174,12 @@ func (c *nodeShowCmd) Run(ctx context.Context, io streams, f *clientFlags) error
 		line(w, "URL", n.URL)
 		line(w, "Version", n.Version)
 		line(w, "Capabilities", n.Capabilities)
+		line(w, "Description", plain(n.Description))
+		line(w, "Created", clock(n.CreatedAt))
+		line(w, "Changed", clock(n.UpdatedAt))
+		if n.LastPingAt != nil {
+			line(w, "Last seen", clock(*n.LastPingAt))
+		}
 		if n.Circuit != nil {
 			line(w, "Circuit", n.Circuit.State)
 		}
@@ -208,7 +213,7 @@ func (c *nodeRegisterCmd) Run(ctx context.Context, io streams, f *clientFlags) e
 		return err
 	}
 	key := once(io, r.APIKey, r.Hint)
-	return f.show(io, r, func(w *tabwriter.Writer) {
+	return f.show(io, r, func(w *grid) {
 		if r.Credential == nil {
 			line(w, "ID", "NAME", "URL", "API KEY")
 			line(w, r.Node.ID, r.Node.Name, r.Node.URL, key)

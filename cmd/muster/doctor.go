@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"text/tabwriter"
 	"time"
 
 	"muster"
@@ -53,7 +52,7 @@ func (c *doctorCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 			d.Fail++
 		}
 	}
-	err := list(f, io, d, d.Findings, func(w *tabwriter.Writer) { d.table(w, c.All) })
+	err := list(f, io, d, d.Findings, func(w *grid) { d.table(w, c.All) })
 	return errors.Join(err, d.verdict(asked))
 }
 
@@ -192,7 +191,7 @@ func refused(failed []error) error {
 
 // table prints what is wrong first, each with its remedy below. What is well is
 // counted by node, unless all is wanted.
-func (d *diagnosis) table(w *tabwriter.Writer, all bool) {
+func (d *diagnosis) table(w *grid, all bool) {
 	line(w, "STATUS", "NODE", "CHECK", "PEER", "FINDING")
 	var nodes []string
 	well := map[string]int{}
@@ -214,7 +213,7 @@ func (d *diagnosis) table(w *tabwriter.Writer, all bool) {
 	}
 }
 
-func printFinding(w *tabwriter.Writer, f api.Finding) {
+func printFinding(w *grid, f api.Finding) {
 	line(w, f.Status, plain(f.Node), plain(f.Check), plain(f.Peer), flat(f.Finding))
 	if f.Remedy != "" {
 		line(w, "", "", "", "", "  do: "+flat(f.Remedy))

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/mattn/go-isatty"
 	"github.com/vbauerster/mpb/v8"
@@ -62,7 +61,7 @@ func (c *indexAddCmd) Run(ctx context.Context, out streams, f *clientFlags) (err
 	if err != nil {
 		return err
 	}
-	if err := f.show(out, a.done, func(w *tabwriter.Writer) {
+	if err := f.show(out, a.done, func(w *grid) {
 		line(w, "INDEXED", "UPDATED", "FAILED", "GENERATION")
 		line(w, a.done.Indexed, a.done.Updated, a.done.Failed, a.done.Generation)
 	}); err != nil {
@@ -309,7 +308,7 @@ func (c *indexStatsCmd) Run(ctx context.Context, out streams, f *clientFlags) er
 }
 
 func showIndex(out streams, f *clientFlags, s muster.IndexStats) error {
-	return f.show(out, s, func(w *tabwriter.Writer) {
+	return f.show(out, s, func(w *grid) {
 		line(w, "Node", s.Node)
 		line(w, "Documents", s.Docs)
 		line(w, "Generation", s.Generation)

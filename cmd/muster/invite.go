@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"muster"
 )
@@ -46,7 +45,7 @@ func (c *inviteCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	for _, note := range inv.Notes {
 		_, _ = fmt.Fprintln(io.err, "#", note)
 	}
-	return f.show(io, inv, func(w *tabwriter.Writer) { line(w, inv.Command) })
+	return f.show(io, inv, func(w *grid) { line(w, inv.Command) })
 }
 
 // invite writes an invitation to the cluster. Agents of one machine that listen

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"muster"
@@ -75,7 +74,7 @@ func (c *keyCreateCmd) Run(ctx context.Context, io streams, f *clientFlags) erro
 
 func showKey(f *clientFlags, io streams, k api.NewKey) error {
 	key := once(io, k.Plain, k.Hint)
-	return f.show(io, k, func(w *tabwriter.Writer) {
+	return f.show(io, k, func(w *grid) {
 		line(w, "ID", k.ID)
 		line(w, "Name", k.Name)
 		line(w, "Scopes", strings.Join(k.Scopes, " "))
@@ -125,10 +124,10 @@ func (c *keyListCmd) Run(ctx context.Context, io streams, f *clientFlags) error 
 	if err != nil {
 		return err
 	}
-	return list(f, io, keys, keys.Keys, func(w *tabwriter.Writer) {
+	return list(f, io, keys, keys.Keys, func(w *grid) {
 		line(w, "ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "LAST USED HERE")
 		for _, k := range keys.Keys {
-			line(w, k.ID, k.Name, strings.Join(k.Scopes, " "), k.CreatedAt.Format(time.RFC3339), moment(k.ExpiresAt), moment(k.LastUsedAt))
+			line(w, k.ID, k.Name, strings.Join(k.Scopes, " "), clock(k.CreatedAt), moment(k.ExpiresAt), moment(k.LastUsedAt))
 		}
 	})
 }
@@ -138,7 +137,7 @@ func moment(t *time.Time) string {
 	if t == nil {
 		return "-"
 	}
-	return t.Format(time.RFC3339)
+	return clock(*t)
 }
 
 type keyRevokeCmd struct {

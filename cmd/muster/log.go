@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"muster"
@@ -47,7 +46,7 @@ func (c *logCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := list(f, io, all, all.Requests, func(w *tabwriter.Writer) {
+	if err := list(f, io, all, all.Requests, func(w *grid) {
 		line(w, "TIME", "NODE", "WAY", "TYPE", "STATUS", "CODE", "MS", "CALLER", "TRACE", "ERROR")
 		for _, r := range all.Requests {
 			line(w, rowCells(r)...)

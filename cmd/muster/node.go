@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"muster"
@@ -83,7 +82,7 @@ func (c *nodeListCmd) fetch(ctx context.Context, f *clientFlags, client *api.Cli
 }
 
 func (c *nodeListCmd) show(io streams, f *clientFlags, page api.Nodes) error {
-	return list(f, io, page, page.Nodes, func(w *tabwriter.Writer) {
+	return list(f, io, page, page.Nodes, func(w *grid) {
 		line(w, "NODE", "NAME", "TYPE", "KIND", "STATUS", "HEALTHY", "URL")
 		for _, n := range page.Nodes {
 			line(w, n.Slug, plain(n.Name), n.Type, n.Kind, n.Status, n.Healthy, n.URL)
@@ -179,7 +178,7 @@ func (c *nodeUpdateCmd) Run(ctx context.Context, io streams, f *clientFlags) err
 }
 
 func showNode(io streams, f *clientFlags, n muster.Node) error {
-	return f.show(io, n, func(w *tabwriter.Writer) {
+	return f.show(io, n, func(w *grid) {
 		line(w, "NODE", "NAME", "KIND", "STATUS", "URL", "INDEX")
 		line(w, n.Slug, plain(n.Name), n.Kind, n.Status, n.URL, n.Index)
 	})
@@ -248,7 +247,7 @@ func (c *nodeCleanupCmd) Run(ctx context.Context, io streams, f *clientFlags) er
 		return err
 	}
 	noteDryRun(io, plan.Applied)
-	return f.show(io, plan, func(w *tabwriter.Writer) {
+	return f.show(io, plan, func(w *grid) {
 		line(w, "ACTION", "NODE", "STATUS", "LAST SIGN")
 		for _, n := range plan.Delete {
 			line(w, "delete", n.Slug, n.Status, n.LastSign)
@@ -279,7 +278,7 @@ func (c *nodeStatsCmd) Run(ctx context.Context, io streams, f *clientFlags) erro
 	if err != nil {
 		return err
 	}
-	return f.show(io, s, func(w *tabwriter.Writer) {
+	return f.show(io, s, func(w *grid) {
 		line(w, "Total", s.Total)
 		line(w, "Active", s.Active)
 		line(w, "Inactive", s.Inactive)
@@ -294,7 +293,7 @@ func (c *nodeStatsCmd) Run(ctx context.Context, io streams, f *clientFlags) erro
 	})
 }
 
-func counts[K ~string](w *tabwriter.Writer, what string, by map[K]int) {
+func counts[K ~string](w *grid, what string, by map[K]int) {
 	words := make([]string, 0, len(by))
 	for word := range by {
 		words = append(words, string(word))

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"muster"
 	"muster/httpserver/api"
@@ -33,7 +32,7 @@ func (c *nodePingCmd) Run(ctx context.Context, io streams, f *clientFlags) error
 		return err
 	}
 	slugs := slices.Sorted(maps.Keys(pings.Results))
-	err = f.show(io, pings, func(w *tabwriter.Writer) {
+	err = f.show(io, pings, func(w *grid) {
 		line(w, "NODE", "PING", "STATUS", "MS", "ERROR")
 		for _, slug := range slugs {
 			r := pings.Results[slug]
@@ -88,7 +87,7 @@ func (c *nodeCheckCmd) Run(ctx context.Context, io streams, f *clientFlags) erro
 	for _, r := range done {
 		mend += len(r.Mend)
 	}
-	err := list(f, io, done, done, func(w *tabwriter.Writer) {
+	err := list(f, io, done, done, func(w *grid) {
 		for _, r := range done {
 			line(w, r.Request)
 			for _, text := range r.Right {

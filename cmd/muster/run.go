@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"muster"
@@ -70,7 +69,7 @@ func (c *runCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 		return err
 	}
 	results := slices.SortedFunc(maps.Values(a.Results), func(x, y muster.Result) int { return cmp.Compare(x.Node, y.Node) })
-	if err := list(f, io, a, results, func(w *tabwriter.Writer) {
+	if err := list(f, io, a, results, func(w *grid) {
 		line(w, "NODE", "STATE", "MS", "RESULT")
 		for _, r := range results {
 			line(w, r.Node, r.State, r.DurationMs, plain(said(r)))
@@ -197,7 +196,7 @@ func (actionListCmd) Run(ctx context.Context, io streams, f *clientFlags) error 
 	if err != nil {
 		return err
 	}
-	if err := list(f, io, catalog, catalog.Actions, func(w *tabwriter.Writer) {
+	if err := list(f, io, catalog, catalog.Actions, func(w *grid) {
 		line(w, "ACTION", "VERSION", "RISK", "TITLE", "NODES")
 		for _, a := range catalog.Actions {
 			line(w, a.Action, a.Version, a.Risk, plain(a.Title), strings.Join(a.Nodes, ","))
@@ -227,7 +226,7 @@ func (c *actionShowCmd) Run(ctx context.Context, io streams, f *clientFlags) err
 	if err != nil {
 		return err
 	}
-	return list(f, io, catalog, catalog.Actions, func(w *tabwriter.Writer) {
+	return list(f, io, catalog, catalog.Actions, func(w *grid) {
 		for i, a := range catalog.Actions {
 			if i > 0 {
 				line(w)
@@ -237,7 +236,7 @@ func (c *actionShowCmd) Run(ctx context.Context, io streams, f *clientFlags) err
 	})
 }
 
-func showAction(w *tabwriter.Writer, a muster.ActionInfo) {
+func showAction(w *grid, a muster.ActionInfo) {
 	line(w, "Action", a.Action)
 	line(w, "Version", plain(a.Version))
 	line(w, "Title", plain(a.Title))

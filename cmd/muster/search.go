@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"muster"
 )
@@ -52,7 +51,7 @@ func (c *searchCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := list(f, io, a, a.Results, func(w *tabwriter.Writer) {
+	if err := list(f, io, a, a.Results, func(w *grid) {
 		line(w, "SCORE", "TITLE", "NODE", "COLLECTION", "ID")
 		for _, h := range a.Results {
 			title := h.Title

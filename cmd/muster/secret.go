@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"muster"
 	"muster/cluster/trust"
@@ -93,7 +92,7 @@ func (c *secretRotateCmd) Run(ctx context.Context, io streams, f *clientFlags) e
 	for _, s := range secrets {
 		now.Secrets = append(now.Secrets, fingerprint(s))
 	}
-	return f.show(io, now, func(w *tabwriter.Writer) {
+	return f.show(io, now, func(w *grid) {
 		line(w, "FILE", "SPEAKS", "UNDERSTANDS")
 		line(w, now.File, now.Secrets[0], strings.Join(now.Secrets, " "))
 	})

@@ -6,7 +6,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/alecthomas/kong"
 
@@ -58,7 +57,7 @@ func (c *configShowCmd) Run(io streams, f *clientFlags, words *kong.Context) (er
 		}
 		all = append(all, s)
 	}
-	return list(f, io, map[string]any{"settings": all}, all, func(w *tabwriter.Writer) {
+	return list(f, io, map[string]any{"settings": all}, all, func(w *grid) {
 		for _, s := range append([]setting{{"SETTING", "VALUE", "ORIGIN"}}, all...) {
 			if c.Origin {
 				line(w, s.Name, text(s.Value), s.Origin)
@@ -102,5 +101,5 @@ func (c *configValidateCmd) Run(io streams, f *clientFlags) error {
 	if err := daemon.Validate(c.Agent); err != nil {
 		return err
 	}
-	return f.show(io, map[string]bool{"valid": true}, func(w *tabwriter.Writer) { line(w, "the settings are valid") })
+	return f.show(io, map[string]bool{"valid": true}, func(w *grid) { line(w, "the settings are valid") })
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"muster"
 	"muster/httpserver/api"
@@ -45,7 +44,7 @@ func (c *nodeSyncCmd) Run(ctx context.Context, io streams, f *clientFlags) error
 			return err
 		}
 	}
-	if err := f.show(io, plan, func(w *tabwriter.Writer) { tablePlan(w, plan) }); err != nil {
+	if err := f.show(io, plan, func(w *grid) { tablePlan(w, plan) }); err != nil {
 		return err
 	}
 	if n := len(plan.Invalid); n > 0 {
@@ -71,7 +70,7 @@ func (c *nodeSyncCmd) read() (rows []json.RawMessage, err error) {
 	return rows, nil
 }
 
-func tablePlan(w *tabwriter.Writer, plan muster.SyncPlan) {
+func tablePlan(w *grid, plan muster.SyncPlan) {
 	line(w, "ACTION", "NODE", "WHAT")
 	for _, n := range plan.Create {
 		line(w, "create", n.Slug, plain(n.Name))
