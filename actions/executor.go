@@ -20,6 +20,7 @@ type ExecutorConfig struct {
 	Definitions []Definition // from LoadDir; more than the builtin ones
 	Docs        Documents    // this node's index; nil: it has none
 	Cache       Cache        // of answers; nil: it has none
+	Journal     Journal      // nil: nothing is written down
 	Log         *slog.Logger // nil: no log
 }
 
@@ -137,6 +138,9 @@ func (e *Executor) admit(by muster.Rights, x muster.Execution) (*action, call, e
 	if err := mayRisk(by, x.Action, a.Risk); err != nil {
 		return nil, call{}, err
 	}
+	if e.written(a) && x.Job == "" {
+		return nil, call{}, muster.FieldError("job", "must be said")
+	}
 	if x.Check && a.Check == nil {
 		return nil, call{}, muster.FieldError("check", x.Action+" declares no dry run").WithCode("unsupported")
 	}
@@ -186,6 +190,9 @@ func mayRisk(by muster.Rights, name string, risk muster.Risk) error {
 
 // Execute runs an action and waits for its end, its limits or that of ctx,
 // which kills it. The rights are checked first, whoever checked them before.
+// With a journal, what is of a risk above read is in it before it starts, or does
+// not start (failed, code journal); the same job again gets the same result, and a
+// job that was another request is failed, code conflict.
 // Secret parameters are in no part of the result. Node and NodeName are left
 // empty.
 func (e *Executor) Execute(ctx context.Context, by muster.Rights, x muster.Execution) muster.Result {
@@ -202,16 +209,11 @@ func (e *Executor) Execute(ctx context.Context, by muster.Rights, x muster.Execu
 		}
 		return resultOf(refused(err), nil, began) // names parameters, but never their values
 	}
-	return resultOf(e.perform(ctx, a, c), c.hide, began)
+	return e.once(ctx, a, c, entry(by, a, x), began)
 }
 
-// perform waits for a slot and the locks, and runs the handler within its limit.
+// perform runs the handler within its limit.
 func (e *Executor) perform(ctx context.Context, a *action, c call) outcome {
-	leave, err := e.turn(ctx, a, c)
-	if err != nil {
-		return notStarted(err)
-	}
-	defer leave()
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(a.Limits.Timeout), errTimeout)
 	defer cancel()
 	e.cfg.Log.Info("action started", "action", a.Action, "job", c.job, "check", c.check)

@@ -17,6 +17,7 @@ import (
 
 	"muster"
 	"muster/actions"
+	"muster/actions/journal"
 	"muster/cluster"
 	"muster/cluster/trust"
 	"muster/fsm"
@@ -271,7 +272,14 @@ func (d *Daemon) raise(ctx context.Context) error {
 		CacheBytes: uint64(d.cfg.CacheSize), CacheTTL: d.cfg.CacheTTL, Generations: generations{d.id.ID, docs, d.pool},
 	}, d.member, here{docs}, out)
 	d.onStop("search", federation.Stop)
-	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Log: d.log})
+	book := journal.New(journal.Config{Path: filepath.Join(d.cfg.DataDir, "journal.db"), Log: d.log})
+	if err := book.Start(ctx); err != nil {
+		return err
+	}
+	d.onStop("journal", book.Stop)
+	executor, err := actions.NewExecutor(actions.ExecutorConfig{
+		ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Journal: book, Log: d.log,
+	})
 	if err != nil {
 		return err
 	}

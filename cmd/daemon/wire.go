@@ -9,6 +9,7 @@ import (
 
 	"muster"
 	"muster/actions"
+	"muster/actions/journal"
 	"muster/cluster"
 	"muster/cluster/trust"
 	"muster/httpserver"
@@ -42,6 +43,7 @@ var (
 	_ httpserver.Requests = requests{}
 	_ actions.Cache       = (*search.Federation)(nil)
 	_ actions.Callers     = callers{}
+	_ actions.Journal     = (*journal.Journal)(nil)
 )
 
 // wire carries calls to other agents, each signed by this node.

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"muster"
+	"muster/actions/journal"
+)
+
+const slowAction = `action: app.slow
+version: 1.0.0
+title: Take a while
+risk: low
+handler: {kind: exec, argv: [/bin/sh, -c, 'echo $$ >>STARTED; exec sleep 60']}
+`
+
+// slow gives an agent an action that tells when it runs, by a file.
+func (d *demo) slow(t *testing.T, name string) (started string) {
+	t.Helper()
+	started = filepath.Join(t.TempDir(), "started")
+	text := regexp.MustCompile("STARTED").ReplaceAllLiteralString(slowAction, started)
+	if err := os.WriteFile(filepath.Join(d.dir, "actions", "slow.yaml"), meant([]byte(text)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range d.names {
+		if err := d.kill(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range d.names {
+		if err := d.start(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "the action is there", func() bool {
+		code, _ := d.words(t, name, "action", "show", "app.slow")
+		return code == 0
+	})
+	return started
+}
+
+func exists(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Size() > 0
+}
+
+func TestAnAgentThatIsKilledFindsWhatItRanInterrupted(t *testing.T) {
+	d, name := agents(t, "a")
+	started := d.slow(t, name)
+	answered := make(chan error, 1)
+	go func() {
+		_, err := d.client(name).Run(t.Context(), muster.Run{Action: "app.slow", On: muster.Selector{All: true}})
+		answered <- err
+	}()
+	until(t, "the action runs", func() bool { return exists(started) })
+	if err := d.kill(name); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answered; muster.KindOf(err) != muster.OutcomeUnknown {
+		t.Errorf("the run was answered %v", err)
+	}
+	if err := d.start(name); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the agent is back", func() bool {
+		code, _ := d.words(t, name, "status")
+		return code == 0
+	})
+	log, err := os.ReadFile(filepath.Join(d.dir, name+".log"))
+	job := regexp.MustCompile(`msg="action started".* job=(j_\S+)`).FindSubmatch(log)
+	if err != nil || job == nil {
+		t.Fatalf("no job in the log: %v", err)
+	}
+	if err := d.kill(name); err != nil {
+		t.Fatal(err)
+	}
+	j := journal.New(journal.Config{Path: filepath.Join(d.dir, name, "journal.db")})
+	if err := j.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = j.Stop(t.Context()) }()
+	none := sha256.Sum256([]byte("{}"))
+	e := muster.JournalEntry{Key: string(job[1]), Action: "app.slow", Params: hex.EncodeToString(none[:]), Caller: "operator"}
+	if r, err := j.Recall(t.Context(), e); err != nil || r == nil || r.State != muster.StateInterrupted {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if !regexp.MustCompile(`interrupted when the node went down.* count=1`).Match(log) {
+		t.Error("the agent did not say what it found")
+	}
+}
