@@ -18,6 +18,7 @@ type fan struct {
 	full    bool                     // the run was stopped by its failures
 	denied  error                    // the caller lost the right to go on
 	results map[string]muster.Result // by slug
+	tell    func(muster.Result)      // hears of each; nil: nobody does
 }
 
 // reply is what came of a call.
@@ -240,6 +241,9 @@ func (f *fan) skip(t target, why *muster.ActionError) {
 func (f *fan) settle(t target, result muster.Result) {
 	result.Node, result.NodeName = t.node.Slug, t.node.Name
 	f.results[t.node.Slug] = result
+	if f.tell != nil {
+		f.tell(result)
+	}
 	if !result.Success && result.State != muster.StateSkipped {
 		f.fails++
 	}

@@ -37,6 +37,7 @@ type Callers interface {
 type RunnerConfig struct {
 	Self        string        // this node's ID
 	Callers     Callers       // nil: whoever could start a run may end it
+	Jobs        Jobs          // nil: Begin, Job and Jobs are not for use
 	MaxParallel int           // calls of one run at once, unless it says how many; 0: 10
 	NewID       func() string // of a job; nil: UUIDv7
 	Log         *slog.Logger  // nil: no log
@@ -50,6 +51,7 @@ type Runner struct {
 	local   *Executor
 	remote  Asker
 	running calls
+	jobs    jobs
 }
 
 // NewRunner makes a Runner that executes on cfg.Self itself and asks every other
@@ -94,13 +96,18 @@ func (r *Runner) Run(ctx context.Context, by muster.Rights, run muster.Run) (mus
 		return muster.RunAnswer{}, muster.Errorf(muster.Unavailable, "%w", err)
 	}
 	defer end()
+	f := r.fan(by, run, how, targets)
+	f.do(ctx, targets, how)
+	return answer(f.job, f.results), nil
+}
+
+// fan makes a run of a plan.
+func (r *Runner) fan(by muster.Rights, run muster.Run, how strategy, targets []target) *fan {
 	job := muster.Execution{
 		Action: run.Action, Params: run.Params, Check: run.Check, Job: "j_" + r.cfg.Self + "_" + r.cfg.NewID(),
 	}
 	r.cfg.Log.Info("run started", "job", job.Job, "action", run.Action, "caller", by.Principal, "nodes", len(targets))
-	f := &fan{r: r, by: by, job: job, maxFail: how.maxFail.of(len(targets)), results: make(map[string]muster.Result, len(targets))}
-	f.do(ctx, targets, how)
-	return answer(job, f.results), nil
+	return &fan{r: r, by: by, job: job, maxFail: how.maxFail.of(len(targets)), results: make(map[string]muster.Result, len(targets))}
 }
 
 // plan judges a run and freezes its targets.

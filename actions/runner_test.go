@@ -227,7 +227,7 @@ func TestSampleDependsOnTheSeedAndPrefersNodesThatCanRun(t *testing.T) {
 
 func TestWrongRunsAreRefusedNamingTheField(t *testing.T) {
 	f := newFleet(t, 2)
-	on, no, seed := muster.Selector{All: true}, false, int64(1)
+	on, seed := muster.Selector{All: true}, int64(1)
 	for _, c := range []struct {
 		run   muster.Run
 		field string
@@ -254,7 +254,6 @@ func TestWrongRunsAreRefusedNamingTheField(t *testing.T) {
 		{muster.Run{Action: "node.ping", On: on, TimeoutMs: -1}, "timeout_ms"},
 		{muster.Run{Action: "node.ping", On: on, TimeoutMs: 600_001}, "timeout_ms"},
 		{muster.Run{Action: "node.ping", On: on, Key: "k"}, "key"},
-		{muster.Run{Action: "node.ping", On: on, Wait: &no}, "wait"},
 		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Mode: "rolling"}}, "how.batches"},
 		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Mode: "random"}}, "how.mode"},
 		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Batches: []json.RawMessage{json.RawMessage("1")}}}, "how.batches"},

@@ -110,3 +110,10 @@ type Catalog interface {
 type Runner interface {
 	Run(ctx context.Context, by muster.Rights, r muster.Run) (muster.RunAnswer, error)
 }
+
+// Jobs are the runs that nobody waits for, as far as this node leads them.
+type Jobs interface {
+	Begin(ctx context.Context, by muster.Rights, r muster.Run) (muster.Job, error)
+	Job(id string) (muster.Job, error) // NotFound when there is none
+	Jobs() ([]muster.Job, error)       // the newest first
+}

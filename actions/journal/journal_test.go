@@ -269,3 +269,45 @@ func TestAFileThatIsNoJournalStopsTheStart(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestJobsAreKeptAndThoseOfADeadProcessAreInterrupted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal.db")
+	j := opened(t, journal.Config{Path: path})
+	put := func(id, status string, pending ...string) {
+		t.Helper()
+		job := muster.Job{Status: status, Pending: pending, RunAnswer: muster.RunAnswer{
+			Job: id, SuccessCount: 1, NodesExecuted: 1, Results: map[string]muster.Result{"a": done},
+		}}
+		if err := j.PutJob(job); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("j_n_1", muster.JobSucceeded)
+	put("j_n_2", muster.JobRunning, "b", "c")
+	after := opened(t, journal.Config{Path: copied(t, path)})
+	all, err := after.Jobs()
+	if err != nil || len(all) != 2 || all[0].Job != "j_n_2" || all[1].Status != muster.JobSucceeded {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	dead := all[0]
+	if dead.Status != muster.JobInterrupted || dead.Pending != nil || dead.FailureCount != 2 || dead.NodesExecuted != 3 || dead.EndedAt.IsZero() ||
+		dead.Results["a"].State != muster.StateOK || dead.Results["b"].State != muster.StateUnknown {
+		t.Errorf("%+v", dead)
+	}
+	if _, err := after.Job("j_n_3"); muster.KindOf(err) != muster.NotFound {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestOnlyTheLatestThousandJobsAreKept(t *testing.T) {
+	j := opened(t, journal.Config{})
+	for i := range 1003 {
+		if err := j.PutJob(muster.Job{RunAnswer: muster.RunAnswer{Job: fmt.Sprintf("j_n_%04d", i)}, Status: muster.JobFailed}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := j.Jobs()
+	if err != nil || len(all) != 1000 || all[999].Job != "j_n_0003" {
+		t.Errorf("%d jobs, %v", len(all), err)
+	}
+}

@@ -24,7 +24,7 @@ const (
 // recover reads what the last process left, and ends what it did not.
 func (j *Journal) recover(now time.Time) (interrupted int, err error) {
 	err = j.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range []string{bucketEntries, bucketOrder, bucketOpen} {
+		for _, name := range []string{bucketEntries, bucketOrder, bucketOpen, bucketJobs} {
 			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 				return err
 			}
@@ -38,6 +38,7 @@ func (j *Journal) recover(now time.Time) (interrupted int, err error) {
 		for _, e := range open {
 			err = errors.Join(err, put(tx, ended(e, interruption(), now)))
 		}
+		err = errors.Join(err, interruptJobs(tx, now))
 		interrupted = len(open)
 		j.bytes = 0
 		return errors.Join(err, tx.Bucket([]byte(bucketEntries)).ForEach(func(key, value []byte) error {

@@ -36,6 +36,7 @@ var (
 
 	_ httpserver.Actions = (*actions.Executor)(nil)
 	_ httpserver.Runner  = (*actions.Runner)(nil)
+	_ httpserver.Jobs    = (*actions.Runner)(nil)
 	_ httpserver.Catalog = catalog{}
 	_ actions.Asker      = (*wire)(nil)
 	_ actions.Documents  = documents{}
@@ -44,6 +45,7 @@ var (
 	_ actions.Cache       = (*search.Federation)(nil)
 	_ actions.Callers     = callers{}
 	_ actions.Journal     = (*journal.Journal)(nil)
+	_ actions.Jobs        = (*journal.Journal)(nil)
 )
 
 // wire carries calls to other agents, each signed by this node.

@@ -3,9 +3,11 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"muster"
@@ -92,4 +94,54 @@ func TestAnAgentThatIsKilledFindsWhatItRanInterrupted(t *testing.T) {
 	if !regexp.MustCompile(`interrupted when the node went down.* count=1`).Match(log) {
 		t.Error("the agent did not say what it found")
 	}
+}
+
+func TestAJobGoesOnWithoutAWaiterAndAnyNodeTellsOfIt(t *testing.T) {
+	d, master := trio(t)
+	code, out := d.words(t, master, "run", "node.sleep", "-p", "for=500ms", "--all", "--detach")
+	id := strings.TrimSpace(out)
+	if code != 0 || !strings.HasPrefix(id, "j_") {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	for _, name := range d.names {
+		if code, out := d.words(t, name, "job", "watch", id); code != 0 || strings.Count(out, " ok ") != 3 || !strings.Contains(out, "succeeded") {
+			t.Errorf("%s: exit %d\n%s", name, code, out)
+		}
+	}
+	asked := other(d, master)
+	if code, out := d.words(t, asked, "job", "list", "--node", master); code != 0 || !strings.Contains(out, id) {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if code, out := d.words(t, asked, "job", "show", "j_x_y"); code != 1 || !strings.Contains(out, "no job") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if err := d.kill(master); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := d.words(t, asked, "job", "show", id); code != 4 || !strings.Contains(out, "node "+master) {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}
+
+func TestAJobWhoseNodeWasKilledIsInterrupted(t *testing.T) {
+	d, name := agents(t, "a")
+	j, err := d.client(name).Begin(t.Context(), muster.Run{
+		Action: "node.sleep", Params: muster.Params{"for": json.RawMessage(`"60s"`)}, On: muster.Selector{All: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.client(name).Job(t.Context(), j.Job); err != nil || got.Status != muster.JobRunning || len(got.Pending) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if err := d.kill(name); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.start(name); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the job is there again", func() bool {
+		got, err := d.client(name).Job(t.Context(), j.Job)
+		return err == nil && got.Status == muster.JobInterrupted && got.Results[name].State == muster.StateUnknown
+	})
 }
