@@ -6,8 +6,9 @@ import "time"
 const (
 	JobRunning     = "running"
 	JobSucceeded   = "succeeded"
-	JobPartial     = "partial"     // not on every node
-	JobFailed      = "failed"      // on none
+	JobPartial     = "partial" // not on every node
+	JobFailed      = "failed"  // on none
+	JobCancelled   = "cancelled"
 	JobInterrupted = "interrupted" // the node that led it went down
 )
 

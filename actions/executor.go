@@ -46,9 +46,10 @@ func (r reason) Error() string { return string(r) }
 
 // Why an execution ended before it was done.
 const (
-	errStopping = reason("the node is stopping")
-	errTimeout  = reason("it was killed at its limit")
-	errTooLate  = reason("nobody waits for it any more")
+	errStopping  = reason("the node is stopping")
+	errTimeout   = reason("it was killed at its limit")
+	errCancelled = reason("it was cancelled")
+	errTooLate   = reason("nobody waits for it any more")
 )
 
 // NewExecutor makes an Executor of the builtin actions and those defined. An
@@ -197,7 +198,7 @@ func mayRisk(by muster.Rights, name string, risk muster.Risk) error {
 // empty.
 func (e *Executor) Execute(ctx context.Context, by muster.Rights, x muster.Execution) muster.Result {
 	began := time.Now()
-	ctx, end, err := e.running.begin(ctx)
+	ctx, end, err := e.running.begin(ctx, callName(x.Action, x.Job))
 	if err != nil {
 		return resultOf(notStarted(err), nil, began)
 	}
@@ -316,6 +317,24 @@ func resultOf(o outcome, hide redactor, began time.Time) muster.Result {
 }
 
 func succeeded(s muster.State) bool { return s == muster.StateOK || s == muster.StateNoop }
+
+// Cancel kills what this node executes of a job, with all its processes, and keeps
+// what is on its way from starting. It is for those who may run the action.
+func (e *Executor) Cancel(by muster.Rights, action, job string) error {
+	if err := mayRun(by, action); err != nil {
+		return err
+	}
+	e.running.cancel(callName(action, job))
+	return nil
+}
+
+// callName names the executions of a job. Without one, a call has no name.
+func callName(action, job string) string {
+	if job == "" {
+		return ""
+	}
+	return action + " " + job
+}
 
 // Stop kills what runs, refuses what comes and waits until the last execution
 // has ended, or ctx. A second Stop only waits.

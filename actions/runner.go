@@ -18,6 +18,9 @@ type Asker interface {
 	// and kinds unknown that it may have been. The end of ctx ends the wait, not
 	// the work.
 	Execute(ctx context.Context, node muster.Node, by muster.Rights, x muster.Execution) (muster.Result, error)
+
+	// Cancel has a node kill what it executes of a job.
+	Cancel(ctx context.Context, node muster.Node, by muster.Rights, action, job string) error
 }
 
 // Nodes is the registry.
@@ -91,7 +94,7 @@ func (r *Runner) Run(ctx context.Context, by muster.Rights, run muster.Run) (mus
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	ctx, end, err := r.running.begin(ctx)
+	ctx, end, err := r.running.begin(ctx, "")
 	if err != nil {
 		return muster.RunAnswer{}, muster.Errorf(muster.Unavailable, "%w", err)
 	}

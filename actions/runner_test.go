@@ -69,6 +69,10 @@ func (f *fleet) Execute(ctx context.Context, node muster.Node, by muster.Rights,
 	}
 }
 
+func (f *fleet) Cancel(_ context.Context, node muster.Node, by muster.Rights, action, job string) error {
+	return f.executors[node.ID].Cancel(by, action, job)
+}
+
 // newFleet makes n nodes with slugs a, b, c …; a is the one asked.
 func newFleet(t *testing.T, n int) *fleet {
 	t.Helper()
@@ -631,6 +635,10 @@ func TestStopGivesUpWithItsContext(t *testing.T) {
 
 // deafAsker ignores its context.
 type deafAsker struct{ release chan struct{} }
+
+func (d deafAsker) Cancel(context.Context, muster.Node, muster.Rights, string, string) error {
+	return nil
+}
 
 func (d deafAsker) Execute(context.Context, muster.Node, muster.Rights, muster.Execution) (muster.Result, error) {
 	<-d.release

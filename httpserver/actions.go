@@ -35,7 +35,8 @@ func (s *Server) actionTable() []Route {
 		{Method: "GET", Path: "/v1/jobs/{id}", Scope: scopeRun, AtNode: true, OfJob: true, Handle: s.showJob},
 		{Method: "GET", Path: "/v1/jobs/{id}/events", Scope: scopeRun, Handle: noJobs},
 		{Method: "GET", Path: "/v1/jobs/{id}/output/{slug}", Scope: scopeRun, Handle: noJobs},
-		{Method: "POST", Path: "/v1/jobs/{id}/cancel", Scope: scopeRun, Handle: noJobs},
+		{Method: "POST", Path: "/v1/jobs/{id}/cancel", Scope: scopeRun, Write: true, AtNode: true, OfJob: true, Handle: s.cancelJob},
+		{Method: "POST", Path: api.PathCancel, Scope: muster.ScopeNode, Write: true, Handle: s.cancel},
 		{Method: "POST", Path: "/v1/jobs/{id}/retry", Scope: scopeRun, Handle: noJobs},
 	}
 }

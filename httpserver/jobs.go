@@ -20,7 +20,7 @@ func (s *Server) begin(ctx context.Context, r *Request, a asked) (any, error) {
 		return nil, muster.FieldError("wait", "this node keeps no jobs")
 	}
 	a.Run.On, a.TimeoutMs = *a.On, 0
-	j, err := s.cfg.Jobs.Begin(ctx, r.Rights, a.Run)
+	j, err := s.cfg.Runner.Begin(ctx, r.Rights, a.Run)
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +68,26 @@ func (s *Server) showJob(_ context.Context, r *Request) (any, error) {
 		return nil, err
 	}
 	return j, need(r.Rights, "run:"+j.Action)
+}
+
+// cancelJob ends a job.
+func (s *Server) cancelJob(ctx context.Context, r *Request) (any, error) {
+	if s.cfg.Jobs == nil {
+		return nil, noJob(r.Params["id"])
+	}
+	return s.cfg.Runner.Cancel(ctx, r.Rights, r.Params["id"])
+}
+
+// cancel kills what this node executes of a job, for the node that leads it.
+func (s *Server) cancel(_ context.Context, r *Request) (any, error) {
+	var c api.Cancellation
+	if err := api.Decode(r.Body, &c); err != nil {
+		return nil, err
+	}
+	if s.cfg.Cancel == nil {
+		return struct{}{}, nil
+	}
+	return struct{}{}, s.cfg.Cancel(r.Rights, c.Action, c.Job)
 }
 
 // listJobs lists the jobs that one node leads or led, the newest first: those

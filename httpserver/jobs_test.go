@@ -23,13 +23,21 @@ func (o *oneJob) Begin(_ context.Context, _ muster.Rights, r muster.Run) (muster
 	return o.job(), nil
 }
 
+func (o *oneJob) Run(context.Context, muster.Rights, muster.Run) (muster.RunAnswer, error) {
+	return muster.RunAnswer{}, nil
+}
+
+func (o *oneJob) Cancel(context.Context, muster.Rights, string) (muster.Job, error) {
+	return o.job(), nil
+}
+
 func (o *oneJob) Job(string) (muster.Job, error) { return o.job(), nil }
 
 func (o *oneJob) Jobs() ([]muster.Job, error) { return []muster.Job{o.job()}, nil }
 
 func TestAJobIsForThoseWhoMayRunItsAction(t *testing.T) {
 	o := &oneJob{}
-	base, _ := serve(t, &house{}, withActions(&hands{}), func(c *httpserver.Config) { c.Jobs, c.ID = o, "n-a" })
+	base, _ := serve(t, &house{}, withActions(&hands{}), func(c *httpserver.Config) { c.Runner, c.Jobs, c.ID = o, o, "n-a" })
 	for _, c := range []struct {
 		method, path, token, body string
 		code                      int

@@ -37,10 +37,11 @@ type Config struct {
 	Engine  Engine
 	Shard   Shard
 	Forward Forwarder
-	Actions Actions // nil: this node has none
-	Catalog Catalog // nil: this node's own
-	Runner  Runner  // nil: runs on this node only
-	Jobs    Jobs    // nil: every run is waited for
+	Actions Actions                                          // nil: this node has none
+	Cancel  func(by muster.Rights, action, job string) error // kills executions here; checks the rights
+	Catalog Catalog                                          // nil: this node's own
+	Runner  Runner                                           // nil: runs on this node only
+	Jobs    Jobs                                             // nil: every run is waited for
 	Keys    func() []muster.Key
 	Waiting func() map[string]string // what the node still waits for; empty when it is ready
 	Record  func(api.Call)

@@ -132,6 +132,11 @@ func (w *wire) Execute(ctx context.Context, n muster.Node, by muster.Rights, x m
 	return w.at(n, by).Execute(ctx, x)
 }
 
+// Cancel has another node kill what it executes of a job.
+func (w *wire) Cancel(ctx context.Context, n muster.Node, by muster.Rights, action, job string) error {
+	return w.at(n, by).Cancel(ctx, api.Cancellation{Action: action, Job: job})
+}
+
 // here asks this node's own index.
 type here struct{ index *index.Index }
 

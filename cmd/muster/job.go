@@ -15,9 +15,10 @@ import (
 )
 
 type jobCmd struct {
-	List  jobListCmd  `cmd:"" help:"List the jobs of a node, the newest first."`
-	Show  jobShowCmd  `cmd:"" help:"Show how a job is on each node."`
-	Watch jobWatchCmd `cmd:"" help:"Wait until a job has ended, and show it."`
+	List   jobListCmd   `cmd:"" help:"List the jobs of a node, the newest first."`
+	Show   jobShowCmd   `cmd:"" help:"Show how a job is on each node."`
+	Cancel jobCancelCmd `cmd:"" help:"End a job, with what it started on all nodes."`
+	Watch  jobWatchCmd  `cmd:"" help:"Wait until a job has ended, and show it."`
 }
 
 // begin starts a run and prints its job.
@@ -114,4 +115,23 @@ func (c *jobWatchCmd) Run(ctx context.Context, io streams, f *clientFlags) error
 			return &muster.Error{Kind: muster.Timeout, Message: fmt.Sprintf("%s still runs on %s", j.Job, strings.Join(j.Pending, ", "))}
 		}
 	}
+}
+
+type jobCancelCmd struct {
+	ID string `arg:"" help:"The job."`
+}
+
+// Run ends a job and shows it as it is then.
+func (c *jobCancelCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
+	client, err := f.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
+	defer cancel()
+	j, err := client.CancelJob(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return f.show(io, j, func(w *tabwriter.Writer) { line(w, j.Job, j.Status, strings.Join(j.Pending, ", ")) })
 }

@@ -4,10 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"muster"
@@ -18,10 +21,10 @@ const slowAction = `action: app.slow
 version: 1.0.0
 title: Take a while
 risk: low
-handler: {kind: exec, argv: [/bin/sh, -c, 'echo $$ >>STARTED; exec sleep 60']}
+handler: {kind: exec, argv: [/bin/sh, -c, 'sleep 60 & echo $! >>STARTED; wait']}
 `
 
-// slow gives an agent an action that tells when it runs, by a file.
+// slow gives all agents an action that tells when it runs, by a file.
 func (d *demo) slow(t *testing.T, name string) (started string) {
 	t.Helper()
 	started = filepath.Join(t.TempDir(), "started")
@@ -30,20 +33,27 @@ func (d *demo) slow(t *testing.T, name string) (started string) {
 		t.Fatal(err)
 	}
 	for _, name := range d.names {
-		if err := d.kill(name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range d.names {
-		if err := d.start(name); err != nil {
+		if err := d.procs[name].Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
 	}
 	until(t, "the action is there", func() bool {
-		code, _ := d.words(t, name, "action", "show", "app.slow")
-		return code == 0
+		code, out := d.words(t, name, "action", "show", "app.slow")
+		return code == 0 && strings.Contains(out, strings.Join(d.names, ", "))
 	})
 	return started
+}
+
+// runs reports whether a process is there and no zombie that its new parent has
+// not looked at yet.
+func runs(t *testing.T, pid string) bool {
+	t.Helper()
+	n, err := strconv.Atoi(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	return !errors.Is(syscall.Kill(n, 0), syscall.ESRCH) && (err != nil || !strings.Contains(string(stat), ") Z "))
 }
 
 func exists(path string) bool {
@@ -144,4 +154,35 @@ func TestAJobWhoseNodeWasKilledIsInterrupted(t *testing.T) {
 		got, err := d.client(name).Job(t.Context(), j.Job)
 		return err == nil && got.Status == muster.JobInterrupted && got.Results[name].State == muster.StateUnknown
 	})
+}
+
+func TestAJobIsCancelledFromAnyNodeWithAllItsProcesses(t *testing.T) {
+	d, master := trio(t)
+	started := d.slow(t, master)
+	pids := func() []string {
+		raw, _ := os.ReadFile(started)
+		return strings.Fields(string(raw))
+	}
+	code, out := d.words(t, master, "run", "app.slow", "--all", "--detach")
+	id := strings.TrimSpace(out)
+	if code != 0 {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	until(t, "it runs on all", func() bool { return len(pids()) == 3 })
+	asked := other(d, master)
+	if code, out := d.words(t, asked, "job", "cancel", id); code != 0 {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	code, out = d.words(t, asked, "job", "watch", id)
+	if code != 1 || strings.Count(out, "  cancelled  ") != 3 || !strings.Contains(out, "Status  cancelled") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	for _, pid := range pids() {
+		if runs(t, pid) {
+			t.Errorf("process %s still runs", pid)
+		}
+	}
+	if code, out := d.words(t, asked, "job", "cancel", id); code != 1 || !strings.Contains(out, "has ended") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
 }

@@ -27,6 +27,22 @@ func (c *Client) Job(ctx context.Context, id string) (j muster.Job, err error) {
 	return j, c.Do(ctx, http.MethodGet, "/v1/jobs/"+url.PathEscape(id), nil, &j)
 }
 
+// CancelJob ends a job on all nodes. It is a Conflict when it has ended.
+func (c *Client) CancelJob(ctx context.Context, id string) (j muster.Job, err error) {
+	return j, c.Do(ctx, http.MethodPost, "/v1/jobs/"+url.PathEscape(id)+"/cancel", nil, &j)
+}
+
+// Cancellation says whose executions a node is to kill.
+type Cancellation struct {
+	Action string `json:"action"`
+	Job    string `json:"job"`
+}
+
+// Cancel has the node that is asked kill what it executes of a job. Nodes ask it.
+func (c *Client) Cancel(ctx context.Context, what Cancellation) error {
+	return c.Do(ctx, http.MethodPost, PathCancel, what, nil)
+}
+
 // Jobs returns the jobs of a node, page by page; an empty node is the one asked.
 func (c *Client) Jobs(ctx context.Context, node string) (all Jobs, err error) {
 	for {
