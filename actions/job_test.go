@@ -20,7 +20,7 @@ func TestACancelledJobStartsNothingMoreAndKillsWhatRuns(t *testing.T) {
 	}
 	r := actions.NewRunner(actions.RunnerConfig{Self: f.nodes[0].ID, Jobs: j}, f, f.executors[f.nodes[0].ID], f)
 	began, err := r.Begin(t.Context(), operator(), muster.Run{
-		Action: "node.sleep", Params: muster.Params{"for": json.RawMessage(`"1h"`)},
+		Action: "node.sleep", Params: muster.Params{"for": json.RawMessage(`"10m"`)},
 		On: muster.Selector{All: true}, How: muster.Strategy{Concurrency: 2, OnFail: "continue"},
 	})
 	if err != nil || began.Status != muster.JobRunning || len(began.Pending) != 3 {
