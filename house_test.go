@@ -14,13 +14,16 @@ import (
 
 // house says who may import whom. A package that is not named may not exist.
 var house = map[string][]string{
-	".":              {},
-	"fsm":            {"."},
-	"gossip":         {"."},
-	"search/query":   {"."},
-	"search":         {".", "search/query"},
-	"search/index":   {".", "search/query"},
-	"actions":        {"."},
+	".":            {},
+	"fsm":          {"."},
+	"gossip":       {"."},
+	"search/query": {"."},
+	"search":       {".", "search/query"},
+	"search/index": {".", "search/query"},
+	"actions":      {"."},
+
+	"actions/journal": {"."},
+
 	"cluster":        {".", "fsm"},
 	"cluster/trust":  {"."},
 	"httpserver/api": {"."},
@@ -30,7 +33,7 @@ var house = map[string][]string{
 	"httpserver/metrics": {".", "httpserver/api"},
 	"httpserver/doctor":  {".", "httpserver/api"},
 	"cmd/daemon": {
-		".", "fsm", "gossip", "search", "search/query", "search/index", "actions", "cluster", "cluster/trust",
+		".", "fsm", "gossip", "search", "search/query", "search/index", "actions", "actions/journal", "cluster", "cluster/trust",
 		"httpserver", "httpserver/api", "httpserver/reqlog", "httpserver/metrics", "httpserver/doctor",
 	},
 	"cmd/muster": {".", "cmd/daemon", "httpserver/api", "cluster/trust", "testdata/corpora", "testdata/actions"},
@@ -40,7 +43,7 @@ var house = map[string][]string{
 var fences = map[string][]string{
 	"github.com/hashicorp/raft":         {"fsm", "cluster"},
 	"github.com/hashicorp/raft-boltdb/": {"cluster"},
-	"go.etcd.io/bbolt":                  {"cluster", "httpserver/reqlog"},
+	"go.etcd.io/bbolt":                  {"cluster", "httpserver/reqlog", "actions/journal"},
 	"github.com/prometheus/":            {"httpserver/metrics"},
 	"github.com/hashicorp/go-metrics":   {"httpserver/metrics"},
 	"github.com/armon/go-metrics":       {"httpserver/metrics"},

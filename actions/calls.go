@@ -2,6 +2,7 @@ package actions
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -11,32 +12,56 @@ type calls struct {
 	stopped bool                            // guarded by mu
 	next    int                             // guarded by mu
 	cancels map[int]context.CancelCauseFunc // guarded by mu
+	names   map[int]string                  // guarded by mu
+	over    []string                        // names that were ended, the latest last; guarded by mu
 	wg      sync.WaitGroup
 }
 
+// maxOver is how many ended names are remembered: a call may be on its way when
+// its name is ended.
+const maxOver = 1000
+
 // begin counts a call in. Its context ends with ctx, at stop with errStopping,
-// and when end is called. After stop it is refused with errStopping.
-func (c *calls) begin(ctx context.Context) (_ context.Context, end func(), err error) {
+// when its name is cancelled with errCancelled, and when end is called. After that
+// a call is refused with the same.
+func (c *calls) begin(ctx context.Context, name string) (_ context.Context, end func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped {
 		return ctx, nil, errStopping
 	}
+	if name != "" && slices.Contains(c.over, name) {
+		return ctx, nil, errCancelled
+	}
 	if c.cancels == nil {
-		c.cancels = map[int]context.CancelCauseFunc{}
+		c.cancels, c.names = map[int]context.CancelCauseFunc{}, map[int]string{}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	c.next++
 	id := c.next
-	c.cancels[id] = cancel
+	c.cancels[id], c.names[id] = cancel, name
 	c.wg.Add(1)
 	return ctx, func() {
 		c.mu.Lock()
 		delete(c.cancels, id)
+		delete(c.names, id)
 		c.mu.Unlock()
 		cancel(nil)
 		c.wg.Done()
 	}, nil
+}
+
+// cancel ends the calls of a name, and those that come yet.
+func (c *calls) cancel(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = append(c.over, name)
+	c.over = c.over[max(0, len(c.over)-maxOver):]
+	for id, named := range c.names {
+		if named == name {
+			c.cancels[id](errCancelled)
+		}
+	}
 }
 
 // stop ends all calls, refuses new ones and waits until the last has returned

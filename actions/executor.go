@@ -20,6 +20,7 @@ type ExecutorConfig struct {
 	Definitions []Definition // from LoadDir; more than the builtin ones
 	Docs        Documents    // this node's index; nil: it has none
 	Cache       Cache        // of answers; nil: it has none
+	Journal     Journal      // nil: nothing is written down
 	Log         *slog.Logger // nil: no log
 }
 
@@ -45,9 +46,10 @@ func (r reason) Error() string { return string(r) }
 
 // Why an execution ended before it was done.
 const (
-	errStopping = reason("the node is stopping")
-	errTimeout  = reason("it was killed at its limit")
-	errTooLate  = reason("nobody waits for it any more")
+	errStopping  = reason("the node is stopping")
+	errTimeout   = reason("it was killed at its limit")
+	errCancelled = reason("it was cancelled")
+	errTooLate   = reason("nobody waits for it any more")
 )
 
 // NewExecutor makes an Executor of the builtin actions and those defined. An
@@ -137,6 +139,9 @@ func (e *Executor) admit(by muster.Rights, x muster.Execution) (*action, call, e
 	if err := mayRisk(by, x.Action, a.Risk); err != nil {
 		return nil, call{}, err
 	}
+	if e.written(a) && x.Job == "" {
+		return nil, call{}, muster.FieldError("job", "must be said")
+	}
 	if x.Check && a.Check == nil {
 		return nil, call{}, muster.FieldError("check", x.Action+" declares no dry run").WithCode("unsupported")
 	}
@@ -186,11 +191,14 @@ func mayRisk(by muster.Rights, name string, risk muster.Risk) error {
 
 // Execute runs an action and waits for its end, its limits or that of ctx,
 // which kills it. The rights are checked first, whoever checked them before.
+// With a journal, what is of a risk above read is in it before it starts, or does
+// not start (failed, code journal); the same job again gets the same result, and a
+// job that was another request is failed, code conflict.
 // Secret parameters are in no part of the result. Node and NodeName are left
 // empty.
 func (e *Executor) Execute(ctx context.Context, by muster.Rights, x muster.Execution) muster.Result {
 	began := time.Now()
-	ctx, end, err := e.running.begin(ctx)
+	ctx, end, err := e.running.begin(ctx, callName(x.Action, x.Job))
 	if err != nil {
 		return resultOf(notStarted(err), nil, began)
 	}
@@ -202,16 +210,11 @@ func (e *Executor) Execute(ctx context.Context, by muster.Rights, x muster.Execu
 		}
 		return resultOf(refused(err), nil, began) // names parameters, but never their values
 	}
-	return resultOf(e.perform(ctx, a, c), c.hide, began)
+	return e.once(ctx, a, c, entry(by, a, x), began)
 }
 
-// perform waits for a slot and the locks, and runs the handler within its limit.
+// perform runs the handler within its limit.
 func (e *Executor) perform(ctx context.Context, a *action, c call) outcome {
-	leave, err := e.turn(ctx, a, c)
-	if err != nil {
-		return notStarted(err)
-	}
-	defer leave()
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(a.Limits.Timeout), errTimeout)
 	defer cancel()
 	e.cfg.Log.Info("action started", "action", a.Action, "job", c.job, "check", c.check)
@@ -314,6 +317,24 @@ func resultOf(o outcome, hide redactor, began time.Time) muster.Result {
 }
 
 func succeeded(s muster.State) bool { return s == muster.StateOK || s == muster.StateNoop }
+
+// Cancel kills what this node executes of a job, with all its processes, and keeps
+// what is on its way from starting. It is for those who may run the action.
+func (e *Executor) Cancel(by muster.Rights, action, job string) error {
+	if err := mayRun(by, action); err != nil {
+		return err
+	}
+	e.running.cancel(callName(action, job))
+	return nil
+}
+
+// callName names the executions of a job. Without one, a call has no name.
+func callName(action, job string) string {
+	if job == "" {
+		return ""
+	}
+	return action + " " + job
+}
 
 // Stop kills what runs, refuses what comes and waits until the last execution
 // has ended, or ctx. A second Stop only waits.

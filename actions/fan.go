@@ -18,6 +18,8 @@ type fan struct {
 	full    bool                     // the run was stopped by its failures
 	denied  error                    // the caller lost the right to go on
 	results map[string]muster.Result // by slug
+	halted  <-chan struct{}          // closed when the run is cancelled; nil: never
+	tell    func(muster.Result)      // hears of each; nil: nobody does
 }
 
 // reply is what came of a call.
@@ -39,7 +41,7 @@ func (f *fan) do(ctx context.Context, targets []target, how strategy) {
 	}
 	for i, batch := range how.cut(queue) {
 		if i > 0 && !f.over(ctx) {
-			wait(ctx, how.pause)
+			f.wait(ctx, how.pause)
 		}
 		f.batch(ctx, batch, how.concurrency)
 	}
@@ -47,7 +49,7 @@ func (f *fan) do(ctx context.Context, targets []target, how strategy) {
 
 // over reports whether no more targets are to be started.
 func (f *fan) over(ctx context.Context) bool {
-	if f.full || f.denied != nil || ctx.Err() != nil {
+	if f.full || f.denied != nil || ctx.Err() != nil || f.isHalted() {
 		return true
 	}
 	f.full = f.fails >= f.maxFail
@@ -55,6 +57,15 @@ func (f *fan) over(ctx context.Context) bool {
 		f.denied = f.r.cfg.Callers.Allowed(f.by)
 	}
 	return f.full || f.denied != nil
+}
+
+func (f *fan) isHalted() bool {
+	select {
+	case <-f.halted:
+		return true
+	default:
+		return false
+	}
 }
 
 // batch starts targets in their order, so many at once, and waits for them. What
@@ -85,12 +96,13 @@ func (f *fan) batch(ctx context.Context, queue []target, concurrency int) {
 	}
 }
 
-// wait passes time unless ctx ends first.
-func wait(ctx context.Context, d time.Duration) {
+// wait passes time unless ctx or the run ends first.
+func (f *fan) wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-f.halted:
 	case <-ctx.Done():
 	}
 }
@@ -147,6 +159,9 @@ func (f *fan) whyNot(ctx context.Context) *muster.ActionError {
 	if f.denied != nil {
 		return &muster.ActionError{Code: muster.CodeOf(f.denied), Message: "not started: " + f.denied.Error()}
 	}
+	if f.isHalted() {
+		return &muster.ActionError{Code: "cancelled", Message: "not started: the job was cancelled"}
+	}
 	return &muster.ActionError{Code: "not_started", Message: "not started when " + ending(ctx)}
 }
 
@@ -169,7 +184,7 @@ const startMargin = 200 * time.Millisecond
 // the wait for another node ends with the run. The call has no deadline: one
 // would travel with it and end the work there.
 func (f *fan) start(ctx context.Context, t target, replies chan<- reply) {
-	call, end, err := f.r.running.begin(context.WithoutCancel(ctx))
+	call, end, err := f.r.running.begin(context.WithoutCancel(ctx), "")
 	if err != nil {
 		replies <- reply{t, resultOf(notStarted(err), nil, time.Now())}
 		return
@@ -260,6 +275,9 @@ func (f *fan) skip(t target, why *muster.ActionError) {
 func (f *fan) settle(t target, result muster.Result) {
 	result.Node, result.NodeName = t.node.Slug, t.node.Name
 	f.results[t.node.Slug] = result
+	if f.tell != nil {
+		f.tell(result)
+	}
 	if !result.Success && result.State != muster.StateSkipped {
 		f.fails++
 	}

@@ -18,6 +18,9 @@ type Asker interface {
 	// and kinds unknown that it may have been. The end of ctx ends the wait, not
 	// the work.
 	Execute(ctx context.Context, node muster.Node, by muster.Rights, x muster.Execution) (muster.Result, error)
+
+	// Cancel has a node kill what it executes of a job.
+	Cancel(ctx context.Context, node muster.Node, by muster.Rights, action, job string) error
 }
 
 // Nodes is the registry.
@@ -37,6 +40,7 @@ type Callers interface {
 type RunnerConfig struct {
 	Self        string        // this node's ID
 	Callers     Callers       // nil: whoever could start a run may end it
+	Jobs        Jobs          // nil: Begin, Job and Jobs are not for use
 	MaxParallel int           // calls of one run at once, unless it says how many; 0: 10
 	NewID       func() string // of a job; nil: UUIDv7
 	Log         *slog.Logger  // nil: no log
@@ -50,6 +54,7 @@ type Runner struct {
 	local   *Executor
 	remote  Asker
 	running calls
+	jobs    jobs
 }
 
 // NewRunner makes a Runner that executes on cfg.Self itself and asks every other
@@ -89,18 +94,23 @@ func (r *Runner) Run(ctx context.Context, by muster.Rights, run muster.Run) (mus
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	ctx, end, err := r.running.begin(ctx)
+	ctx, end, err := r.running.begin(ctx, "")
 	if err != nil {
 		return muster.RunAnswer{}, muster.Errorf(muster.Unavailable, "%w", err)
 	}
 	defer end()
+	f := r.fan(by, run, how, targets)
+	f.do(ctx, targets, how)
+	return answer(f.job, f.results), nil
+}
+
+// fan makes a run of a plan.
+func (r *Runner) fan(by muster.Rights, run muster.Run, how strategy, targets []target) *fan {
 	job := muster.Execution{
 		Action: run.Action, Params: run.Params, Check: run.Check, Job: "j_" + r.cfg.Self + "_" + r.cfg.NewID(),
 	}
 	r.cfg.Log.Info("run started", "job", job.Job, "action", run.Action, "caller", by.Principal, "nodes", len(targets))
-	f := &fan{r: r, by: by, job: job, maxFail: how.maxFail.of(len(targets)), results: make(map[string]muster.Result, len(targets))}
-	f.do(ctx, targets, how)
-	return answer(job, f.results), nil
+	return &fan{r: r, by: by, job: job, maxFail: how.maxFail.of(len(targets)), results: make(map[string]muster.Result, len(targets))}
 }
 
 // plan judges a run and freezes its targets.

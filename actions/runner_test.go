@@ -69,6 +69,10 @@ func (f *fleet) Execute(ctx context.Context, node muster.Node, by muster.Rights,
 	}
 }
 
+func (f *fleet) Cancel(_ context.Context, node muster.Node, by muster.Rights, action, job string) error {
+	return f.executors[node.ID].Cancel(by, action, job)
+}
+
 // newFleet makes n nodes with slugs a, b, c …; a is the one asked.
 func newFleet(t *testing.T, n int) *fleet {
 	t.Helper()
@@ -227,7 +231,7 @@ func TestSampleDependsOnTheSeedAndPrefersNodesThatCanRun(t *testing.T) {
 
 func TestWrongRunsAreRefusedNamingTheField(t *testing.T) {
 	f := newFleet(t, 2)
-	on, no, seed := muster.Selector{All: true}, false, int64(1)
+	on, seed := muster.Selector{All: true}, int64(1)
 	for _, c := range []struct {
 		run   muster.Run
 		field string
@@ -254,7 +258,6 @@ func TestWrongRunsAreRefusedNamingTheField(t *testing.T) {
 		{muster.Run{Action: "node.ping", On: on, TimeoutMs: -1}, "timeout_ms"},
 		{muster.Run{Action: "node.ping", On: on, TimeoutMs: 600_001}, "timeout_ms"},
 		{muster.Run{Action: "node.ping", On: on, Key: "k"}, "key"},
-		{muster.Run{Action: "node.ping", On: on, Wait: &no}, "wait"},
 		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Mode: "rolling"}}, "how.batches"},
 		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Mode: "random"}}, "how.mode"},
 		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Batches: []json.RawMessage{json.RawMessage("1")}}}, "how.batches"},
@@ -650,6 +653,10 @@ func TestStopGivesUpWithItsContext(t *testing.T) {
 
 // deafAsker ignores its context.
 type deafAsker struct{ release chan struct{} }
+
+func (d deafAsker) Cancel(context.Context, muster.Node, muster.Rights, string, string) error {
+	return nil
+}
 
 func (d deafAsker) Execute(context.Context, muster.Node, muster.Rights, muster.Execution) (muster.Result, error) {
 	<-d.release

@@ -121,6 +121,5 @@ func readLimit(raw json.RawMessage) (l limit, ok bool) {
 func unsupported(r muster.Run) error {
 	bad := faults{}
 	bad.check(r.Key == "", "key", notYet)
-	bad.check(r.Wait == nil || *r.Wait, "wait", "false %s: there are no jobs to ask for later", notYet)
 	return bad.err("unsupported")
 }

@@ -32,18 +32,19 @@ func (s *Server) actionTable() []Route {
 		{Method: "POST", Path: "/v1/run", Scope: scopeRun, Body: maxDocuments, Waits: true, Handle: s.run},
 		{Method: "GET", Path: api.PathActions, Scope: muster.ScopeNode, Handle: s.ownActions},
 		{Method: "POST", Path: api.PathRun, Scope: muster.ScopeNode, Body: maxExecution, Waits: true, Handle: s.execute},
-		{Method: "GET", Path: "/v1/jobs", Scope: scopeRun, Handle: noJobs},
-		{Method: "GET", Path: "/v1/jobs/{id}", Scope: scopeRun, Handle: noJobs},
+		{Method: "GET", Path: "/v1/jobs", Scope: scopeRun, Query: []string{"limit", "cursor"}, AtNode: true, Handle: s.listJobs},
+		{Method: "GET", Path: "/v1/jobs/{id}", Scope: scopeRun, AtNode: true, OfJob: true, Handle: s.showJob},
 		{Method: "GET", Path: "/v1/jobs/{id}/events", Scope: scopeRun, Handle: noJobs},
 		{Method: "GET", Path: "/v1/jobs/{id}/output/{slug}", Scope: scopeRun, Handle: noJobs},
-		{Method: "POST", Path: "/v1/jobs/{id}/cancel", Scope: scopeRun, Handle: noJobs},
+		{Method: "POST", Path: "/v1/jobs/{id}/cancel", Scope: scopeRun, Write: true, AtNode: true, OfJob: true, Handle: s.cancelJob},
+		{Method: "POST", Path: api.PathCancel, Scope: muster.ScopeNode, Write: true, Handle: s.cancel},
 		{Method: "POST", Path: "/v1/jobs/{id}/retry", Scope: scopeRun, Handle: noJobs},
 	}
 }
 
 func noJobs(context.Context, *Request) (any, error) {
-	return nil, muster.Errorf(muster.Invalid, "jobs are not kept yet").WithCode("jobs_not_supported").
-		WithHint("run with wait: true and read the results in the answer")
+	return nil, muster.Errorf(muster.Invalid, "this is not done with jobs yet").WithCode("jobs_not_supported").
+		WithHint("GET /v1/jobs/{id} shows how a job is")
 }
 
 // infos is this node's own actions.
@@ -154,6 +155,9 @@ func (s *Server) run(ctx context.Context, r *Request) (any, error) {
 	if s.cfg.Runner == nil {
 		return nil, muster.FieldError("on", "this node runs actions on itself only")
 	}
+	if a.Wait != nil && !*a.Wait {
+		return s.begin(ctx, r, a)
+	}
 	limit := patience(ctx, r, a.TimeoutMs)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -201,7 +205,7 @@ func (a asked) alone() error {
 	bad.when(how.Mode != "" || how.Concurrency != 0 || how.Batches != nil || how.Pause != "" || how.MaxFail != nil || how.OnFail != "",
 		"how", "is for runs with on")
 	bad.when(a.Key != "", "key", "not supported yet")
-	bad.when(a.Wait != nil && !*a.Wait, "wait", "false is not supported yet: there are no jobs to ask for later")
+	bad.when(a.Wait != nil && !*a.Wait, "wait", "false is for runs with on")
 	return bad.err("the run has invalid fields")
 }
 

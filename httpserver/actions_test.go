@@ -53,6 +53,14 @@ func (h *hands) Execute(ctx context.Context, by muster.Rights, e muster.Executio
 	return h.result
 }
 
+func (h *hands) Begin(context.Context, muster.Rights, muster.Run) (muster.Job, error) {
+	return muster.Job{}, h.refuse
+}
+
+func (h *hands) Cancel(context.Context, muster.Rights, string) (muster.Job, error) {
+	return muster.Job{}, h.refuse
+}
+
 func (h *hands) Run(ctx context.Context, by muster.Rights, r muster.Run) (muster.RunAnswer, error) {
 	h.note(ctx, by)
 	h.asked = r

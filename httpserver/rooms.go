@@ -118,4 +118,16 @@ type Catalog interface {
 // Runner runs an action on many nodes. The end of ctx ends the wait only.
 type Runner interface {
 	Run(ctx context.Context, by muster.Rights, r muster.Run) (muster.RunAnswer, error)
+
+	// Begin does not wait at all.
+	Begin(ctx context.Context, by muster.Rights, r muster.Run) (muster.Job, error)
+
+	// Cancel ends a job that this node leads, wherever it runs. It checks the rights.
+	Cancel(ctx context.Context, by muster.Rights, job string) (muster.Job, error)
+}
+
+// Jobs are the runs that nobody waits for, as far as this node leads them.
+type Jobs interface {
+	Job(id string) (muster.Job, error) // NotFound when there is none
+	Jobs() ([]muster.Job, error)       // the newest first
 }

@@ -23,6 +23,7 @@ type Route struct {
 	Query  []string // the parameters it knows
 	AtNode bool     // done by the node that the query parameter node names, if it does
 	Open   bool     // for those without a key, too, where registration is open
+	OfJob  bool     // done by the node whose ID is in that of the job
 	Waits  bool     // the body may say for how long
 	Status int      // of success; 0 is 200
 	Handle func(context.Context, *Request) (any, error)

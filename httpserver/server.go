@@ -39,9 +39,11 @@ type Config struct {
 	Engine   Engine
 	Shard    Shard
 	Forward  Forwarder
-	Actions  Actions // nil: this node has none
-	Catalog  Catalog // nil: this node's own
-	Runner   Runner  // nil: runs on this node only
+	Actions  Actions                                          // nil: this node has none
+	Cancel   func(by muster.Rights, action, job string) error // kills executions here; checks the rights
+	Catalog  Catalog                                          // nil: this node's own
+	Runner   Runner                                           // nil: runs on this node only
+	Jobs     Jobs                                             // nil: every run is waited for
 	Keys     func() []muster.Key
 	Pinger   Pinger
 	Circuits Circuits                 // nil: this node has no breakers
@@ -187,7 +189,11 @@ func (s *Server) answer(c *fasthttp.RequestCtx, req *Request) (answer any, code 
 
 // handle has a request done: here, or at the node it names.
 func (s *Server) handle(ctx context.Context, c *fasthttp.RequestCtx, route Route, req *Request) (any, int, error) {
-	if to := req.Query.Get("node"); route.AtNode && to != "" {
+	if route.OfJob {
+		if answer, code, here, err := s.atLeader(ctx, c, req); !here {
+			return answer, code, err
+		}
+	} else if to := req.Query.Get("node"); route.AtNode && to != "" {
 		node, here, err := s.target(to)
 		if err != nil {
 			return nil, 0, err

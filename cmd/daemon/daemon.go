@@ -19,6 +19,7 @@ import (
 
 	"muster"
 	"muster/actions"
+	"muster/actions/journal"
 	"muster/cluster"
 	"muster/cluster/trust"
 	"muster/fsm"
@@ -320,12 +321,19 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	}, d.member, here{docs}, out)
 	d.onStop("search", federation.Stop)
 	d.meters.Add(measureCache(federation))
-	executor, err := actions.NewExecutor(actions.ExecutorConfig{ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Log: d.log})
+	book := journal.New(journal.Config{Path: filepath.Join(d.cfg.DataDir, "journal.db"), Log: d.log})
+	if err := book.Start(ctx); err != nil {
+		return err
+	}
+	d.onStop("journal", book.Stop)
+	executor, err := actions.NewExecutor(actions.ExecutorConfig{
+		ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Journal: book, Log: d.log,
+	})
 	if err != nil {
 		return err
 	}
 	d.executor.Store(executor)
-	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
+	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, Jobs: book, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
 	proxies, err := d.cfg.trusted()
 	if err != nil {
 		return err
@@ -333,7 +341,7 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
 		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: executor, Runner: runner, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
+		Actions: executor, Runner: runner, Jobs: runner, Cancel: executor.Cancel, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
 		Pinger: d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
 		Trusted: proxies, Open: d.cfg.OpenRegistration,
 		Peer:    func(ip netip.Addr) bool { return isPeer(d.pool, ip) },

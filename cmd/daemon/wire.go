@@ -9,6 +9,7 @@ import (
 
 	"muster"
 	"muster/actions"
+	"muster/actions/journal"
 	"muster/cluster"
 	"muster/cluster/trust"
 	"muster/httpserver"
@@ -35,6 +36,7 @@ var (
 
 	_ httpserver.Actions = (*actions.Executor)(nil)
 	_ httpserver.Runner  = (*actions.Runner)(nil)
+	_ httpserver.Jobs    = (*actions.Runner)(nil)
 	_ httpserver.Catalog = catalog{}
 	_ actions.Asker      = (*wire)(nil)
 	_ actions.Documents  = documents{}
@@ -42,6 +44,8 @@ var (
 	_ httpserver.Requests = requests{}
 	_ actions.Cache       = (*search.Federation)(nil)
 	_ actions.Callers     = callers{}
+	_ actions.Journal     = (*journal.Journal)(nil)
+	_ actions.Jobs        = (*journal.Journal)(nil)
 )
 
 // wire carries calls to other agents, each signed by this node.
@@ -157,6 +161,14 @@ func (w *wire) Execute(ctx context.Context, n muster.Node, by muster.Rights, x m
 		return err
 	})
 	return r, err
+}
+
+// Cancel has another node kill what it executes of a job.
+func (w *wire) Cancel(ctx context.Context, n muster.Node, by muster.Rights, action, job string) error {
+	if n.Kind == muster.KindExternal {
+		return muster.Errorf(muster.Unsupported, "the node protocol has no word to end an action")
+	}
+	return w.at(n, by).Cancel(ctx, api.Cancellation{Action: action, Job: job})
 }
 
 // here asks this node's own index.

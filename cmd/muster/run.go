@@ -34,6 +34,7 @@ type runCmd struct {
 	MaxFail     string   `help:"Stop when so many nodes failed, a count or a percentage." group:"How:" placeholder:"N|%"`
 	OnFail      string   `help:"stop (the default) or continue." group:"How:"`
 	Concurrency int      `help:"Nodes at a time." group:"How:"`
+	Detach      bool     `help:"Do not wait: print the job, which muster job show tells about." group:"How:"`
 	Check       bool     `help:"Only try it: what would be done." group:"How:"`
 }
 
@@ -63,6 +64,10 @@ func (c *runCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	defer cancel()
 	if order.Params, err = c.params(ctx, io, client); err != nil {
 		return err
+	}
+	if c.Detach {
+		order.TimeoutMs = 0
+		return begin(ctx, io, f, client, order)
 	}
 	a, err := client.Run(ctx, order)
 	if err != nil {

@@ -42,6 +42,7 @@ const (
 	PathPin       = "/internal/v1/search/stats"
 	PathShard     = "/internal/v1/search/query"
 	PathRun       = "/internal/v1/run"
+	PathCancel    = "/internal/v1/cancel"
 	PathActions   = "/internal/v1/actions"
 	PathRequests  = "/internal/v1/requests"
 )

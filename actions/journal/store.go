@@ -1,0 +1,140 @@
+package journal
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"muster"
+
+	"go.etcd.io/bbolt"
+)
+
+// The file: entries by key; the keys in the order in which they began, for those
+// that are to be forgotten; and the keys of what has not ended.
+const (
+	bucketEntries = "entries"
+	bucketOrder   = "order"
+	bucketOpen    = "open"
+	sweepChunk    = 256 // entries that one commit forgets at most
+)
+
+// recover reads what the last process left, and ends what it did not.
+func (j *Journal) recover(now time.Time) (interrupted int, err error) {
+	err = j.db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range []string{bucketEntries, bucketOrder, bucketOpen, bucketJobs} {
+			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+				return err
+			}
+		}
+		var open []muster.JournalEntry
+		err := tx.Bucket([]byte(bucketOpen)).ForEach(func(key, _ []byte) error {
+			e, err := get(tx, key)
+			open = append(open, e)
+			return err
+		})
+		for _, e := range open {
+			err = errors.Join(err, put(tx, ended(e, interruption(), now)))
+		}
+		err = errors.Join(err, interruptJobs(tx, now))
+		interrupted = len(open)
+		j.bytes = 0
+		return errors.Join(err, tx.Bucket([]byte(bucketEntries)).ForEach(func(key, value []byte) error {
+			j.bytes += int64(len(key) + len(value))
+			return nil
+		}))
+	})
+	return interrupted, err
+}
+
+// stored returns the outcome of an execution that was begun before.
+func (j *Journal) stored(e muster.JournalEntry) (known *muster.Result, err error) {
+	err = j.using(func() error {
+		return j.db.View(func(tx *bbolt.Tx) error {
+			if tx.Bucket([]byte(bucketEntries)).Get([]byte(e.Key)) == nil {
+				return nil
+			}
+			have, err := get(tx, []byte(e.Key))
+			if err != nil {
+				return err
+			}
+			if have.Ended.IsZero() { // this process did not get to write its end
+				have.Result = unwritten(muster.Result{State: muster.StateUnknown}, errors.New("the journal failed"))
+			}
+			known = &have.Result
+			return same(have, e)
+		})
+	})
+	if err != nil {
+		return nil, wrap(err)
+	}
+	return known, nil
+}
+
+// wrap gives an error of the journal its kind: nothing was done.
+func wrap(err error) error {
+	if muster.KindOf(err) != muster.Internal {
+		return err
+	}
+	return muster.Errorf(muster.Unavailable, "journal: %w", err).WithCode(codeJournal)
+}
+
+func get(tx *bbolt.Tx, key []byte) (e muster.JournalEntry, err error) {
+	value := tx.Bucket([]byte(bucketEntries)).Get(key)
+	if err := json.Unmarshal(value, &e); err != nil {
+		return e, fmt.Errorf("entry %s: %w", key, err)
+	}
+	return e, nil
+}
+
+// put writes an entry. The first one of a key is last in the order.
+func put(tx *bbolt.Tx, e muster.JournalEntry) error {
+	key := []byte(e.Key)
+	value, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	entries, order, open := tx.Bucket([]byte(bucketEntries)), tx.Bucket([]byte(bucketOrder)), tx.Bucket([]byte(bucketOpen))
+	if entries.Get(key) == nil {
+		n, err := order.NextSequence()
+		if err := errors.Join(err, order.Put(binary.BigEndian.AppendUint64(nil, n), key)); err != nil {
+			return err
+		}
+	}
+	if e.Ended.IsZero() {
+		err = open.Put(key, nil)
+	} else {
+		err = open.Delete(key)
+	}
+	return errors.Join(err, entries.Put(key, value))
+}
+
+// sweep forgets what is too old, and as much as is needed for room, the oldest
+// first; what goes on stays, and so does what may be asked for again. It returns
+// the bytes that are free by it.
+func (j *Journal) sweep(tx *bbolt.Tx, room int64, now time.Time) (freed int64, err error) {
+	order, entries := tx.Bucket([]byte(bucketOrder)), tx.Bucket([]byte(bucketEntries))
+	var gone [][2][]byte
+	cursor := order.Cursor()
+	for at, key := cursor.First(); at != nil && len(gone) < sweepChunk; at, key = cursor.Next() {
+		e, err := get(tx, key)
+		if err != nil {
+			return freed, err
+		}
+		age := now.Sub(e.Started)
+		if age < j.cfg.MaxAge && (freed >= room || age < keepAtLeast) {
+			break
+		}
+		if e.Ended.IsZero() {
+			continue
+		}
+		freed += int64(len(key) + len(entries.Get(key)))
+		gone = append(gone, [2][]byte{append([]byte{}, at...), append([]byte{}, key...)})
+	}
+	for _, g := range gone {
+		err = errors.Join(err, order.Delete(g[0]), entries.Delete(g[1]))
+	}
+	return freed, err
+}

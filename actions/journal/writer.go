@@ -1,0 +1,103 @@
+package journal
+
+import (
+	"time"
+
+	"muster"
+
+	"go.etcd.io/bbolt"
+)
+
+// change is an entry on its way to the disk.
+type change struct {
+	entry muster.JournalEntry
+	done  chan<- error // has room
+}
+
+// using keeps the file open while do works with it.
+func (j *Journal) using(do func() error) error {
+	j.mu.Lock()
+	if j.stopped {
+		j.mu.Unlock()
+		return muster.Errorf(muster.Unavailable, "the journal is closed").WithCode(codeJournal)
+	}
+	j.writes.Add(1)
+	j.mu.Unlock()
+	defer j.writes.Done()
+	return do()
+}
+
+// put writes an entry and returns when it is on the disk.
+func (j *Journal) put(e muster.JournalEntry) error {
+	return j.using(func() error {
+		done := make(chan error, 1)
+		j.queue <- change{e, done}
+		return <-done
+	})
+}
+
+// write is the one writer. What came while it wrote goes to the disk together.
+func (j *Journal) write() {
+	for first := range j.queue {
+		batch := []change{first}
+		for len(j.queue) > 0 {
+			batch = append(batch, <-j.queue)
+		}
+		j.commit(batch)
+	}
+}
+
+// commit writes what there is room for: ends always, beginnings if they leave
+// room for their ends.
+func (j *Journal) commit(batch []change) {
+	errs := make([]error, len(batch))
+	bytes := j.bytes
+	err := j.db.Update(func(tx *bbolt.Tx) error {
+		freed, err := j.sweep(tx, bytes+int64(len(batch))*maxEntry-j.cfg.MaxSize, time.Now())
+		if err != nil {
+			return err
+		}
+		bytes -= freed
+		for i, c := range batch {
+			if errs[i] = j.admit(c.entry, bytes); errs[i] != nil {
+				continue
+			}
+			grown, err := grow(tx, c.entry)
+			if err != nil {
+				return err
+			}
+			bytes += grown
+		}
+		return nil
+	})
+	if err == nil {
+		j.bytes = bytes
+		j.commits.Add(1)
+	}
+	for i, c := range batch {
+		if errs[i] == nil && err != nil {
+			errs[i] = wrap(err)
+		}
+		c.done <- errs[i]
+	}
+}
+
+// admit refuses a beginning that there is no room for.
+func (j *Journal) admit(e muster.JournalEntry, bytes int64) error {
+	if !e.Ended.IsZero() || bytes+maxEntry <= j.cfg.MaxSize {
+		return nil
+	}
+	return muster.Errorf(muster.Limited, "the journal is full of what was executed within the last %v", keepAtLeast).WithCode(codeJournal)
+}
+
+// grow writes an entry and returns by how much the entries are more.
+func grow(tx *bbolt.Tx, e muster.JournalEntry) (int64, error) {
+	entries, key := tx.Bucket([]byte(bucketEntries)), []byte(e.Key)
+	before := entries.Get(key)
+	size := -int64(len(before))
+	if before == nil {
+		size = int64(len(key))
+	}
+	err := put(tx, e)
+	return size + int64(len(entries.Get(key))), err
+}

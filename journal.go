@@ -1,0 +1,26 @@
+package muster
+
+import "time"
+
+// JournalEntry is one execution in the journal of the node that does it: who had
+// what done, and what became of it. Values of parameters are not in it.
+type JournalEntry struct {
+	Key     string    `json:"key"` // of the execution; a node begins it once
+	Job     string    `json:"job"`
+	Action  string    `json:"action"`
+	Version string    `json:"version"`
+	Digest  string    `json:"digest"`        // of the definition
+	Params  string    `json:"params_sha256"` // of the parameters as JSON with sorted names, hex
+	Check   bool      `json:"check,omitempty"`
+	Caller  string    `json:"caller"` // principal
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended,omitzero"`
+	Result  Result    `json:"result,omitzero"`         // zero while it goes on
+	Cut     string    `json:"result_sha256,omitempty"` // of a result that was too long to keep, hex
+}
+
+// SameRequest reports whether two entries ask for the same thing for the same
+// caller.
+func (e JournalEntry) SameRequest(o JournalEntry) bool {
+	return e.Key == o.Key && e.Action == o.Action && e.Params == o.Params && e.Check == o.Check && e.Caller == o.Caller
+}
