@@ -64,6 +64,13 @@ func (c *calls) cancel(name string) {
 	}
 }
 
+// stopping reports whether stop was called.
+func (c *calls) stopping() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stopped
+}
+
 // stop ends all calls, refuses new ones and waits until the last has returned
 // or ctx ends.
 func (c *calls) stop(ctx context.Context) error {

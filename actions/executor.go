@@ -248,6 +248,10 @@ func (e *Executor) turn(ctx context.Context, a *action, c call) (leave func(), e
 		return nil, err
 	}
 	leave = func() { unlock(); out() }
+	if e.running.stopping() { // its turn came because another was ended
+		leave()
+		return nil, errStopping
+	}
 	if ctx.Err() != nil { // its turn came together with the end
 		leave()
 		return nil, context.Cause(ctx)

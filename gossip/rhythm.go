@@ -8,12 +8,14 @@ import (
 const (
 	factsEvery = 500 * time.Millisecond // from one change told to the next
 	factsTimes = 3                      // each is told so often
-	factsAgain = 2 * time.Second        // while nobody has founded the cluster
+	factsLate  = 3                      // and then so often at greater distance
+	factsAgain = 2 * time.Second        // that distance; also while nobody has founded the cluster
 )
 
-// rhythm decides when to tell. Each change is told factsTimes times: gossip
-// reaches each peer only probably, and what some packets did not carry would
-// come with the next exchange of lists, up to half a minute later. While always
+// rhythm decides when to tell. Each change is told factsTimes times, and
+// factsLate times more: gossip reaches each peer only probably, less so on a
+// busy machine, and what some packets did not carry would come with the next
+// exchange of lists, up to half a minute later. While always
 // holds, facts are told again all the time: nodes wait for each other to found
 // a cluster.
 type rhythm struct {
@@ -31,11 +33,11 @@ func (r rhythm) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-changed:
-			changed, left = nil, factsTimes // later ones wait for the timer, and go out together
+			changed, left = nil, factsTimes+factsLate // later ones wait for the timer, and go out together
 		case <-timer.C:
 			switch {
 			case changed == nil && r.waiting():
-				left = factsTimes
+				left = factsTimes + factsLate
 			case left == 0 && !r.always():
 				timer.Reset(factsAgain)
 				continue
@@ -46,7 +48,7 @@ func (r rhythm) keep(ctx context.Context) {
 		r.tell()
 		left = max(left-1, 0)
 		timer.Reset(factsEvery)
-		if left == 0 {
+		if left <= factsLate {
 			timer.Reset(factsAgain)
 		}
 	}

@@ -141,7 +141,7 @@ func TestFactsAreNotToldAgainWithoutNeed(t *testing.T) {
 	p := start(t, cfg)
 	until(t, "it is in", func() bool { return s.NumMembers() == 2 })
 	p.SetFacts(func(f *gossip.Facts) { f.Documents = 7 })
-	<-time.After(3 * time.Second)
+	<-time.After(9 * time.Second) // the last repeat is after seven
 	settled := s.times(cfg.ID).Load()
 	<-time.After(3 * time.Second)
 	if more := s.times(cfg.ID).Load() - settled; more > 2 { // exchanges of lists
