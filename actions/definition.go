@@ -32,11 +32,12 @@ type Definition struct {
 	Check      *Handler         `json:"check"` // what a dry run does instead
 	Undo       *Undo            `json:"undo"`
 	Limits     Limits           `json:"limits"`
-	Retry      *Retry           `json:"retry"` // how a transaction repeats it
+	Retry      *Retry           `json:"retry"` // how it is tried again
 	Locks      []string         `json:"locks"` // held on this node while it runs
 	Examples   []Example        `json:"examples"`
 
 	source  string // file, or "built in"
+	line    int    // where its name stands
 	digest  string // SHA-256 of the canonical definition, hex
 	params  json.RawMessage
 	result  json.RawMessage
@@ -83,7 +84,7 @@ type Retry struct {
 	First    Duration `json:"first"`
 	Max      Duration `json:"max"`
 	Jitter   bool     `json:"jitter"`
-	On       []string `json:"on"` // unavailable, timeout
+	On       []string `json:"on"` // unavailable (the default), timeout; what may have been done already only where Idempotent
 }
 
 // Example is a call that must pass the definition's own checks.
@@ -228,8 +229,11 @@ func (r *Retry) finish(bad faults) {
 	}
 	bad.check(r.Attempts > 0 && r.Attempts <= maxAttempts, "/retry/attempts", "must be from 1 to %d", maxAttempts)
 	bad.check(r.Max == 0 || r.Max >= r.First, "/retry/max", "must not be below first")
+	if len(r.On) == 0 {
+		r.On = []string{onUnavailable}
+	}
 	for i, on := range r.On {
-		bad.check(oneOf(on, "unavailable", "timeout"), fmt.Sprintf("/retry/on/%d", i), "must be unavailable or timeout")
+		bad.check(oneOf(on, onUnavailable, onTimeout), fmt.Sprintf("/retry/on/%d", i), "must be unavailable or timeout")
 	}
 }
 

@@ -37,20 +37,37 @@ type outcome struct {
 	state  muster.State
 	result json.RawMessage
 	fault  *muster.ActionError
-	leaked int // processes that left the group
+	leaked int    // processes that left the group
+	again  *again // nil: another try makes no sense
 }
+
+// key is the same for an execution however often it is asked for, and another
+// for every node: an application that keeps it does nothing twice.
+func (c call) key() string { return c.job + "." + c.node }
 
 func failed(code, format string, args ...any) outcome {
 	return outcome{state: muster.StateFailed, fault: &muster.ActionError{Code: code, Message: fmt.Sprintf(format, args...)}}
 }
 
-// do runs the program and waits until its process group is gone. The end of
-// ctx ends the group: SIGTERM, then SIGKILL. What the program leaves behind in
-// its group is killed when it exits.
+// do does the action, until ctx ends.
 func (h *Handler) do(ctx context.Context, c call) outcome {
 	if ctx.Err() != nil {
 		return notStarted(context.Cause(ctx))
 	}
+	switch h.Kind {
+	case "http":
+		return h.post(ctx, c)
+	case "go":
+		return h.invoke(ctx, c)
+	default:
+		return h.start(ctx, c)
+	}
+}
+
+// start runs the program and waits until its process group is gone. The end of
+// ctx ends the group: SIGTERM, then SIGKILL. What the program leaves behind in
+// its group is killed when it exits.
+func (h *Handler) start(ctx context.Context, c call) outcome {
 	if err := safe(h.Argv[0]); err != nil {
 		return failed("start", "%v", err)
 	}
@@ -82,6 +99,9 @@ func (h *Handler) do(ctx context.Context, c call) outcome {
 		o = outcome{state: muster.StateTimeout, fault: p.fault(state)} // the executor knows why
 	case !state.Success():
 		o = outcome{state: muster.StateFailed, fault: p.fault(state)}
+		if state.ExitCode() == exitAgain {
+			o.again = &again{on: onUnavailable, undone: true}
+		}
 	default:
 		o = h.result(c, p, filepath.Join(dir, resultFile))
 	}
@@ -103,7 +123,7 @@ func (h *Handler) command(ctx context.Context, c call, dir string) *exec.Cmd {
 	}
 	cmd.Env = []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=" + cmp.Or(h.as.home, "/"), "TMPDIR=" + dir,
-		"MUSTER_ACTION=" + c.def.Action, "MUSTER_JOB=" + c.job, "MUSTER_NODE=" + c.node,
+		"MUSTER_ACTION=" + c.def.Action, "MUSTER_JOB=" + c.job, "MUSTER_NODE=" + c.node, "MUSTER_KEY=" + c.key(),
 		resultEnv + filepath.Join(dir, resultFile),
 	}
 	if c.check {

@@ -100,9 +100,9 @@ func TestEnvironmentIsCleanAndTheDirectoryItsOwn(t *testing.T) {
 		}
 	}
 	slices.Sort(names)
-	want := []string{"HOME", "LANG", "MUSTER_ACTION", "MUSTER_JOB", "MUSTER_NODE", "MUSTER_RESULT", "PATH", "TMPDIR"}
+	want := []string{"HOME", "LANG", "MUSTER_ACTION", "MUSTER_JOB", "MUSTER_KEY", "MUSTER_NODE", "MUSTER_RESULT", "PATH", "TMPDIR"}
 	if !slices.Equal(names, want) || !strings.Contains(o.Stdout, "MUSTER_ACTION=a.script\n") || !strings.Contains(o.Stdout, "MUSTER_JOB=j_1\n") ||
-		!strings.Contains(o.Stdout, "MUSTER_NODE=n-self\n") {
+		!strings.Contains(o.Stdout, "MUSTER_NODE=n-self\n") || !strings.Contains(o.Stdout, "MUSTER_KEY=j_1.n-self\n") {
 		t.Fatalf("%v\n%s", names, o.Stdout)
 	}
 	if !strings.Contains(o.Stdout, "\n"+dir+"\n") {

@@ -18,6 +18,7 @@ import (
 type ExecutorConfig struct {
 	ID          string       // of this node
 	Definitions []Definition // from LoadDir; more than the builtin ones
+	Own         []Definition // of the program, made by Own; a reload does not touch them
 	Docs        Documents    // this node's index; nil: it has none
 	Cache       Cache        // of answers; nil: it has none
 	Journal     Journal      // nil: nothing is written down
@@ -70,7 +71,7 @@ func (e *Executor) Reload(defs []Definition) error {
 		set[d.Action] = &action{Definition: d, gate: newGate(d.Limits)}
 	}
 	var errs []error
-	for _, d := range defs {
+	for _, d := range slices.Concat(e.cfg.Own, defs) {
 		if other, twice := set[d.Action]; twice || isBuiltin(d.Action) {
 			where := "built in"
 			if twice {
@@ -213,8 +214,27 @@ func (e *Executor) Execute(ctx context.Context, by muster.Rights, x muster.Execu
 	return e.once(ctx, a, c, entry(by, a, x), began)
 }
 
-// perform runs the handler within its limit.
+// perform does an action, and tries it again where its definition has it so. An
+// end of ctx between two tries leaves it cancelled, or interrupted.
 func (e *Executor) perform(ctx context.Context, a *action, c call) outcome {
+	leaked := 0
+	for tries := 1; ; tries++ {
+		o := e.attempt(ctx, a, c)
+		leaked += o.leaked
+		o.leaked = leaked
+		if !a.mayAgain(tries, o) {
+			return o
+		}
+		wait := a.Retry.pause(tries)
+		e.cfg.Log.Info("action is tried again", "action", a.Action, "job", c.job, "tries", tries, "state", string(o.state), "in", wait)
+		if !rest(ctx, wait) {
+			return o.endedBy(context.Cause(ctx))
+		}
+	}
+}
+
+// attempt runs the handler within its limit.
+func (e *Executor) attempt(ctx context.Context, a *action, c call) outcome {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(a.Limits.Timeout), errTimeout)
 	defer cancel()
 	e.cfg.Log.Info("action started", "action", a.Action, "job", c.job, "check", c.check)

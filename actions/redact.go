@@ -41,9 +41,21 @@ func secretsOf(d *Definition, params muster.Params) (hide redactor) {
 		}
 	}
 	// The longest first: one may be part of another.
-	slices.SortFunc(hide, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
+	slices.SortFunc(hide, longestFirst)
 	return slices.Compact(hide)
 }
+
+// and hides one more text.
+func (r redactor) and(secret string) redactor {
+	if len(secret) < minSecret {
+		return r
+	}
+	all := append(slices.Clone(r), secret)
+	slices.SortFunc(all, longestFirst)
+	return slices.Compact(all)
+}
+
+func longestFirst(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) }
 
 func (r redactor) longest() int {
 	if len(r) == 0 {

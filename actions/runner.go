@@ -104,10 +104,14 @@ func (r *Runner) Run(ctx context.Context, by muster.Rights, run muster.Run) (mus
 	return answer(f.job, f.results), nil
 }
 
+// NewJob draws the ID of a job that this node is to lead.
+func (r *Runner) NewJob() string { return "j_" + r.cfg.Self + "_" + r.cfg.NewID() }
+
 // fan makes a run of a plan.
 func (r *Runner) fan(by muster.Rights, run muster.Run, how strategy, targets []target) *fan {
-	job := muster.Execution{
-		Action: run.Action, Params: run.Params, Check: run.Check, Job: "j_" + r.cfg.Self + "_" + r.cfg.NewID(),
+	job := muster.Execution{Action: run.Action, Params: run.Params, Check: run.Check, Job: run.Job}
+	if job.Job == "" {
+		job.Job = r.NewJob()
 	}
 	r.cfg.Log.Info("run started", "job", job.Job, "action", run.Action, "caller", by.Principal, "nodes", len(targets))
 	return &fan{r: r, by: by, job: job, maxFail: how.maxFail.of(len(targets)), results: make(map[string]muster.Result, len(targets))}
@@ -129,9 +133,6 @@ func (r *Runner) plan(by muster.Rights, run muster.Run) (strategy, []target, err
 		if err := mayRisk(by, run.Action, risk); err != nil {
 			return how, nil, err
 		}
-	}
-	if err := unsupported(run); err != nil {
-		return how, nil, err
 	}
 	targets, err := pick(run.On, r.nodes.Nodes(), by)
 	return how, targets, err

@@ -1,0 +1,8 @@
+package actions
+
+// Leading is the definition with its handler's URL leading to another address, as
+// a host's name may after the definition was judged.
+func (d Definition) Leading(url string) Definition {
+	d.Handler.URL = url
+	return d
+}
