@@ -78,8 +78,10 @@ func lint(files []string) (all []Definition, bad Faults) {
 		switch {
 		case twice:
 			bad = append(bad, Fault{File: file, Line: d.line, Reason: d.Action + " is defined in " + other + ", too"})
+			continue
 		case isBuiltin(d.Action):
 			bad = append(bad, Fault{File: file, Line: d.line, Reason: d.Action + " is built in"})
+			continue
 		}
 		from[d.Action] = file
 		all = append(all, d)

@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"muster"
+	"muster/actions"
 	"muster/fsm"
 
 	"github.com/hashicorp/go-sockaddr"
@@ -38,6 +39,9 @@ type Config struct {
 	Join             []string      `help:"Gossip address of a member; repeat it, or separate by commas." env:"MUSTER_JOIN" placeholder:"HOST:PORT"`
 	Expect           int           `help:"Found the cluster once this many agents with the same --expect see each other." env:"MUSTER_EXPECT"`
 	SecretFile       string        `kong:"-"` // --secret-file, which clients have, too
+
+	Own []actions.Definition `kong:"-"` // actions of the program that this agent is part of, made by actions.Own
+
 	Capabilities     []string      `help:"What this node can do." default:"search,actions" env:"MUSTER_CAPABILITIES"`
 	Meta             []string      `help:"A key=value pair of metadata; repeatable." sep:"none" env:"MUSTER_META" placeholder:"K=V"`
 	Actions          string        `help:"Directory of action definitions, one YAML or JSON file each." env:"MUSTER_ACTIONS" placeholder:"DIR"`

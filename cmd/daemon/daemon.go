@@ -327,7 +327,7 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	}
 	d.onStop("journal", book.Stop)
 	executor, err := actions.NewExecutor(actions.ExecutorConfig{
-		ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Journal: book, Log: d.log,
+		ID: d.id.ID, Definitions: d.defined, Own: d.cfg.Own, Docs: documents{docs}, Cache: federation, Journal: book, Log: d.log,
 	})
 	if err != nil {
 		return err
