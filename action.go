@@ -16,6 +16,7 @@ type Run struct {
 	Check     bool     `json:"check,omitempty"`
 	Wait      *bool    `json:"wait,omitempty"` // default true
 	Job       string   `json:"-"`              // its job's ID; empty: a new one
+	Digest    string   `json:"-"`              // of what was asked, for Key
 }
 
 // Selector says where an action runs. Nodes and All stand alone; Where,
@@ -105,6 +106,12 @@ type ActionInfo struct {
 	Params  json.RawMessage `json:"params"` // name to type, as in the definition
 	Result  json.RawMessage `json:"result"`
 	Nodes   []string        `json:"nodes"` // slugs that have this version
+
+	Idempotent bool            `json:"idempotent"`      // may be run again when the outcome is unknown
+	Check      bool            `json:"check"`           // it declares a dry run
+	Undo       json.RawMessage `json:"undo,omitzero"`   // as in the definition
+	Retry      json.RawMessage `json:"retry,omitzero"`  // as in the definition
+	Limits     json.RawMessage `json:"limits,omitzero"` // as in the definition, with what it leaves out
 }
 
 // Execution asks one node to run an action now. Rights are the original

@@ -49,10 +49,17 @@ func (d Definition) Digest() string { return d.digest }
 
 // Info describes the action to callers. Nodes is left to Merge.
 func (d Definition) Info() muster.ActionInfo {
-	return muster.ActionInfo{
+	info := muster.ActionInfo{
 		Action: d.Action, Version: d.Version, Digest: d.digest, Title: d.Title, Risk: d.Risk,
-		Params: d.params, Result: d.result, Nodes: []string{},
+		Params: d.params, Result: d.result, Nodes: []string{}, Idempotent: d.Idempotent, Check: d.Check != nil, Limits: written(d.Limits),
 	}
+	if d.Undo != nil {
+		info.Undo = written(d.Undo)
+	}
+	if d.Retry != nil {
+		info.Retry = written(d.Retry)
+	}
+	return info
 }
 
 // Field is one field of a result. Aggregate says how the values of many nodes
@@ -65,8 +72,8 @@ type Field struct {
 // Undo names the action that takes this one back.
 type Undo struct {
 	Action   string                     `json:"action"`
-	Params   map[string]json.RawMessage `json:"params"` // may hold ${result.x} and ${params.x}
-	OnFailed bool                       `json:"on_failed"`
+	Params   map[string]json.RawMessage `json:"params,omitempty"` // may hold ${result.x} and ${params.x}
+	OnFailed bool                       `json:"on_failed,omitempty"`
 }
 
 // Limits bound an execution.
@@ -81,15 +88,26 @@ type Limits struct {
 // Retry says how often and when to try again.
 type Retry struct {
 	Attempts int      `json:"attempts"`
-	First    Duration `json:"first"`
-	Max      Duration `json:"max"`
-	Jitter   bool     `json:"jitter"`
+	First    Duration `json:"first,omitzero"`
+	Max      Duration `json:"max,omitzero"`
+	Jitter   bool     `json:"jitter,omitempty"`
 	On       []string `json:"on"` // unavailable (the default), timeout; what may have been done already only where Idempotent
 }
 
 // Example is a call that must pass the definition's own checks.
 type Example struct {
 	Params muster.Params `json:"params"`
+}
+
+// written is a part of a definition as JSON.
+func written(v any) json.RawMessage {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if enc.Encode(v) != nil {
+		return nil // plain structs: cannot be
+	}
+	return bytes.TrimSpace(out.Bytes())
 }
 
 // Duration is written like 90s or 1h30m.
@@ -105,8 +123,23 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// MarshalText writes a duration.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
 // Size is a number of bytes, written like 256KiB or 1MiB.
 type Size int64
+
+// MarshalText writes a size in the largest unit that keeps it whole.
+func (s Size) MarshalText() ([]byte, error) {
+	switch {
+	case s%(1<<20) == 0:
+		return fmt.Appendf(nil, "%dMiB", s>>20), nil
+	case s%(1<<10) == 0:
+		return fmt.Appendf(nil, "%dKiB", s>>10), nil
+	default:
+		return fmt.Appendf(nil, "%dB", s), nil
+	}
+}
 
 // UnmarshalText reads a size.
 func (s *Size) UnmarshalText(text []byte) error {

@@ -109,14 +109,20 @@ func (e *Executor) Infos() []muster.ActionInfo {
 	return infos
 }
 
-// risk returns the risk of an action; ok is false if this node does not have it.
-func (e *Executor) risk(name string) (risk muster.Risk, ok bool) {
+// definition returns an action; ok is false if this node does not have it.
+func (e *Executor) definition(name string) (d Definition, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if a, ok := e.set[name]; ok {
-		return a.Risk, true
+		return a.Definition, true
 	}
-	return "", false
+	return d, false
+}
+
+// risk returns the risk of an action; ok is false if this node does not have it.
+func (e *Executor) risk(name string) (risk muster.Risk, ok bool) {
+	d, ok := e.definition(name)
+	return d.Risk, ok
 }
 
 // Admit judges an execution and does nothing: Forbidden, Malformed with code

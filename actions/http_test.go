@@ -255,7 +255,9 @@ func outer(t *testing.T) string {
 func TestARedirectIsNotFollowedAnywhere(t *testing.T) {
 	var there atomic.Int32
 	target := application(t, func(http.ResponseWriter, *http.Request) { there.Add(1) })
-	s := application(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, target.URL, http.StatusTemporaryRedirect) })
+	s := application(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, target.URL, http.StatusTemporaryRedirect)
+	})
 	r := run(t, executor(t, actions.ExecutorConfig{}, hook(t, s.URL, "", "")), "app.hook", `{}`)
 	if r.State != muster.StateUnknown || there.Load() != 0 {
 		t.Errorf("%s %+v, followed %d times", r.State, r.Error, there.Load())

@@ -83,12 +83,17 @@ func (s *jobs) remove(id string) {
 }
 
 // Begin has an action run on the nodes selected, which are frozen now, and does
-// not wait: the job goes on until all have answered. Errors are those of Run,
-// and Limited.
+// not wait: the job goes on until all have answered. Where the run's key stands for
+// a job already, nothing is begun and that one returned, with its ID alone if
+// another node leads it. Errors are those of Run, Limited, and a Conflict for a key
+// of another run.
 func (r *Runner) Begin(ctx context.Context, by muster.Rights, run muster.Run) (muster.Job, error) {
 	how, targets, err := r.plan(by, run)
 	if err != nil {
 		return muster.Job{}, err
+	}
+	if first, err := r.claim(ctx, by, &run); err != nil || first != "" {
+		return r.earlier(first), err
 	}
 	ctx, end, err := r.running.begin(context.WithoutCancel(ctx), "")
 	if err != nil {

@@ -36,11 +36,19 @@ type Callers interface {
 	Allowed(by muster.Rights) error
 }
 
+// Catalog describes the actions of all nodes.
+type Catalog interface {
+	// Versions lists those of one action, each with the slugs of its nodes.
+	Versions(action string) []muster.ActionInfo
+}
+
 // RunnerConfig is what a Runner needs to know.
 type RunnerConfig struct {
 	Self        string        // this node's ID
 	Callers     Callers       // nil: whoever could start a run may end it
 	Jobs        Jobs          // nil: Begin, Job and Jobs are not for use
+	Claims      Claims        // nil: runs have no keys
+	Catalog     Catalog       // nil: only this node's own actions are known
 	MaxParallel int           // calls of one run at once, unless it says how many; 0: 10
 	NewID       func() string // of a job; nil: UUIDv7
 	Log         *slog.Logger  // nil: no log
@@ -117,7 +125,7 @@ func (r *Runner) fan(by muster.Rights, run muster.Run, how strategy, targets []t
 	return &fan{r: r, by: by, job: job, maxFail: how.maxFail.of(len(targets)), results: make(map[string]muster.Result, len(targets))}
 }
 
-// plan judges a run and freezes its targets.
+// plan judges a run, as far as it is known here, and freezes its targets.
 func (r *Runner) plan(by muster.Rights, run muster.Run) (strategy, []target, error) {
 	bad := faults{}
 	bad.check(goodAction(run.Action), "action", "must be the name of an action")
@@ -135,6 +143,9 @@ func (r *Runner) plan(by muster.Rights, run muster.Run) (strategy, []target, err
 		}
 	}
 	targets, err := pick(run.On, r.nodes.Nodes(), by)
+	if err == nil {
+		err = r.foresee(by, run, targets)
+	}
 	return how, targets, err
 }
 

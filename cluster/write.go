@@ -95,7 +95,11 @@ func (c *Cluster) Apply(ctx context.Context, from string, by muster.Rights, comm
 		return nil, err
 	}
 	scope := cmd.Op.Scope()
-	if scope == muster.ScopeNode {
+	own, err := offers(cmd, from)
+	if err != nil {
+		return nil, err
+	}
+	if scope == muster.ScopeNode && !own {
 		return nil, muster.Errorf(muster.Forbidden, "%s is for the master itself", cmd.Op)
 	}
 	if !by.May(scope) || cmd.By != by.Principal {

@@ -144,6 +144,10 @@ func (a applier) do(body any) (id string, err error) {
 		return a.keyRotate(b)
 	case NodeKey:
 		return a.nodeKey(b)
+	case CatalogSet:
+		return a.catalogSet(b)
+	case RunClaim:
+		return b.Job, nil // it is the key that is remembered
 	default: // TermOpen: that it is committed is all it says
 		return "", nil
 	}
@@ -300,8 +304,11 @@ func (a applier) rows(index string, words ...any) (out []*node) {
 // bury soft-deletes a node and revokes its keys.
 func (a applier) bury(old *node) error {
 	row := *old
-	row.Live, row.DeletedAt = false, &a.at
+	row.Live, row.DeletedAt, row.Actions = false, &a.at, nil
 	if err := a.putNode(&row); err != nil {
+		return err
+	}
+	if err := a.sweepActions(); err != nil {
 		return err
 	}
 	for _, k := range a.keysOf(row.ID) {

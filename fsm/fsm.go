@@ -46,6 +46,8 @@ const (
 	OpKeyRotate    Op = "key.rotate"
 	OpNodeKey      Op = "node.key"
 	OpNodeOffer    Op = "node.offer"
+	OpCatalogSet   Op = "catalog.set"
+	OpRunClaim     Op = "run.claim"
 )
 
 // Scope is what the caller of a command must hold; checked where it enters and
@@ -58,7 +60,9 @@ func (o Op) Scope() string {
 		return muster.ScopePublic // it opens nothing until an operator says so
 	case OpKeyCreate, OpKeyRevoke, OpKeyRotate, OpNodeRemove, OpNodeLeave:
 		return muster.ScopeAdmin
-	case OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve, OpHealthBatch, OpNodeReseal:
+	case OpRunClaim:
+		return muster.ScopeAny // where it enters, the run itself was judged
+	case OpCatalogSet, OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve, OpHealthBatch, OpNodeReseal:
 		return muster.ScopeNode
 	default:
 		return muster.ScopeNode
@@ -177,6 +181,10 @@ func (c Command) decode() (any, error) {
 		return body[KeyRevoke](c)
 	case OpKeyRotate:
 		return body[KeyRotate](c)
+	case OpCatalogSet:
+		return body[CatalogSet](c)
+	case OpRunClaim:
+		return body[RunClaim](c)
 	case OpNodeKey:
 		return body[NodeKey](c)
 	default:

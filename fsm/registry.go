@@ -39,6 +39,7 @@ type node struct {
 	PublicKey    []byte              `json:"public_key,omitempty"`
 	Predecessor  string              `json:"predecessor,omitempty"` // the dead node whose name it took over
 	Sealed       []byte              `json:"sealed,omitempty"`      // the credential of an external node
+	Actions      []string            `json:"actions,omitempty"`     // digests of what it offers, in order
 	CreatedAt    time.Time           `json:"created_at"`
 	UpdatedAt    time.Time           `json:"updated_at"`
 	DeletedAt    *time.Time          `json:"deleted_at,omitempty"`
@@ -86,6 +87,7 @@ const (
 	tableKeys     = "keys"
 	tableDone     = "done"
 	tableSettings = "settings"
+	tableActions  = "actions"
 	settingsRow   = "cluster"
 )
 
@@ -110,6 +112,7 @@ func schema() *memdb.DBSchema {
 			"id":    text("id", "Key"),
 			"order": text("order", "Order"),
 		}},
+		tableActions:  {Name: tableActions, Indexes: map[string]*memdb.IndexSchema{"id": text("id", "Digest")}},
 		tableSettings: {Name: tableSettings, Indexes: map[string]*memdb.IndexSchema{"id": text("id", "Row")}},
 	}}
 }

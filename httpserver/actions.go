@@ -30,7 +30,6 @@ func (s *Server) actionTable() []Route {
 		{Method: "GET", Path: "/v1/actions/{name}", Scope: scopeShow, Handle: s.showAction},
 		{Method: "POST", Path: "/api/ai-engine/actions", Scope: scopeRun, Body: maxDocuments, Waits: true, Handle: s.runAction},
 		{Method: "POST", Path: "/v1/run", Scope: scopeRun, Body: maxDocuments, Waits: true, Handle: s.run},
-		{Method: "GET", Path: api.PathActions, Scope: muster.ScopeNode, Handle: s.ownActions},
 		{Method: "POST", Path: api.PathRun, Scope: muster.ScopeNode, Body: maxExecution, Waits: true, Handle: s.execute},
 		{Method: "GET", Path: "/v1/jobs", Scope: scopeRun, Query: []string{"limit", "cursor"}, AtNode: true, Handle: s.listJobs},
 		{Method: "GET", Path: "/v1/jobs/{id}", Scope: scopeRun, AtNode: true, OfJob: true, Handle: s.showJob},
@@ -57,17 +56,6 @@ func (s *Server) infos() []muster.ActionInfo {
 		infos[i].Nodes = []string{s.slug()}
 	}
 	return append([]muster.ActionInfo{}, infos...)
-}
-
-// ownActions lists this node's actions for another one: those that the caller
-// behind it may see.
-func (s *Server) ownActions(_ context.Context, r *Request) (any, error) {
-	if !runsSome(r.Rights) {
-		if err := need(r.Rights, muster.ScopeRead); err != nil {
-			return nil, err
-		}
-	}
-	return api.Actions{Actions: slices.DeleteFunc(s.infos(), func(a muster.ActionInfo) bool { return !mayShow(r.Rights, a.Action) })}, nil
 }
 
 func (s *Server) catalog(ctx context.Context) api.Actions {
@@ -155,6 +143,9 @@ func (s *Server) run(ctx context.Context, r *Request) (any, error) {
 	if s.cfg.Runner == nil {
 		return nil, muster.FieldError("on", "this node runs actions on itself only")
 	}
+	if a.Key != "" {
+		return s.keyed(ctx, r, a)
+	}
 	if a.Wait != nil && !*a.Wait {
 		return s.begin(ctx, r, a)
 	}
@@ -187,6 +178,9 @@ func (s *Server) runAction(ctx context.Context, r *Request) (any, error) {
 	if err := s.cfg.Actions.Admit(r.Rights, e); err != nil {
 		return nil, err
 	}
+	if a.Key != "" && s.cfg.Runner != nil {
+		return s.keyedHere(ctx, r, a)
+	}
 	limit := patience(ctx, r, a.TimeoutMs)
 	e.StartWithinMs = max(1, limit.Milliseconds())
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -204,7 +198,6 @@ func (a asked) alone() error {
 	bad, how := complaints{}, a.How
 	bad.when(how.Mode != "" || how.Concurrency != 0 || how.Batches != nil || how.Pause != "" || how.MaxFail != nil || how.OnFail != "",
 		"how", "is for runs with on")
-	bad.when(a.Key != "", "key", "not supported yet")
 	bad.when(a.Wait != nil && !*a.Wait, "wait", "false is for runs with on")
 	return bad.err("the run has invalid fields")
 }

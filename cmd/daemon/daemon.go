@@ -52,6 +52,7 @@ type Daemon struct {
 	fatal      chan error
 	defined    []actions.Definition
 	executor   atomic.Pointer[actions.Executor] // nil until this node's actions are there
+	redefined  chan struct{}                    // has one word when there may be others
 
 	requests   *reqlog.Log
 	meters     *metrics.Metrics
@@ -90,7 +91,7 @@ func New(cfg Config, logs io.Writer) (*Daemon, error) {
 	default:
 		return nil, flagError("log-format", "must be text or json")
 	}
-	return &Daemon{cfg: cfg, named: named, log: slog.New(handler), fatal: make(chan error, 4)}, nil
+	return &Daemon{cfg: cfg, named: named, log: slog.New(handler), fatal: make(chan error, 4), redefined: make(chan struct{}, 1)}, nil
 }
 
 // Addr is where the node serves HTTP, as a base URL.
@@ -177,6 +178,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	d.wg.Go(func() { d.watch(loop) })
 	d.wg.Go(func() { d.forget(loop) })
 	d.wg.Go(func() { d.announce(loop, clusterID) })
+	d.wg.Go(func() { d.offer(loop) })
 	d.wg.Go(func() { d.watchFiles(loop) })
 	return nil
 }
@@ -333,7 +335,8 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 		return err
 	}
 	d.executor.Store(executor)
-	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, Jobs: book, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
+	offers := catalog{self: d.id.ID, reg: d.reg, own: executor}
+	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, Jobs: book, Catalog: offers, Claims: d.member, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
 	proxies, err := d.cfg.trusted()
 	if err != nil {
 		return err
@@ -341,7 +344,7 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
 		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: executor, Runner: runner, Jobs: runner, Cancel: executor.Cancel, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
+		Actions: executor, Runner: runner, Jobs: runner, Cancel: executor.Cancel, Catalog: offers,
 		Pinger: d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
 		Trusted: proxies, Open: d.cfg.OpenRegistration,
 		Peer:    func(ip netip.Addr) bool { return isPeer(d.pool, ip) },

@@ -1,20 +1,13 @@
 package daemon
 
 import (
-	"context"
 	"net/http"
 
 	"muster"
-	"muster/actions"
 	"muster/cluster/trust"
 	"muster/fsm"
 	"muster/httpserver"
 )
-
-// CatalogOf is a node's catalog, as a daemon wires it.
-func CatalogOf(id trust.Identity, nodes actions.Nodes, own *actions.Executor, client *http.Client, parallel int) func(context.Context) ([]muster.ActionInfo, []string) {
-	return catalog{self: id.ID, nodes: nodes, own: own, wire: &wire{id: id, http: client.Transport, peer: func(string) (muster.Peer, bool) { return muster.Peer{}, false }}, parallel: parallel}.Catalog
-}
 
 // CallsOf checks signed calls as a node of a cluster with this identity and
 // registry does.

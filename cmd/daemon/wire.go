@@ -46,6 +46,8 @@ var (
 	_ actions.Callers     = callers{}
 	_ actions.Journal     = (*journal.Journal)(nil)
 	_ actions.Jobs        = (*journal.Journal)(nil)
+	_ actions.Claims      = (*cluster.Cluster)(nil)
+	_ actions.Catalog     = catalog{}
 )
 
 // wire carries calls to other agents, each signed by this node.

@@ -29,6 +29,17 @@ func begin(ctx context.Context, io streams, f *clientFlags, client *api.Client, 
 	return f.show(io, j, func(w *grid) { line(w, j.Job) })
 }
 
+// follow begins a run that has a key, or finds the job that the key stands for
+// already, and waits for its end.
+func follow(ctx context.Context, io streams, f *clientFlags, client *api.Client, order muster.Run) error {
+	order.TimeoutMs = 0
+	j, err := client.Begin(ctx, order)
+	if err != nil {
+		return err
+	}
+	return (&jobWatchCmd{ID: j.Job}).Run(ctx, io, f)
+}
+
 type jobListCmd struct {
 	Node string `help:"The node that leads them; the one asked if not given." placeholder:"SLUG"`
 }

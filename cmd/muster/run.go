@@ -36,6 +36,8 @@ type runCmd struct {
 	Concurrency int      `help:"Nodes at a time." group:"How:"`
 	Detach      bool     `help:"Do not wait: print the job, which muster job show tells about." group:"How:"`
 	Check       bool     `help:"Only try it: what would be done." group:"How:"`
+
+	IdempotencyKey string `help:"Done once under this key, however often it is asked for, at any node." group:"How:" placeholder:"KEY"`
 }
 
 const (
@@ -56,7 +58,7 @@ func (c *runCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	if err != nil {
 		return err
 	}
-	order := muster.Run{Action: c.Action, On: on, Check: c.Check, TimeoutMs: int(f.Timeout.Milliseconds())}
+	order := muster.Run{Action: c.Action, On: on, Check: c.Check, Key: c.IdempotencyKey, TimeoutMs: int(f.Timeout.Milliseconds())}
 	if order.How, err = c.strategy(); err != nil {
 		return err
 	}
@@ -68,6 +70,9 @@ func (c *runCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	if c.Detach {
 		order.TimeoutMs = 0
 		return begin(ctx, io, f, client, order)
+	}
+	if order.Key != "" {
+		return follow(ctx, io, f, client, order)
 	}
 	a, err := client.Run(ctx, order)
 	if err != nil {

@@ -58,11 +58,6 @@ func (c *Client) Action(ctx context.Context, name string) (a Actions, err error)
 	return a, c.Do(ctx, http.MethodGet, "/v1/actions/"+pathID(name), nil, &a)
 }
 
-// OwnActions returns the actions of the node that is asked. Nodes ask it.
-func (c *Client) OwnActions(ctx context.Context) (a Actions, err error) {
-	return a, c.Do(ctx, http.MethodGet, PathActions, nil, &a)
-}
-
 // Execute has the node that is asked run an action now. Nodes ask it.
 func (c *Client) Execute(ctx context.Context, e muster.Execution) (r muster.Result, err error) {
 	return r, c.Do(ctx, http.MethodPost, PathRun, e, &r)

@@ -43,7 +43,6 @@ const (
 	PathShard     = "/internal/v1/search/query"
 	PathRun       = "/internal/v1/run"
 	PathCancel    = "/internal/v1/cancel"
-	PathActions   = "/internal/v1/actions"
 	PathRequests  = "/internal/v1/requests"
 )
 

@@ -1,0 +1,105 @@
+package actions
+
+import (
+	"encoding/json"
+	"slices"
+
+	"muster"
+)
+
+// foresee refuses a run that every node it is for would refuse, because of its
+// parameters or its risk. Where one of them may take it, or is not known, the nodes
+// are asked.
+func (r *Runner) foresee(by muster.Rights, run muster.Run, targets []target) error {
+	versions := r.versions(run.Action)
+	var first error
+	for _, t := range targets {
+		if t.skip != nil {
+			continue
+		}
+		i := slices.IndexFunc(versions, func(v muster.ActionInfo) bool { return slices.Contains(v.Nodes, t.node.Slug) })
+		if i < 0 {
+			return nil
+		}
+		err := mayRisk(by, run.Action, versions[i].Risk)
+		if err == nil {
+			err = r.fits(versions[i], run.Params)
+		}
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+func (r *Runner) versions(action string) []muster.ActionInfo {
+	if r.cfg.Catalog == nil {
+		return nil
+	}
+	return r.cfg.Catalog.Versions(action)
+}
+
+// fits judges parameters by a version's description, as the node that has it
+// will.
+func (r *Runner) fits(v muster.ActionInfo, given muster.Params) error {
+	if own, ok := r.local.definition(v.Action); ok && own.digest == v.Digest {
+		_, err := own.admit(given)
+		return err
+	}
+	d := Definition{Action: v.Action}
+	if isBuiltin(v.Action) || json.Unmarshal(v.Params, &d.Params) != nil {
+		return nil // its bounds are not all described
+	}
+	bad := faults{}
+	if d.finishParams(bad); len(bad) > 0 {
+		return nil // of a program that knows more types
+	}
+	_, err := d.admit(given)
+	return err
+}
+
+// retry is how a node that cannot be reached is asked again, as the version that
+// it has, or this node's own, has it; nil for not at all.
+func (r *Runner) retry(action, slug string) *Retry {
+	var p *Retry
+	if own, ok := r.local.definition(action); ok {
+		p = own.Retry
+	}
+	for _, v := range r.versions(action) {
+		if !slices.Contains(v.Nodes, slug) {
+			continue
+		}
+		p = nil
+		if v.Retry != nil && json.Unmarshal(v.Retry, &p) != nil {
+			p = nil
+		}
+	}
+	if p == nil || !slices.Contains(p.On, onUnavailable) {
+		return nil
+	}
+	return p
+}
+
+// bounded holds the risk of an action against the caller's limit before an
+// application is asked: unlike an agent, it does not know of the limit. Where no
+// node describes the action, its risk is not known and it is not asked.
+func (r *Runner) bounded(by muster.Rights, n muster.Node, action string) error {
+	if by.MaxRisk == "" || n.Kind != muster.KindExternal {
+		return nil
+	}
+	_, known := r.local.risk(action) // held against the limit already
+	for _, v := range r.versions(action) {
+		if err := mayRisk(by, action, v.Risk); err != nil {
+			return err
+		}
+		known = true
+	}
+	if known {
+		return nil
+	}
+	return muster.Errorf(muster.Forbidden, "nobody here knows the risk of %s, and the caller may go up to %s only", action, by.MaxRisk).
+		WithCode("risk_unknown").WithHint("define the action at any agent, or use a key without max_risk")
+}
