@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,8 @@ type call struct {
 	check  bool
 	hide   redactor
 	within time.Duration // to start; 0: at any time
+	cells  *cells
+	log    *slog.Logger
 }
 
 // outcome is what a handler says. Its result is JSON, or nothing.
@@ -84,11 +87,14 @@ func (h *Handler) start(ctx context.Context, c call) outcome {
 	if h.Stdin == "params" {
 		p.stdin = paramsJSON(c.params)
 	}
-	cmd := h.command(ctx, c, dir)
-	if err := h.as.give(cmd, dir); err != nil {
-		return failed("start", "%v", err)
+	state, err := h.within(ctx, c, dir, p, c.cells.open())
+	if state == nil && err != nil && p.cell != nil {
+		refused := err
+		if state, err = h.within(ctx, c, dir, p, nil); state != nil {
+			c.cells.refuse()
+			c.log.Warn("programs cannot be started in control groups of their own", "error", refused)
+		}
 	}
-	state, err := p.run(cmd)
 	var o outcome
 	switch {
 	case state == nil && ctx.Err() != nil:
@@ -107,6 +113,19 @@ func (h *Handler) start(ctx context.Context, c call) outcome {
 	}
 	o.leaked = p.leaked
 	return o
+}
+
+// within runs the program in a cell, if there is one.
+func (h *Handler) within(ctx context.Context, c call, dir string, p *process, in *cell) (*os.ProcessState, error) {
+	cmd := h.command(ctx, c, dir)
+	if p.cell = in; in != nil {
+		in.hold(cmd)
+	}
+	if err := h.as.give(cmd, dir); err != nil {
+		in.end(0)
+		return nil, err
+	}
+	return p.run(cmd)
 }
 
 const (

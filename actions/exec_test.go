@@ -310,11 +310,30 @@ func TestProcessThatHidDoesNotHoldTheAnswer(t *testing.T) {
 	pids := filepath.Join(t.TempDir(), "pid")
 	e := executor(t, actions.ExecutorConfig{}, script(t, `]`, leaver(t, pids, "env -i")))
 	r := run(t, e, "a.script", `{}`)
-	if err := syscall.Kill(pidIn(t, pids), syscall.SIGKILL); err != nil {
+	if pid := pidIn(t, pids); actions.Cells(e) {
+		gone(t, pid)
+	} else if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	if o := outputOf(t, r); o.Leaked != 1 || r.Leaked != 1 {
 		t.Fatalf("%+v", o)
+	}
+}
+
+func TestProcessThatHidIsKilledWhereControlGroupsAreAllowedAndToldElsewhere(t *testing.T) {
+	for _, text := range []string{"env -i", "env -i /usr/bin/setsid env -i"} {
+		pids := filepath.Join(t.TempDir(), "pid")
+		e := executor(t, actions.ExecutorConfig{}, script(t, `]`, `exec >/dev/null 2>&1; `+leaver(t, pids, text)))
+		r := run(t, e, "a.script", `{}`)
+		pid := pidIn(t, pids)
+		if !actions.Cells(e) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			t.Skip("this process may not make control groups")
+		}
+		gone(t, pid)
+		if !r.Success || r.Leaked != 1 {
+			t.Errorf("%s: %+v", text, r)
+		}
 	}
 }
 

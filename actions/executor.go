@@ -29,6 +29,7 @@ type ExecutorConfig struct {
 type Executor struct {
 	cfg     ExecutorConfig
 	running calls
+	cells   cells
 
 	mu    sync.Mutex
 	set   map[string]*action       // by name; guarded by mu
@@ -156,7 +157,7 @@ func (e *Executor) admit(by muster.Rights, x muster.Execution) (*action, call, e
 	if err != nil {
 		return nil, call{}, err
 	}
-	c := call{def: &a.Definition, params: params, job: x.Job, node: e.cfg.ID, check: x.Check, hide: secretsOf(&a.Definition, params), within: within(x)}
+	c := call{def: &a.Definition, params: params, job: x.Job, node: e.cfg.ID, check: x.Check, hide: secretsOf(&a.Definition, params), within: within(x), cells: &e.cells, log: e.cfg.Log}
 	if h := a.handler(x.Check); h != nil {
 		c.argv, err = h.fill(params)
 	}

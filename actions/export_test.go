@@ -6,3 +6,10 @@ func (d Definition) Leading(url string) Definition {
 	d.Handler.URL = url
 	return d
 }
+
+// Cells reports whether an executor gives programs control groups of their own.
+func Cells(e *Executor) bool {
+	c := e.cells.open()
+	c.end(0)
+	return c != nil
+}
