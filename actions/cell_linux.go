@@ -138,7 +138,7 @@ func (c *cell) end(group int) (leaked int) {
 		_ = c.file.Close()
 	}
 	for until := time.Now().Add(cellGrace); os.Remove(c.dir) != nil && time.Now().Before(until); {
-		time.Sleep(cellLook) // the kernel tells when it is empty, but not who waits for little
+		time.Sleep(cellLook) // over sooner than a watch of cgroup.events were set up
 	}
 	return leaked
 }

@@ -67,6 +67,7 @@ func (d Definition) Info() muster.ActionInfo {
 type Field struct {
 	Type      string `json:"type"`
 	Aggregate string `json:"aggregate,omitempty"` // summary, sum, avg, min, max or list
+	Secret    bool   `json:"secret,omitempty"`    // nobody is told its value
 }
 
 // Undo names the action that takes this one back.

@@ -37,6 +37,7 @@ type output struct {
 	Stdout    string `json:"stdout"`
 	Stderr    string `json:"stderr"`
 	Truncated bool   `json:"truncated"`
+	Binary    bool   `json:"binary"`
 	Leaked    int    `json:"leaked_children"`
 }
 
@@ -201,8 +202,12 @@ func TestFloodOfOutputIsDrainedAndCut(t *testing.T) {
 func TestBinaryOutputBecomesText(t *testing.T) {
 	e := executor(t, actions.ExecutorConfig{}, script(t, `]|limits: {output: 1KiB}`, `printf '\377\376\001%0900d' 1; printf '%0900d' 2 >&2`))
 	r := run(t, e, "a.script", `{}`)
-	if o := outputOf(t, r); !o.Truncated || len(r.Result) > 1<<10 || !strings.HasPrefix(o.Stdout, "\ufffd\x01") || o.Stderr == "" {
+	if o := outputOf(t, r); !o.Truncated || !o.Binary || len(r.Result) > 1<<10 || !strings.HasPrefix(o.Stdout, "\ufffd\x01") || o.Stderr == "" {
 		t.Fatalf("%s", r.Result)
+	}
+	text := executor(t, actions.ExecutorConfig{}, script(t, `]|limits: {output: 1KiB}`, `printf 'x%02000d' 1 | sed 's/0/é/g'`)) // the cut goes through a letter
+	if o := outputOf(t, run(t, text, "a.script", `{}`)); !o.Truncated || o.Binary {
+		t.Fatalf("%+v", o)
 	}
 }
 
@@ -434,6 +439,19 @@ func hides(t *testing.T, r muster.Result) {
 	}
 	if !strings.Contains(string(told), "[redacted]") {
 		t.Errorf("nothing was hidden: %s", told)
+	}
+}
+
+func TestASecretFieldOfAResultIsToldToNobody(t *testing.T) {
+	for rest, text := range map[string]string{
+		`], stdout: json|result: {token: {type: string, secret: true}, n: {type: int}}`: `echo '{"token":"canary-9","n":1,"again":"is canary-9"}'`,
+		`], stdout: json|result: {token: {type: int, secret: true}}`:                    `echo '{"token":1234567,"text":"1234567"}'`,
+	} {
+		r := run(t, executor(t, actions.ExecutorConfig{}, script(t, rest, text)), "a.script", `{}`)
+		if !r.Success {
+			t.Errorf("%+v", r.Error)
+		}
+		hides(t, r)
 	}
 }
 

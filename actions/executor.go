@@ -249,6 +249,10 @@ func (e *Executor) attempt(ctx context.Context, a *action, c call) outcome {
 	if ctx.Err() != nil && o.state == muster.StateTimeout {
 		o = o.endedBy(context.Cause(ctx))
 	}
+	hide, shown := c.hide.withResult(c.def, o.result)
+	if o.result = shown; len(hide) > len(c.hide) {
+		o = o.hidden(hide)
+	}
 	if len(o.result) > int(a.Limits.Output) {
 		leaked := o.leaked
 		o = failed("result_too_large", "its result is longer than %d bytes", a.Limits.Output)

@@ -3,12 +3,13 @@ package actions
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"muster"
 )
 
-// fan is a run under way. Only do touches it.
+// fan is a run under way. Only do touches it, but for resting.
 type fan struct {
 	r       *Runner
 	by      muster.Rights
@@ -20,6 +21,7 @@ type fan struct {
 	results map[string]muster.Result // by slug
 	halted  <-chan struct{}          // closed when the run is cancelled; nil: never
 	tell    func(muster.Result)      // hears of each; nil: nobody does
+	resting sync.Map                 // slug to muster.Result: what is between two tries, and what came of the last
 }
 
 // reply is what came of a call.
@@ -130,6 +132,9 @@ func (f *fan) abandon(ctx context.Context, waiting map[string]target, replies <-
 	}
 	for slug, t := range waiting {
 		r := noAnswer(ctx)
+		if last, rests := f.resting.Load(slug); rests { // nothing goes on there
+			r, _ = last.(muster.Result)
+		}
 		r.DurationMs = time.Since(began).Milliseconds()
 		f.settle(t, r)
 		delete(waiting, slug)
@@ -222,7 +227,12 @@ func (f *fan) start(ctx context.Context, t target, replies chan<- reply) {
 		}
 		result := ask()
 		if again := f.r.retry(job.Action, t.node.Slug); again != nil {
-			for tries := 1; result.State == muster.StateUnreachable && tries < again.Attempts && f.rest(call, again.pause(tries)); tries++ {
+			for tries := 1; result.State == muster.StateUnreachable && tries < again.Attempts; tries++ {
+				f.resting.Store(t.node.Slug, result)
+				if !f.rest(call, again.pause(tries)) {
+					break
+				}
+				f.resting.Delete(t.node.Slug)
 				result = ask()
 			}
 		}

@@ -45,6 +45,31 @@ func secretsOf(d *Definition, params muster.Params) (hide redactor) {
 	return slices.Compact(hide)
 }
 
+// withResult hides the secret fields of a result, too, wherever their values are.
+func (r redactor) withResult(d *Definition, raw json.RawMessage) (redactor, json.RawMessage) {
+	var fields map[string]json.RawMessage
+	for name, f := range d.Result {
+		if !f.Secret {
+			continue
+		}
+		if fields == nil && json.Unmarshal(raw, &fields) != nil {
+			return r, raw
+		}
+		value, there := fields[name]
+		if !there {
+			continue
+		}
+		if text := textOf(value); text != redacted {
+			r = r.and(text)
+		}
+		fields[name] = json.RawMessage(`"` + redacted + `"`)
+	}
+	if fields == nil {
+		return r, raw
+	}
+	return r, bytes.TrimSpace(paramsJSON(fields))
+}
+
 // and hides one more text.
 func (r redactor) and(secret string) redactor {
 	if len(secret) < minSecret {

@@ -294,3 +294,26 @@ func TestTheCatalogComesInPages(t *testing.T) {
 		t.Errorf("%d %s", got.code, got.body)
 	}
 }
+
+func TestACallerNamesAnActionAndNothingOfHowItIsDone(t *testing.T) {
+	h := &hands{}
+	base, _ := serve(t, &house{}, withActions(h))
+	for _, field := range []string{"argv", "handler", "command", "url", "env", "run_as", "cwd", "stdin", "definition", "Action"} {
+		for _, path := range []string{"/v1/run", pathActions} {
+			got := ask(t, "POST", base+path, "mk_run:*", `{"action":"app.x","on":{"all":true},"`+field+`":"/bin/sh"}`)
+			if got.code != 422 || !strings.Contains(got.body, `"`+field+`"`) {
+				t.Errorf("%s %s: %d %s", path, field, got.code, got.body)
+			}
+		}
+	}
+	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE"} {
+		for _, path := range []string{"/v1/actions", "/v1/actions/app.x"} {
+			if got := ask(t, method, base+path, "mk_admin", `{"action":"app.x"}`); got.code != 405 {
+				t.Errorf("%s %s: %d", method, path, got.code)
+			}
+		}
+	}
+	if h.asked.Action != "" || h.done.Action != "" {
+		t.Errorf("something was run: %+v %+v", h.asked, h.done)
+	}
+}

@@ -252,3 +252,15 @@ func TestTheSameKeyAtAllNodesRunsAnActionOnceOnEach(t *testing.T) {
 		return muster.KindOf(err) == muster.Unavailable && strings.Contains(err.Error(), "kept by node "+leader)
 	})
 }
+
+func TestAProgramMakesFilesForItsUserOnlyAndNothingOfTheAgentsIsItsOwn(t *testing.T) {
+	t.Setenv("CANARY", "of the agent")
+	d, name := agents(t, "a")
+	d.defines(t, "look.yaml", "action: app.look\nversion: 1.0.0\ntitle: Look\nrisk: low\n"+
+		"handler: {kind: exec, argv: [/bin/sh, -c, 'umask; touch made; ls -l made; env; ls /proc/self/fd']}\n", name)
+	d.versions(t, "app.look", "1.0.0 a")
+	code, out := d.words(t, name, "run", "app.look", "--all", "-o", "json")
+	if code != 0 || !strings.Contains(out, `"stdout": "0077\n-rw------- `) || strings.Contains(out, "CANARY") || strings.Contains(out, "MUSTER_SECRET") || !strings.Contains(out, `\n0\n1\n2\n3\n"`) {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}

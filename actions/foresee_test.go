@@ -1,0 +1,102 @@
+package actions_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"muster"
+	"muster/actions"
+)
+
+// versions is a catalog of one action.
+type versions []muster.ActionInfo
+
+func (v versions) Versions(string) []muster.ActionInfo { return v }
+
+func (f *fleet) knowing(v versions) *actions.Runner {
+	return actions.NewRunner(actions.RunnerConfig{Self: "id-a", Catalog: v}, f, f.executors["id-a"], f)
+}
+
+func described(params string, risk muster.Risk, slugs ...string) muster.ActionInfo {
+	return muster.ActionInfo{Action: "app.x", Version: "1.0.0", Digest: params, Risk: risk, Params: json.RawMessage(params), Nodes: slugs}
+}
+
+func TestARunThatAllItsNodesWouldRefuseIsRefusedBeforeAnybodyIsAsked(t *testing.T) {
+	f := newFleet(t, 4)
+	for _, slug := range []string{"b", "c", "d"} {
+		f.answers[slug] = muster.Result{State: muster.StateOK}
+	}
+	v := versions{described(`{"n":{"type":"int","max":5,"required":true}}`, muster.RiskLow, "b"), described(`{"n":{"type":"int","max":9,"required":true}}`, muster.RiskHigh, "c")}
+	low := muster.Rights{Principal: "key:1", Scopes: []string{"run:*"}, MaxRisk: muster.RiskLow}
+	for _, c := range []struct {
+		name, params string
+		on           muster.Selector
+		by           muster.Rights
+		kind         muster.Kind
+		says         string
+	}{
+		{"too much for both", `{"n":10}`, names("b", "c"), operator(), muster.Invalid, "n: must be at most 5"},
+		{"one takes it", `{"n":9}`, names("b", "c"), operator(), "", ""},
+		{"not that one", `{"n":9}`, names("b"), operator(), muster.Invalid, "n: must be at most 5"},
+		{"nobody knows d", `{"n":10}`, names("b", "d"), operator(), "", ""},
+		{"no such parameter", `{"n":1,"m":1}`, names("b"), operator(), muster.Invalid, "m: is no parameter"},
+		{"missing", `{}`, names("b"), operator(), muster.Invalid, "n: must be given"},
+		{"too risky", `{"n":1}`, names("c"), low, muster.Forbidden, "risk high"},
+		{"not everywhere", `{"n":1}`, names("b", "c"), low, "", ""},
+	} {
+		f.calls = nil
+		_, err := f.knowing(v).Run(t.Context(), c.by, muster.Run{Action: "app.x", Params: given(t, c.params), On: c.on})
+		if err == nil && c.kind == "" && len(f.called()) == len(*c.on.Nodes) {
+			continue
+		}
+		if muster.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.says) || len(f.called()) > 0 {
+			t.Errorf("%s: %v, asked %v", c.name, err, f.called())
+		}
+	}
+}
+
+func TestTheRiskThatAnyNodeDescribesBoundsAnApplication(t *testing.T) {
+	f := newFleet(t, 2)
+	f.nodes[1].Kind = muster.KindExternal
+	f.answers["b"] = muster.Result{State: muster.StateOK}
+	low := muster.Rights{Principal: "key:1", Scopes: []string{"run:*"}, MaxRisk: muster.RiskLow}
+	for risk, want := range map[muster.Risk]string{muster.RiskLow: "b:ok", muster.RiskHigh: "b:denied/risk"} {
+		a, err := f.knowing(versions{described(`{}`, risk, "c")}).Run(t.Context(), low, muster.Run{Action: "app.x", On: names("b")})
+		if err != nil || told(a) != want {
+			t.Errorf("%s: %s %v", risk, told(a), err)
+		}
+	}
+}
+
+func TestANodeThatCannotBeReachedIsAskedAgainWhereItsActionHasItSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			retry string
+			err   muster.Kind
+			calls int
+			takes time.Duration
+		}{
+			{``, muster.Unavailable, 1, 0},
+			{`{"attempts":3,"first":"1s","max":"30s","on":["unavailable"]}`, muster.Unavailable, 3, 3 * time.Second},
+			{`{"attempts":4,"first":"1s","max":"2s","on":["unavailable"]}`, muster.Unavailable, 4, 5 * time.Second},
+			{`{"attempts":3,"first":"1s","on":["timeout"]}`, muster.Unavailable, 1, 0},
+			{`{"attempts":3,"first":"1s","on":["unavailable"]}`, muster.OutcomeUnknown, 1, 0}, // it may have been done
+			{`{"attempts":100,"first":"9s","max":"9s","on":["unavailable"]}`, muster.Unavailable, 4, 30 * time.Second},
+		} {
+			f := newFleet(t, 2)
+			f.errs["b"] = muster.Errorf(c.err, "refused")
+			info := described(`{}`, muster.RiskLow, "b")
+			if c.retry != "" {
+				info.Retry = json.RawMessage(c.retry)
+			}
+			began := time.Now()
+			a, err := f.knowing(versions{info}).Run(t.Context(), operator(), muster.Run{Action: "app.x", On: names("b")})
+			if err != nil || len(f.called()) != c.calls || time.Since(began) != c.takes || a.FailureCount != 1 || c.err == muster.Unavailable && told(a) != "b:unreachable/unavailable" {
+				t.Errorf("%s: %d calls in %v, %s %v", c.retry, len(f.called()), time.Since(began), told(a), err)
+			}
+		}
+	})
+}
