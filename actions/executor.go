@@ -120,6 +120,15 @@ func (e *Executor) definition(name string) (d Definition, ok bool) {
 	return d, false
 }
 
+// Info describes one of this node's actions; ok is false if it is not there.
+func (e *Executor) Info(name string) (info muster.ActionInfo, ok bool) {
+	d, ok := e.definition(name)
+	if ok {
+		info = d.Info()
+	}
+	return info, ok
+}
+
 // risk returns the risk of an action; ok is false if this node does not have it.
 func (e *Executor) risk(name string) (risk muster.Risk, ok bool) {
 	d, ok := e.definition(name)

@@ -226,7 +226,7 @@ func (f *fan) start(ctx context.Context, t target, replies chan<- reply) {
 			return result
 		}
 		result := ask()
-		if again := f.r.retry(job.Action, t.node.Slug); again != nil {
+		if again := t.retry; again != nil {
 			for tries := 1; result.State == muster.StateUnreachable && tries < again.Attempts; tries++ {
 				f.resting.Store(t.node.Slug, result)
 				if !f.rest(call, again.pause(tries)) {

@@ -9,30 +9,45 @@ import (
 
 // foresee refuses a run that every node it is for would refuse, because of its
 // parameters or its risk. Where one of them may take it, or is not known, the nodes
-// are asked.
+// are asked. It notes how each is asked again.
 func (r *Runner) foresee(by muster.Rights, run muster.Run, targets []target) error {
 	versions := r.versions(run.Action)
+	verdicts := make([]error, len(versions)) // one for each, if it was asked for
+	judged := make([]bool, len(versions))
+	retries := make([]*Retry, len(versions))
 	var first error
-	for _, t := range targets {
+	taken := false
+	for i := range targets {
+		t := &targets[i]
 		if t.skip != nil {
 			continue
 		}
-		i := slices.IndexFunc(versions, func(v muster.ActionInfo) bool { return slices.Contains(v.Nodes, t.node.Slug) })
-		if i < 0 {
-			return nil
+		at := slices.IndexFunc(versions, func(v muster.ActionInfo) bool { return slices.Contains(v.Nodes, t.node.Slug) })
+		if at < 0 {
+			taken = true
+			continue
 		}
-		err := mayRisk(by, run.Action, versions[i].Risk)
-		if err == nil {
-			err = r.fits(versions[i], run.Params)
+		if !judged[at] {
+			judged[at], verdicts[at], retries[at] = true, r.judge(by, versions[at], run.Params), retryOf(versions[at])
 		}
-		if err == nil {
-			return nil
-		}
+		t.retry = retries[at]
 		if first == nil {
-			first = err
+			first = verdicts[at]
 		}
+		taken = taken || verdicts[at] == nil
+	}
+	if taken {
+		return nil
 	}
 	return first
+}
+
+// judge is what a node that has this version will say before it starts.
+func (r *Runner) judge(by muster.Rights, v muster.ActionInfo, given muster.Params) error {
+	if err := mayRisk(by, v.Action, v.Risk); err != nil {
+		return err
+	}
+	return r.fits(v, given)
 }
 
 func (r *Runner) versions(action string) []muster.ActionInfo {
@@ -61,23 +76,11 @@ func (r *Runner) fits(v muster.ActionInfo, given muster.Params) error {
 	return err
 }
 
-// retry is how a node that cannot be reached is asked again, as the version that
-// it has, or this node's own, has it; nil for not at all.
-func (r *Runner) retry(action, slug string) *Retry {
+// retryOf is how a node that has this version is asked again when it cannot be
+// reached; nil for not at all.
+func retryOf(v muster.ActionInfo) *Retry {
 	var p *Retry
-	if own, ok := r.local.definition(action); ok {
-		p = own.Retry
-	}
-	for _, v := range r.versions(action) {
-		if !slices.Contains(v.Nodes, slug) {
-			continue
-		}
-		p = nil
-		if v.Retry != nil && json.Unmarshal(v.Retry, &p) != nil {
-			p = nil
-		}
-	}
-	if p == nil || !slices.Contains(p.On, onUnavailable) {
+	if v.Retry == nil || json.Unmarshal(v.Retry, &p) != nil || p == nil || !slices.Contains(p.On, onUnavailable) {
 		return nil
 	}
 	return p

@@ -89,30 +89,33 @@ func (a applier) sweepActions() error {
 
 // Catalog describes every action that a node of the cluster offers, each version
 // once, with the slugs of its nodes, by name, version and digest.
-func (r *Registry) Catalog() []muster.ActionInfo {
+func (r *Registry) Catalog() []muster.ActionInfo { return r.describe("") }
+
+// Versions describes one action as Catalog does.
+func (r *Registry) Versions(name string) []muster.ActionInfo { return r.describe(name) }
+
+// describe describes one action, or all.
+func (r *Registry) describe(name string) []muster.ActionInfo {
 	db, _ := r.snapshot()
-	nodes := map[string][]string{} // slugs, by digest
-	for _, n := range all[node](db, tableNodes, "slug") {
-		for _, digest := range n.Actions {
-			nodes[digest] = append(nodes[digest], n.Slug)
+	infos := []muster.ActionInfo{}
+	at := map[string]int{} // in infos, by digest
+	for _, row := range all[action](db, tableActions, "id") {
+		if name == "" || row.Info.Action == name {
+			at[row.Digest] = len(infos)
+			infos = append(infos, row.Info)
 		}
 	}
-	rows := all[action](db, tableActions, "id")
-	infos := make([]muster.ActionInfo, 0, len(rows))
-	for _, row := range rows {
-		info := row.Info
-		info.Nodes = nodes[row.Digest]
-		infos = append(infos, info)
+	for _, n := range all[node](db, tableNodes, "slug") {
+		for _, digest := range n.Actions {
+			if i, ok := at[digest]; ok {
+				infos[i].Nodes = append(infos[i].Nodes, n.Slug)
+			}
+		}
 	}
 	slices.SortFunc(infos, func(a, b muster.ActionInfo) int {
 		return cmp.Or(cmp.Compare(a.Action, b.Action), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Digest, b.Digest))
 	})
 	return infos
-}
-
-// Versions describes an action as Catalog does.
-func (r *Registry) Versions(name string) []muster.ActionInfo {
-	return slices.DeleteFunc(r.Catalog(), func(a muster.ActionInfo) bool { return a.Action != name })
 }
 
 // Offered lists the digests of the actions that a node offers, as far as the

@@ -21,15 +21,8 @@ type catalog struct {
 // Catalog lists every version of every action with its nodes. Missing are the
 // slugs of agents that should have actions and have not told yet which.
 func (c catalog) Catalog(context.Context) (all []muster.ActionInfo, missing []string) {
-	lists := map[string][]muster.ActionInfo{}
 	me, known := c.reg.Node(c.self)
-	for _, info := range c.reg.Catalog() {
-		for _, slug := range info.Nodes {
-			if slug != me.Slug {
-				lists[slug] = append(lists[slug], info)
-			}
-		}
-	}
+	lists := byNode(c.reg.Catalog(), me.Slug)
 	if known && me.Can(muster.CapActions) {
 		lists[me.Slug] = c.own.Infos()
 	}
@@ -44,8 +37,25 @@ func (c catalog) Catalog(context.Context) (all []muster.ActionInfo, missing []st
 
 // Versions lists those of one action.
 func (c catalog) Versions(action string) []muster.ActionInfo {
-	all, _ := c.Catalog(context.Background())
-	return slices.DeleteFunc(all, func(a muster.ActionInfo) bool { return a.Action != action })
+	me, known := c.reg.Node(c.self)
+	lists := byNode(c.reg.Versions(action), me.Slug)
+	if own, ok := c.own.Info(action); ok && known && me.Can(muster.CapActions) {
+		lists[me.Slug] = []muster.ActionInfo{own}
+	}
+	return actions.Merge(lists)
+}
+
+// byNode lists what each node but one offers.
+func byNode(infos []muster.ActionInfo, but string) map[string][]muster.ActionInfo {
+	lists := map[string][]muster.ActionInfo{}
+	for _, info := range infos {
+		for _, slug := range info.Nodes {
+			if slug != but {
+				lists[slug] = append(lists[slug], info)
+			}
+		}
+	}
+	return lists
 }
 
 // offerAgain is how long to wait after the registry could not be told.

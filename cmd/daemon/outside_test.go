@@ -299,7 +299,9 @@ func TestAnApplicationThatFailsIsLeftAloneForAWhileAndThatIsSaid(t *testing.T) {
 func TestAnUnknownActionIsNoFailureOfItsNode(t *testing.T) {
 	o := raise(t, t.TempDir(), "a")
 	shop := newApp(t)
-	shop.set(func() { shop.status, shop.actions = http.StatusBadRequest, `{"success":false,"error":"unknown action"}` })
+	shop.set(func() {
+		shop.status, shop.actions = http.StatusBadRequest, `{"success":false,"error":"unknown action"}`
+	})
 	shop.register(t, o, muster.Registration{Capabilities: []muster.Capability{"search", "actions"}})
 	for range 7 {
 		run, err := o.op.Run(t.Context(), muster.Run{Action: "app.none", On: muster.Selector{Nodes: &[]string{"shop"}}})

@@ -23,13 +23,14 @@ var plums = muster.Query{Text: "plum", Limit: 1}
 
 // company is a cluster of more agents than can found one together: the first
 // founds it, the others join.
-func company(t *testing.T, size int) *demo {
+func company(t testing.TB, size int) *demo {
 	t.Helper()
 	names := make([]string, size)
 	for i := range names {
 		names[i] = fmt.Sprintf("n%d", i+1)
 	}
 	d := newDemo(t.TempDir(), streams{t.Output(), t.Output()}, names...)
+	d.self = os.Getenv("MUSTER_BIN") // the benchmarks measure the program, not the test
 	t.Cleanup(func() { _ = d.clean() })
 	addrs, err := ports.Free(t.Context(), 3*size)
 	if err != nil {
@@ -53,7 +54,7 @@ func company(t *testing.T, size int) *demo {
 			t.Fatal(err)
 		}
 	}
-	until(t, "all know all", func() bool {
+	within(t, max(30, time.Duration(10*size))*time.Second, "all know all", func() bool {
 		return !slices.ContainsFunc(names, func(name string) bool {
 			a, err := d.client(name).Search(t.Context(), plums)
 			return err != nil || a.NodesSearched != size || a.Partial
