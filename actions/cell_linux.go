@@ -2,6 +2,8 @@ package actions
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -69,7 +71,7 @@ func (c *cells) sweep() {
 	for _, dir := range left {
 		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), cellPrefix), "-")
 		pid, err := strconv.Atoi(owner)
-		if err == nil && syscall.Kill(pid, 0) == syscall.ESRCH { //nolint:errorlint // a bare errno
+		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			(&cell{dir: dir}).end(0)
 		}
 	}
@@ -138,7 +140,7 @@ func (c *cell) end(group int) (leaked int) {
 		_ = c.file.Close()
 	}
 	for until := time.Now().Add(cellGrace); os.Remove(c.dir) != nil && time.Now().Before(until); {
-		time.Sleep(cellLook) // over sooner than a watch of cgroup.events were set up
+		rest(context.Background(), cellLook) // over sooner than a watch of cgroup.events were set up
 	}
 	return leaked
 }

@@ -31,7 +31,7 @@ func TestControlGroupsOfAKilledAgentAreEndedByTheNext(t *testing.T) {
 	if !actions.Cells(first) {
 		t.Skip("this process may not make control groups")
 	}
-	dead := exec.Command("/bin/true")
+	dead := exec.CommandContext(t.Context(), "/bin/true")
 	if err := dead.Run(); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestControlGroupsOfAKilledAgentAreEndedByTheNext(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	left := exec.Command("/bin/sleep", "600")
+	left := exec.CommandContext(t.Context(), "/bin/sleep", "600")
 	if err := left.Start(); err != nil {
 		t.Fatal(err)
 	}

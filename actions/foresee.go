@@ -65,12 +65,11 @@ func (r *Runner) fits(v muster.ActionInfo, given muster.Params) error {
 		return err
 	}
 	d := Definition{Action: v.Action}
-	if isBuiltin(v.Action) || json.Unmarshal(v.Params, &d.Params) != nil {
-		return nil // its bounds are not all described
-	}
 	bad := faults{}
+	bad.check(!isBuiltin(v.Action), "", "its bounds are not all described")
+	bad.check(json.Unmarshal(v.Params, &d.Params) == nil, "", "it is of a program that describes in another way")
 	if d.finishParams(bad); len(bad) > 0 {
-		return nil // of a program that knows more types
+		return nil // the node that has it will say
 	}
 	_, err := d.admit(given)
 	return err

@@ -53,7 +53,7 @@ func TestAnApplicationIsGivenTheParametersAndWhatTheCallIsFor(t *testing.T) {
 	if r.State != muster.StateOK || string(r.Result) != `{"sum":3,"big":9007199254740993}` {
 		t.Fatalf("%s %s %+v", r.State, r.Result, r.Error)
 	}
-	if string(body) != `{"n":9007199254740993,"text":"a \"b\"\n<"}` || got.Method != "POST" || got.URL.Path != "/hooks/add" {
+	if string(body) != `{"n":9007199254740993,"text":"a \"b\"\n<"}` || got.Method != http.MethodPost || got.URL.Path != "/hooks/add" {
 		t.Errorf("%s %s %s", got.Method, got.URL, body)
 	}
 	for name, want := range map[string]string{
@@ -163,7 +163,7 @@ func TestAnApplicationThatHangsIsLeftAtTheLimit(t *testing.T) {
 }
 
 func TestAnApplicationThatCannotBeReachedDidNothingAndOneThatHangsUpMayHave(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestAnApplicationThatCannotBeReachedDidNothingAndOneThatHangsUpMayHave(t *t
 func TestAHandlerCallsThisMachineOnlyUnlessItsDefinitionAllowsMore(t *testing.T) {
 	var called atomic.Int32
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called.Add(1) }))
-	l, err := net.Listen("tcp", ":0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", ":0")
 	if err != nil {
 		t.Fatal(err)
 	}

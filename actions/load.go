@@ -37,11 +37,7 @@ func LoadDir(dir string) ([]Definition, error) {
 // Lint reads the definitions of a directory, or one file, and lists what is
 // wrong in them. The error is for a path that cannot be read (Internal).
 func Lint(path string) (all []Definition, bad Faults, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, nil, muster.Errorf(muster.Internal, "%w", err)
-	}
-	if !info.IsDir() {
+	if info, err := os.Stat(path); err == nil && !info.IsDir() {
 		all, bad = lint([]string{path})
 		return all, bad, nil
 	}
@@ -67,11 +63,11 @@ func lint(files []string) (all []Definition, bad Faults) {
 	for _, file := range files {
 		d, err := LoadFile(file)
 		if err != nil {
-			faults, known := errors.AsType[Faults](err)
+			told, known := errors.AsType[faultsError](err)
 			if !known {
-				faults = Faults{{File: file, Reason: reasonIn(err, file)}}
+				told.Faults = Faults{{File: file, Reason: reasonIn(err, file)}}
 			}
-			bad = append(bad, faults...)
+			bad = append(bad, told.Faults...)
 			continue
 		}
 		other, twice := from[d.Action]
@@ -117,8 +113,8 @@ func parse(name string, raw []byte, do Func) (d Definition, err error) {
 		read = fromJSON
 	}
 	doc, err := read(raw)
-	if at, ok := errors.AsType[Fault](err); ok {
-		return d, Faults{{File: name, Line: at.Line, Reason: at.Reason}}.err()
+	if at, ok := errors.AsType[lineError](err); ok {
+		return d, Faults{{File: name, Line: at.line, Reason: at.reason}}.err()
 	}
 	if err != nil {
 		return d, Faults{{File: name, Line: 1, Reason: err.Error()}}.err()

@@ -97,8 +97,8 @@ func (w yamlWriter) mapping(n *ast.MappingNode, pointer string, line int) error 
 		}
 		here := pointer + "/" + key.Value
 		if err := w.write(jsontext.String(key.Value), at); err != nil {
-			if twice, ok := errors.AsType[Fault](err); ok {
-				twice.Reason += ": " + key.Value
+			if twice, ok := errors.AsType[lineError](err); ok {
+				twice.reason += ": " + key.Value
 				return twice
 			}
 			return err

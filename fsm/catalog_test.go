@@ -30,8 +30,9 @@ func (l *log) offer(id string, words ...string) fsm.Result {
 }
 
 func catalog(m fsm.Machine) string {
-	var words []string
-	for _, a := range m.Catalog() {
+	all := m.Catalog()
+	words := make([]string, 0, len(all))
+	for _, a := range all {
 		words = append(words, fmt.Sprint(a.Action, "/", a.Version, a.Nodes))
 	}
 	return strings.Join(words, " ")

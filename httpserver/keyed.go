@@ -67,8 +67,8 @@ func (s *Server) jobOf(ctx context.Context, r *Request, last muster.Job, claimed
 	case muster.KindOf(err) == muster.NotFound:
 		return j, muster.Errorf(muster.Conflict, "the job of this key, %s, was never begun: its node died, or forgot it", last.Job).
 			WithCode("job_lost").WithHint("look what became of it, then use another key")
-	case err != nil && ctx.Err() != nil:
-		return last, nil
+	case ctx.Err() != nil && j.Job == "":
+		return last, nil // the wait ended, not the job
 	default:
 		return j, err
 	}

@@ -20,7 +20,7 @@ func (c *actionLintCmd) Run(io streams, f *clientFlags) error {
 	}
 	if err := list(f, io, found, found.Faults, func(w *grid) {
 		for _, fault := range found.Faults {
-			line(w, flat(fault.Error()))
+			line(w, flat(fault.String()))
 		}
 		if len(found.Faults) == 0 {
 			for _, a := range found.Actions {

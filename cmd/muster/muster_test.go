@@ -238,18 +238,18 @@ func TestANodeThatLostItsDiskReplacesItsOldSelf(t *testing.T) {
 	}
 }
 
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	within(t, 30*time.Second, what, ok)
+func until(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	within(tb, 30*time.Second, what, ok)
 }
 
-func within(t testing.TB, limit time.Duration, what string, ok func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+func within(tb testing.TB, limit time.Duration, what string, ok func() bool) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), limit)
 	defer cancel()
 	for !ok() {
 		if !look(ctx) {
-			t.Fatalf("not within %v: %s", limit, what)
+			tb.Fatalf("not within %v: %s", limit, what)
 		}
 	}
 }
