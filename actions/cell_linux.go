@@ -2,7 +2,6 @@ package actions
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -139,8 +138,10 @@ func (c *cell) end(group int) (leaked int) {
 	if c.file != nil {
 		_ = c.file.Close()
 	}
+	look := time.NewTicker(cellLook) // it is over sooner than a watch of cgroup.events were set up
+	defer look.Stop()
 	for until := time.Now().Add(cellGrace); os.Remove(c.dir) != nil && time.Now().Before(until); {
-		rest(context.Background(), cellLook) // over sooner than a watch of cgroup.events were set up
+		<-look.C
 	}
 	return leaked
 }
