@@ -26,6 +26,8 @@ type pulse struct {
 	c    *Cluster
 	slot chan struct{} // bounds the pings under way
 
+	telling sync.Mutex // held while news are written: an older batch must not come after a newer one
+
 	mu    sync.Mutex
 	beats map[string]*beat // by node ID; guarded by mu
 	told  time.Time        // guarded by mu: when the registry last heard
@@ -55,7 +57,7 @@ func (c *Cluster) keepPinging(ctx context.Context) {
 		for _, n := range p.due(time.Now()) {
 			pings.Go(func() { p.ping(ctx, n) })
 		}
-		p.tell(ctx)
+		p.tell(ctx, false)
 	}
 }
 
@@ -145,12 +147,15 @@ func changes(h fsm.Health, n muster.Node) bool {
 		len(h.Capabilities) > 0 && !slices.Equal(h.Capabilities, n.Capabilities)
 }
 
-// tell writes news into the registry: at once if a node changed by it, else
-// once a minute. What cannot be written is told the next time.
-func (p *pulse) tell(ctx context.Context) {
+// tell writes news into the registry: at once if asked to or if a node changed
+// by it, else once a minute. What cannot be written is told the next time.
+func (p *pulse) tell(ctx context.Context, urgent bool) {
+	p.telling.Lock()
+	defer p.telling.Unlock()
 	p.mu.Lock()
 	var batch fsm.HealthBatch
-	sent, urgent := map[*beat]int{}, time.Since(p.told) > pulseEvery
+	sent := map[*beat]int{}
+	urgent = urgent || time.Since(p.told) > pulseEvery
 	for _, b := range p.beats {
 		if b.news == 0 {
 			continue
@@ -218,7 +223,7 @@ func (c *Cluster) Ping(ctx context.Context, nodes []muster.Node) muster.Pings {
 	}
 	all.Failed = all.Total - all.Healthy
 	if p != nil {
-		p.tell(ctx)
+		p.tell(ctx, true)
 	}
 	return all
 }
