@@ -24,8 +24,8 @@ type Circuits interface {
 
 func (s *Server) pingTable() []Route {
 	return []Route{
-		{Method: "POST", Path: "/v1/nodes/ping", Scope: muster.ScopeRegistry, Handle: s.pingAll},
-		{Method: "POST", Path: "/v1/nodes/{slug}/ping", Scope: muster.ScopeRegistry, Handle: s.pingOne},
+		{Method: "POST", Path: "/v1/nodes/ping", Scope: muster.ScopeRegistry, Bare: true, Handle: s.pingAll},
+		{Method: "POST", Path: "/v1/nodes/{slug}/ping", Scope: muster.ScopeRegistry, Bare: true, Handle: s.pingOne},
 	}
 }
 

@@ -13,9 +13,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -84,6 +86,7 @@ type Server struct {
 	done   chan error
 
 	errands errands
+	active  atomic.Int64 // requests under way
 	rates   *meter
 	offers  *meter
 	crowd   *crowd
@@ -153,6 +156,7 @@ func (s *Server) Routes() []Route { return slices.Clone(s.routes) }
 func (s *Server) answer(c *fasthttp.RequestCtx, req *Request) (answer any, code int, err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			s.cfg.Log.Error("handler panicked", "path", req.Path, "request_id", req.ID, "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("handler of %s: %v", req.Path, p)
 		}
 	}()
@@ -235,7 +239,7 @@ func (s *Server) find(c *fasthttp.RequestCtx, req *Request) (Route, error) {
 		if !ok {
 			continue
 		}
-		if route.Method == req.Method {
+		if route.Method == req.Method || route.Scope == muster.ScopePublic && route.Method == http.MethodGet && req.Method == http.MethodHead {
 			req.Params, req.Route, req.Key = params, route.Method+" "+route.Path, string(c.Request.Header.Peek(api.HeaderIdempotency))
 			req.Match = string(c.Request.Header.Peek(api.HeaderMatch))
 			return route, nil
