@@ -46,8 +46,9 @@ type Request struct {
 	Match  string // If-Match
 	Route  string
 
-	known   bool // who sends it
-	timed   bool // the header says how long it may take
+	known   bool          // who sends it
+	timed   bool          // the header says how long it may take
+	usual   time.Duration // that it may take if nobody says
 	rowID   string
 	trace   api.Trace
 	arrived time.Time

@@ -434,6 +434,36 @@ func TestAServerIsAskedAsHTTPAllows(t *testing.T) {
 	}
 }
 
+func TestARequestThatDoesNotSayTakesTheUsualTimeAtMost(t *testing.T) {
+	h := &stuck{house: &house{nodes: []muster.Node{{ID: "1", Slug: "a"}}}}
+	base, _ := serve(t, h.house, func(c *httpserver.Config) { c.Cluster, c.Usual = h, 3*time.Second })
+	for path, header := range map[string][]string{"/v1/nodes?min_index=9": nil, "/v1/stats?min_index=9": {"X-Muster-Timeout-Ms", "7000"}} {
+		if got := ask(t, http.MethodGet, base+path, "mk_admin", "", header...); got.code != 504 {
+			t.Fatalf("%d %s", got.code, got.body)
+		}
+		want := 3 * time.Second
+		if header != nil {
+			want = 7 * time.Second
+		}
+		if h.given < want-time.Second || h.given > want {
+			t.Errorf("%s had %v, not %v", path, h.given, want)
+		}
+	}
+}
+
+// stuck is a copy of the registry that does not go on.
+type stuck struct {
+	*house
+
+	given time.Duration // until the deadline
+}
+
+func (s *stuck) WaitIndex(ctx context.Context, _ uint64) error {
+	end, _ := ctx.Deadline()
+	s.given = time.Until(end)
+	return context.DeadlineExceeded
+}
+
 func TestNoWayLeadsToLoopbackFromOtherMachines(t *testing.T) {
 	for _, distant := range []bool{false, true} {
 		base, _ := serve(t, &house{nodes: []muster.Node{{ID: "1", Slug: "a"}}}, func(c *httpserver.Config) { c.Distant = distant })
