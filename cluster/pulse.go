@@ -49,10 +49,11 @@ func (c *Cluster) keepPinging(ctx context.Context) {
 	var pings sync.WaitGroup
 	defer pings.Wait()
 	var resealed time.Time
+	odd := map[string][]byte{} // what cannot be sealed anew, by node ID: said once
 	for pause(ctx, leadTick) {
 		if time.Since(resealed) > resealEvery {
 			resealed = time.Now()
-			c.reseal(ctx)
+			c.reseal(ctx, odd)
 		}
 		for _, n := range p.due(time.Now()) {
 			pings.Go(func() { p.ping(ctx, n) })
@@ -237,15 +238,18 @@ func (c *Cluster) pingOne(ctx context.Context, p *pulse, n muster.Node) muster.P
 }
 
 // reseal seals credentials anew that an earlier secret sealed, so that it can be
-// dropped.
-func (c *Cluster) reseal(ctx context.Context) {
+// dropped. It tries again what it cannot open, and complains of each once.
+func (c *Cluster) reseal(ctx context.Context, odd map[string][]byte) {
 	for _, n := range c.reg.Nodes() {
 		if len(n.Sealed) == 0 || c.cfg.Vault.Fresh(n.Sealed) {
 			continue
 		}
 		text, err := c.cfg.Vault.Open(n.ID, n.Sealed)
 		if err != nil {
-			c.log.Warn("credential cannot be opened", "node", n.Slug, "error", err)
+			if !slices.Equal(odd[n.ID], n.Sealed) {
+				c.log.Warn("credential cannot be opened", "node", n.Slug, "error", err)
+			}
+			odd[n.ID] = n.Sealed
 			continue
 		}
 		sealed, err := c.cfg.Vault.Seal(n.ID, text)

@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -36,6 +37,7 @@ type world struct {
 	pings   int                    // guarded by mu
 	gossip  map[string]muster.Peer // guarded by mu
 	members map[string]*member     // guarded by mu
+	refusal error                  // guarded by mu: what forwarded commands end with
 	answers map[string]string      // guarded by mu: base URL to the ID that answers there
 }
 
@@ -192,6 +194,9 @@ func (w *world) at(id string) (*member, error) {
 
 func (w *world) Apply(ctx context.Context, to muster.Peer, by muster.Rights, command []byte) ([]byte, error) {
 	m, err := w.at(to.ID)
+	w.mu.Lock()
+	err = cmp.Or(err, w.refusal)
+	w.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
