@@ -37,7 +37,7 @@ type world struct {
 	pings   int                    // guarded by mu
 	gossip  map[string]muster.Peer // guarded by mu
 	members map[string]*member     // guarded by mu
-	refusal error                  // guarded by mu: what forwarded commands end with
+	refusal error                  // guarded by mu: what calls to the master end with
 	answers map[string]string      // guarded by mu: base URL to the ID that answers there
 }
 
@@ -213,6 +213,9 @@ func (w *world) Join(ctx context.Context, to muster.Peer, j muster.Joining) (mus
 
 func (w *world) ReadIndex(ctx context.Context, to muster.Peer) (uint64, error) {
 	m, err := w.at(to.ID)
+	w.mu.Lock()
+	err = cmp.Or(err, w.refusal)
+	w.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}

@@ -59,13 +59,19 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 					WithHint(hintRepeat)
 			}
 			if unheard != nil {
-				return fsm.Result{}, muster.Errorf(muster.NoMaster, "the master refused this node's calls until the deadline: %v", unheard).
-					WithHint("compare the clocks of the two, and ask another node meanwhile: muster doctor looks at both")
+				return fsm.Result{}, refused(unheard)
 			}
 			return fsm.Result{}, muster.Errorf(muster.NoMaster, "there was no master before the deadline").
 				WithHint("check `muster status`: a majority of voters must be up")
 		}
 	}
+}
+
+// refused is the error of a node whose signature the master does not take. It is
+// not the caller's fault.
+func refused(why error) error {
+	return muster.Errorf(muster.NoMaster, "the master refused this node's calls until the deadline: %v", why).
+		WithHint("compare the clocks of the two, and ask another node meanwhile: muster doctor looks at both")
 }
 
 // atMaster runs an encoded command here if this node leads, and at the master
