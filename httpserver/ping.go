@@ -50,7 +50,7 @@ func (s *Server) ping(ctx context.Context, r *Request, slug string) (pings muste
 		}
 	}
 	if len(nodes) == 0 {
-		return pings, muster.Errorf(muster.NotFound, "no node %s", slug)
+		return pings, muster.Errorf(muster.NotFound, "no node %s", slug).WithHint("muster node list shows them")
 	}
 	return s.cfg.Pinger.Ping(ctx, nodes), nil
 }
