@@ -153,14 +153,8 @@ func (c Config) check() error {
 	if others := slices.DeleteFunc(slices.Clone(c.Join), func(s string) bool { return s == c.AdvertiseGossip }); c.Expect == 1 && len(others) > 0 {
 		return flagError("expect", "1 founds a cluster alone, and --join enters one of others: leave out one of them")
 	}
-	if c.HealthInterval < time.Second || c.HealthInterval > time.Hour {
-		return flagError("health-interval", "must be from 1s to 1h")
-	}
-	if c.RequestTimeout < time.Second || c.RequestTimeout > 10*time.Minute {
-		return flagError("request-timeout", "must be from 1s to 10m")
-	}
-	if c.CacheTTL <= 0 && c.CacheSize > 0 {
-		return flagError("cache-ttl", "must be above 0; --cache-size 0 turns the cache off")
+	if err := c.checkTimes(); err != nil {
+		return err
 	}
 	if c.MaxParallel < 1 || c.MaxParallel > 1000 {
 		return flagError("max-parallel", "must be from 1 to 1000")
@@ -175,6 +169,19 @@ func (c Config) check() error {
 		return err
 	}
 	return c.checkSelf()
+}
+
+func (c Config) checkTimes() error {
+	switch {
+	case c.HealthInterval < time.Second || c.HealthInterval > time.Hour:
+		return flagError("health-interval", "must be from 1s to 1h")
+	case c.RequestTimeout < time.Second || c.RequestTimeout > 10*time.Minute:
+		return flagError("request-timeout", "must be from 1s to 10m")
+	case c.CacheTTL <= 0 && c.CacheSize > 0:
+		return flagError("cache-ttl", "must be above 0; --cache-size 0 turns the cache off")
+	default:
+		return nil
+	}
 }
 
 // checkSelf checks what this node says of itself, as the registry would check
