@@ -134,7 +134,7 @@ func TestAnApplicationThatIsNotDoneIsAskedAgainUntilItIs(t *testing.T) {
 		t.Errorf("%s %+v, %v", r.State, r.Error, keys)
 	}
 	keys = nil
-	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooEarly) })
+	s = application(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooEarly) })
 	r = run(t, executor(t, actions.ExecutorConfig{}, hook(t, s.URL, "", "limits: {timeout: 50ms}")), "app.hook", `{}`)
 	if r.State != muster.StateTimeout || r.Error.Code != "timeout" {
 		t.Errorf("never done: %s %+v", r.State, r.Error)
@@ -183,7 +183,7 @@ func TestAnApplicationThatCannotBeReachedDidNothingAndOneThatHangsUpMayHave(t *t
 	if r := run(t, executor(t, actions.ExecutorConfig{}, hook(t, s.URL, "", "")), "app.hook", `{}`); r.State != muster.StateUnknown || r.Error.Code != "no_answer" {
 		t.Errorf("%s %+v", r.State, r.Error)
 	}
-	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s = application(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		_, _ = io.WriteString(w, `{"half":`)
 	})
@@ -317,7 +317,7 @@ func TestAnActionIsTriedAgainWhereItsDefinitionHasItSo(t *testing.T) {
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s = application(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		time.AfterFunc(20*time.Millisecond, cancel)
 	})

@@ -175,9 +175,11 @@ func TestAnAgentHasTheApplicationBesideItDoTheWork(t *testing.T) {
 		"result: {sold: {type: int}}\nhandler: {kind: http, url: "+server.URL+"/sell}\n", d.names...)
 	d.versions(t, "shop.sell", "1.0.0 a,b,c")
 	code, out := d.words(t, master, "run", "shop.sell", "-p", "sku=a1", "-p", "pin=c4n4ry-0123", "--all")
+	s.mu.Lock()
 	if code != 0 || strings.Count(out, `{"sold":`) != 3 || len(s.done) != 3 || s.calls != 4 || !strings.Contains(s.bodys[0], `"pin":"c4n4ry-0123"`) {
 		t.Errorf("exit %d, %d calls of %d keys\n%s", code, s.calls, len(s.done), out)
 	}
+	s.mu.Unlock()
 	code, out = d.words(t, master, "run", "shop.sell", "-p", "sku=sold out", "--on", "b")
 	if code != 1 || !strings.Contains(out, "failed") || !strings.Contains(out, "409: sold out") {
 		t.Errorf("exit %d\n%s", code, out)
