@@ -115,7 +115,7 @@ func (c *Cluster) commit(ctx context.Context, op fsm.Op, body any) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	res, _, err := c.applyHere(ctx, raw)
+	res, err := c.applyHere(ctx, raw)
 	if err != nil {
 		return err
 	}

@@ -187,7 +187,7 @@ func (c *Cluster) WaitIndex(ctx context.Context, index uint64) error {
 // anywhere, before the call.
 func (c *Cluster) Linearize(ctx context.Context) error {
 	for {
-		index, err := c.readIndex(ctx)
+		index, err := c.shared(ctx)
 		if err == nil {
 			return c.reg.WaitIndex(ctx, index)
 		}
@@ -203,6 +203,34 @@ func (c *Cluster) Linearize(ctx context.Context) error {
 	}
 }
 
+// confirmed is an index, or why there is none.
+type confirmed struct {
+	index uint64
+	err   error
+}
+
+// shared asks for an index together with all who ask at the same time: one
+// confirmation that began after they asked is good for all of them.
+func (c *Cluster) shared(ctx context.Context) (uint64, error) {
+	done := make(chan confirmed, 1)
+	c.readers.add(done)
+	select {
+	case a := <-done:
+		return a.index, a.err
+	case <-ctx.Done():
+		return 0, muster.Errorf(muster.Timeout, "the deadline passed before a majority confirmed the master")
+	}
+}
+
+func (c *Cluster) confirm(round []chan<- confirmed) {
+	ctx, cancel := context.WithTimeout(context.Background(), forwardTimeout)
+	defer cancel()
+	index, err := c.readIndex(ctx)
+	for _, done := range round {
+		done <- confirmed{index, err}
+	}
+}
+
 func (c *Cluster) readIndex(ctx context.Context) (uint64, error) {
 	if c.raft.State() == raft.Leader {
 		return c.ReadIndex(ctx)
@@ -211,8 +239,6 @@ func (c *Cluster) readIndex(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
-	defer cancel()
 	return c.wire.ReadIndex(ctx, master)
 }
 

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -190,12 +191,12 @@ func (w *world) at(id string) (*member, error) {
 	return nil, muster.Errorf(muster.Unavailable, "%s is down", id)
 }
 
-func (w *world) Apply(ctx context.Context, to muster.Peer, by muster.Rights, command []byte) ([]byte, error) {
+func (w *world) Apply(ctx context.Context, to muster.Peer, commands []byte) ([]byte, error) {
 	m, err := w.at(to.ID)
 	if err != nil {
 		return nil, err
 	}
-	return m.Apply(ctx, "", by, command)
+	return m.Apply(ctx, "", commands)
 }
 
 func (w *world) Join(ctx context.Context, to muster.Peer, j muster.Joining) (muster.Joined, error) {
@@ -262,4 +263,32 @@ func (m *member) registerShop(key string) (muster.Registered, error) {
 	defer cancel()
 	write := muster.Write{By: operator, Route: "POST /v1/nodes", Key: key, Digest: "d"}
 	return m.Register(ctx, write, muster.Registration{Name: "shop", URL: "http://127.0.0.1:9"})
+}
+
+// forwarded has a member commit a command that another forwards, and returns
+// the error of that command.
+func (m *member) forwarded(by muster.Rights, command []byte) error {
+	type one struct {
+		By      muster.Rights   `json:"by"`
+		Command json.RawMessage `json:"command"`
+	}
+	if !json.Valid(command) {
+		command = []byte("1") // the batch itself is good
+	}
+	raw, err := json.Marshal(map[string]any{"commands": []one{{by, command}}})
+	if err != nil {
+		return err
+	}
+	if raw, err = m.Apply(m.w.t.Context(), "", raw); err != nil {
+		return err
+	}
+	var out struct {
+		Answers []struct {
+			Failed *fsm.Refusal `json:"failed"`
+		} `json:"answers"`
+	}
+	if err := json.Unmarshal(raw, &out); err != nil {
+		return err
+	}
+	return (fsm.Result{Refused: out.Answers[0].Failed}).Err()
 }

@@ -34,9 +34,8 @@ func (r *Registry) apply(index uint64, c Command) (Result, error) {
 		res.ID, err = applier{txn: txn, index: index, at: c.At, detail: &res.Detail}.do(body)
 	}
 	if refused, ok := errors.AsType[*muster.Error](err); ok {
-		res.Refused = &Refusal{
-			Kind: refused.Kind, Code: refused.Code, Message: refused.Message, Hint: refused.Hint, Fields: refused.Fields,
-		}
+		why := RefusalOf(refused)
+		res.Refused = &why
 		txn.Abort()
 		txn = r.db.Txn(true) // of a refused command nothing stays but the answer
 		defer txn.Abort()

@@ -116,6 +116,14 @@ func (r Result) Err() error {
 	return &muster.Error{Kind: f.Kind, Code: f.Code, Message: f.Message, Hint: f.Hint, Fields: f.Fields}
 }
 
+// RefusalOf is an error in that form.
+func RefusalOf(err error) Refusal {
+	if e, ok := errors.AsType[*muster.Error](err); ok {
+		return Refusal{Kind: e.Kind, Code: e.Code, Message: e.Message, Hint: e.Hint, Fields: e.Fields}
+	}
+	return Refusal{Kind: muster.Internal, Message: err.Error()}
+}
+
 // Decode reads an encoded command and checks it, so that nothing gets into the
 // log that the copies could not apply. Its errors are Malformed, Invalid, or
 // Unsupported for a version or an operation this program does not know.

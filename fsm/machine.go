@@ -66,8 +66,7 @@ func (r *Registry) advanceLocked(index uint64) {
 		return
 	}
 	r.index = index
-	close(r.changed)
-	r.changed = make(chan struct{})
+	r.wakeLocked()
 }
 
 // Snapshot is O(1): the tables are immutable trees.
@@ -88,8 +87,7 @@ func (m Machine) Restore(in io.ReadCloser) error {
 	m.db = db
 	m.kept = len(all[done](db, tableDone, "id"))
 	m.index = max(index, m.index) // readers that waited for an index never see it fall
-	close(m.changed)
-	m.changed = make(chan struct{})
+	m.wakeLocked()
 	return nil
 }
 

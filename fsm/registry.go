@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -122,6 +123,7 @@ type Registry struct {
 	index   uint64        // guarded by mu; of the last entry applied
 	kept    int           // guarded by mu; rows in the table of keyed results
 	changed chan struct{} // guarded by mu; closed and replaced when index moves
+	waiting []waiter      // guarded by mu; for an index that is not there yet
 	broken  error         // guarded by mu; set when an entry could not be understood
 	stop    chan struct{} // closed when broken is set
 }
@@ -163,20 +165,46 @@ func (r *Registry) Err() error {
 // WaitIndex waits until this copy has seen an index. It returns a Timeout
 // error when ctx ends before.
 func (r *Registry) WaitIndex(ctx context.Context, index uint64) error {
-	for {
-		r.mu.Lock()
-		have, changed := r.index, r.changed
-		r.mu.Unlock()
-		if have >= index {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return muster.Errorf(muster.Timeout, "this node has seen index %d, not yet %d", have, index).
-				WithHint("ask again later, or ask another node")
-		}
+	r.mu.Lock()
+	have := r.index
+	w := waiter{index, make(chan struct{})}
+	if have < index {
+		r.waiting = append(r.waiting, w)
 	}
+	r.mu.Unlock()
+	if have >= index {
+		return nil
+	}
+	select {
+	case <-w.seen:
+		return nil
+	case <-ctx.Done():
+		r.mu.Lock()
+		have = r.index
+		r.waiting = slices.DeleteFunc(r.waiting, func(other waiter) bool { return other == w })
+		r.mu.Unlock()
+		return muster.Errorf(muster.Timeout, "this node has seen index %d, not yet %d", have, index).
+			WithHint("ask again later, or ask another node")
+	}
+}
+
+// waiter waits for an index. Each is woken by its own, not by every entry: a
+// follower has as many as there are writers at it.
+type waiter struct {
+	index uint64
+	seen  chan struct{} // closed once it is there
+}
+
+// wakeLocked tells everybody how far the index is now.
+func (r *Registry) wakeLocked() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+	r.waiting = slices.DeleteFunc(r.waiting, func(w waiter) bool {
+		if w.index <= r.index {
+			close(w.seen)
+		}
+		return w.index <= r.index
+	})
 }
 
 // snapshot returns the tables as they are now.

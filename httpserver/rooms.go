@@ -65,7 +65,7 @@ type Reader interface {
 // Members serves the calls of other nodes.
 type Members interface {
 	Join(ctx context.Context, j muster.Joining) (muster.Joined, error)
-	Apply(ctx context.Context, from string, by muster.Rights, command []byte) ([]byte, error)
+	Apply(ctx context.Context, from string, commands []byte) ([]byte, error)
 	ReadIndex(ctx context.Context) (uint64, error)
 }
 

@@ -117,7 +117,7 @@ func (h *house) Join(context.Context, muster.Joining) (muster.Joined, error) {
 	return muster.Joined{}, nil
 }
 
-func (h *house) Apply(_ context.Context, _ string, _ muster.Rights, command []byte) ([]byte, error) {
+func (h *house) Apply(_ context.Context, _ string, command []byte) ([]byte, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.commands = append(h.commands, command)

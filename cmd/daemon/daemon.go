@@ -452,9 +452,12 @@ func (d *Daemon) gate() *gate {
 	}}
 }
 
-// harmless says which signed calls are not remembered: those of searches, which
-// come by the thousand and only read. Who could repeat one has seen its answer.
-func harmless(_, path string) bool { return path == api.PathPin || path == api.PathShard }
+// harmless says which signed calls are not remembered: those of searches, and
+// those that ask how far the master is, which come by the thousand and only
+// read. Who could repeat one has seen its answer.
+func harmless(_, path string) bool {
+	return path == api.PathPin || path == api.PathShard || path == api.PathReadIndex
+}
 
 type gate struct {
 	reg      *fsm.Registry

@@ -38,7 +38,8 @@ import (
 // rates runs one operation for several numbers of clients. Each is made by
 // client, which returns what to repeat, with a number that is never repeated,
 // and what to do at the end.
-func rates(b *testing.B, name string, client func() (do func(i int64) error, end func(), err error)) {
+// It reports besides how much processor time some processes took for each.
+func rates(b *testing.B, name string, pids []int, client func() (do func(i int64) error, end func(), err error)) {
 	b.Helper()
 	var next atomic.Int64
 	for _, clients := range []int{1, 8, 64} {
@@ -47,6 +48,7 @@ func rates(b *testing.B, name string, client func() (do func(i int64) error, end
 			var left atomic.Int64
 			left.Store(int64(b.N))
 			var wg sync.WaitGroup
+			used := processor(b, pids)
 			b.ResetTimer()
 			for c := range clients {
 				wg.Go(func() {
@@ -78,9 +80,31 @@ func rates(b *testing.B, name string, client func() (do func(i int64) error, end
 			b.ReportMetric(float64(len(all))/b.Elapsed().Seconds(), "ops/s")
 			b.ReportMetric(ms(0.5), "p50-ms")
 			b.ReportMetric(ms(0.99), "p99-ms")
+			b.ReportMetric(float64((processor(b, pids)-used).Microseconds())/float64(len(all)), "cpu-us/op")
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// processor is how much processor time processes have taken until now. On Linux
+// it is counted in hundredths of a second; elsewhere it is 0.
+func processor(b *testing.B, pids []int) (used time.Duration) {
+	b.Helper()
+	for _, pid := range pids {
+		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return 0
+		}
+		_, rest, _ := strings.Cut(string(raw), ") ")
+		for _, ticks := range strings.Fields(rest)[11:13] { // utime and stime, proc(5)
+			n, err := strconv.Atoi(ticks)
+			if err != nil {
+				b.Fatal(err)
+			}
+			used += time.Duration(n) * 10 * time.Millisecond
+		}
+	}
+	return used
 }
 
 // asker is one client with a connection of its own, as cheap as can be.
@@ -135,9 +159,9 @@ func askOnce(addr, method, path, body string) ([]byte, error) {
 }
 
 // asked is rates of requests to one server.
-func asked(b *testing.B, name, addr, key string, do func(a *asker, i int64) error) {
+func asked(b *testing.B, name string, pids []int, addr, key string, do func(a *asker, i int64) error) {
 	b.Helper()
-	rates(b, name, func() (func(int64) error, func(), error) {
+	rates(b, name, pids, func() (func(int64) error, func(), error) {
 		a, err := dial(addr, key)
 		if err != nil {
 			return nil, nil, err
@@ -159,20 +183,24 @@ func BenchmarkRateRegistry(b *testing.B) {
 	if _, err := at.Register(b.Context(), muster.Registration{Name: "read me", URL: "http://127.0.0.1:9/x"}, ""); err != nil {
 		b.Fatal(err)
 	}
+	pids := make([]int, 0, len(d.procs))
+	for _, p := range d.procs {
+		pids = append(pids, p.Process.Pid)
+	}
 	addr := strings.TrimPrefix(at.Addrs[0], "http://")
-	asked(b, "read", addr, *key.Plain, func(a *asker, _ int64) error {
+	asked(b, "read", pids, addr, *key.Plain, func(a *asker, _ int64) error {
 		_, err := a.ask("GET", "/v1/nodes/read-me", "")
 		return err
 	})
-	asked(b, "linearizable-read", addr, *key.Plain, func(a *asker, _ int64) error {
+	asked(b, "linearizable-read", pids, addr, *key.Plain, func(a *asker, _ int64) error {
 		_, err := a.ask("GET", "/v1/nodes/read-me?consistency=linearizable", "")
 		return err
 	})
-	asked(b, "change", addr, *key.Plain, func(a *asker, i int64) error {
+	asked(b, "change", pids, addr, *key.Plain, func(a *asker, i int64) error {
 		_, err := a.ask("PATCH", "/v1/nodes/read-me", fmt.Sprintf(`{"description":"change %d"}`, i))
 		return err
 	})
-	asked(b, "register", addr, *key.Plain, func(a *asker, i int64) error {
+	asked(b, "register", pids, addr, *key.Plain, func(a *asker, i int64) error {
 		_, err := a.ask("POST", "/v1/nodes", fmt.Sprintf(`{"name":"app %d","url":"http://127.0.0.1:9/x"}`, i))
 		return err
 	})
@@ -198,19 +226,19 @@ func BenchmarkRateBareHTTP(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	spawn(b, []string{"MUSTER_BARE=" + addrs[0]}, self)
+	pid := spawn(b, []string{"MUSTER_BARE=" + addrs[0]}, self)
 	within(b, "a bare server", func() bool {
 		_, err := askOnce(addrs[0], "GET", "/", "")
 		return err == nil
 	})
-	asked(b, "round-trip", addrs[0], "", func(a *asker, _ int64) error {
+	asked(b, "round-trip", []int{pid}, addrs[0], "", func(a *asker, _ int64) error {
 		_, err := a.ask("GET", "/v1/nodes/read-me", "")
 		return err
 	})
 }
 
 // spawn runs a program until the benchmark is over.
-func spawn(b *testing.B, env []string, name string, args ...string) {
+func spawn(b *testing.B, env []string, name string, args ...string) (pid int) {
 	b.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(demoEnv(os.Environ()), env...)
@@ -221,6 +249,7 @@ func spawn(b *testing.B, env []string, name string, args ...string) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
+	return cmd.Process.Pid
 }
 
 func within(b *testing.B, what string, ok func() bool) {
@@ -268,7 +297,7 @@ func BenchmarkRateBareRaft(b *testing.B) {
 		return leader != nil
 	})
 	command := bytes.Repeat([]byte("x"), bareCommand)
-	rates(b, "commit", func() (func(int64) error, func(), error) {
+	rates(b, "commit", []int{os.Getpid()}, func() (func(int64) error, func(), error) {
 		return func(int64) error { return leader.Apply(command, 5*time.Second).Error() }, func() {}, nil
 	})
 }
@@ -297,6 +326,7 @@ func bareRaft(b *testing.B, addr string, all raft.Configuration) *raft.Raft {
 	}
 	cfg := raft.DefaultConfig()
 	cfg.LocalID, cfg.Logger = raft.ServerID(addr), log
+	cfg.BatchApplyCh = true
 	cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = 500*time.Millisecond, 500*time.Millisecond, 250*time.Millisecond
 	r, err := raft.NewRaft(cfg, bareFSM{}, cache, store, snapshots, trans)
 	if err != nil {
@@ -329,9 +359,10 @@ func BenchmarkRateEtcd(b *testing.B) {
 	for i := range members {
 		members[i] = fmt.Sprintf("m%d=http://%s", i, addrs[3+i])
 	}
+	pids := make([]int, 3)
 	for i := range members {
 		at, peer := "http://"+addrs[i], "http://"+addrs[3+i]
-		spawn(b, nil, program, "--name", "m"+strconv.Itoa(i), "--data-dir", b.TempDir(), "--log-level", "error",
+		pids[i] = spawn(b, nil, program, "--name", "m"+strconv.Itoa(i), "--data-dir", b.TempDir(), "--log-level", "error",
 			"--listen-client-urls", at, "--advertise-client-urls", at, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
 			"--initial-cluster", strings.Join(members, ","), "--initial-cluster-state", "new", "--initial-cluster-token", addrs[0])
 	}
@@ -345,15 +376,15 @@ func BenchmarkRateEtcd(b *testing.B) {
 	if _, err := askOnce(addr, "POST", "/v3/kv/put", put(key)); err != nil {
 		b.Fatal(err)
 	}
-	asked(b, "read", addr, "", func(a *asker, _ int64) error {
+	asked(b, "read", pids, addr, "", func(a *asker, _ int64) error {
 		_, err := a.ask("POST", "/v3/kv/range", `{"key":"`+key+`","serializable":true}`)
 		return err
 	})
-	asked(b, "linearizable-read", addr, "", func(a *asker, _ int64) error {
+	asked(b, "linearizable-read", pids, addr, "", func(a *asker, _ int64) error {
 		_, err := a.ask("POST", "/v3/kv/range", `{"key":"`+key+`"}`)
 		return err
 	})
-	asked(b, "write", addr, "", func(a *asker, i int64) error {
+	asked(b, "write", pids, addr, "", func(a *asker, i int64) error {
 		_, err := a.ask("POST", "/v3/kv/put", put(base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "/nodes/app-%d", i))))
 		return err
 	})
