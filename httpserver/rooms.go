@@ -38,6 +38,7 @@ type Cluster interface {
 type Registry interface {
 	Nodes() []muster.Node
 	Node(id string) (muster.Node, bool)
+	Sight() muster.Sight
 }
 
 // Writer changes the registry, wherever the master is.

@@ -57,19 +57,46 @@ const (
 	maxDeadline   = time.Hour
 )
 
-// match compares a raw path with a route's and fills params. Decoding after
-// splitting keeps a %2F inside its segment.
-func (r Route) match(path string) (params map[string]string, ok bool) {
-	want, have := strings.Split(r.Path, "/"), strings.Split(path, "/")
-	if len(want) != len(have) {
-		return nil, false
+// board finds routes by how many segments their path has.
+type board [][]posted
+
+// posted is a route with its path taken apart.
+type posted struct {
+	*Route
+	segments []string
+	name     string // method and path
+}
+
+func newBoard(routes []Route) (b board) {
+	for i, r := range routes {
+		p := posted{&routes[i], strings.Split(r.Path, "/"), r.Method + " " + r.Path}
+		for len(b) <= len(p.segments) {
+			b = append(b, nil)
+		}
+		b[len(p.segments)] = append(b[len(p.segments)], p)
+	}
+	return b
+}
+
+// of lists the routes that a path may be meant for.
+func (b board) of(segments []string) []posted {
+	if len(segments) < len(b) {
+		return b[len(segments)]
+	}
+	return nil
+}
+
+// match compares the segments of a raw path with a route's and fills params.
+// Decoding after splitting keeps a %2F inside its segment.
+func (p posted) match(have []string) (params map[string]string, ok bool) {
+	for i, segment := range p.segments {
+		if !strings.HasPrefix(segment, "{") && segment != have[i] {
+			return nil, false
+		}
 	}
 	params = map[string]string{}
-	for i, segment := range want {
+	for i, segment := range p.segments {
 		if !strings.HasPrefix(segment, "{") {
-			if segment != have[i] {
-				return nil, false
-			}
 			continue
 		}
 		value, err := url.PathUnescape(have[i])

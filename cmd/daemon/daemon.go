@@ -493,17 +493,16 @@ func (g *gate) lookAgain(ctx context.Context, id string) (muster.Key, bool) {
 
 // Key returns the rights of a bearer key.
 func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
-	bad := badKey()
 	id, hash, ok := trust.ParseKey(plain)
 	if !ok {
-		return muster.Rights{}, bad
+		return muster.Rights{}, badKey()
 	}
 	key, known := g.reg.Key(id)
 	if !known || !holds(key, hash, time.Now()) { // made, or rotated, a moment ago
 		key, known = g.lookAgain(ctx, id)
 	}
 	if !holds(key, hash, time.Now()) || !known {
-		return muster.Rights{}, bad
+		return muster.Rights{}, badKey()
 	}
 	if err := (callers{g.reg}).good(key); err != nil {
 		return muster.Rights{}, err
