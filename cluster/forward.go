@@ -16,7 +16,7 @@ import (
 
 const (
 	forwardTimeout = time.Second // one try at one master
-	forwardsAtOnce = 2           // calls to the master under way; what comes meanwhile goes with the next
+	forwardsAtOnce = 1           // calls to the master under way; what comes meanwhile goes with the next
 	forwardMost    = 256         // commands in a call
 	forwardBytes   = 1 << 20     // of commands in a call of more than one
 )
