@@ -11,6 +11,7 @@ import (
 	"muster"
 	"muster/fsm"
 
+	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/hashicorp/raft"
 )
 
@@ -112,7 +113,7 @@ func (c *Cluster) send(round []forwarded) ([]answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(batch{round})
+	body, err := jsonv1.Marshal(batch{round})
 	if err != nil {
 		return nil, muster.Errorf(muster.Internal, "encode commands: %w", err)
 	}
@@ -123,7 +124,7 @@ func (c *Cluster) send(round []forwarded) ([]answer, error) {
 		return nil, err
 	}
 	var out outcome
-	if err := json.Unmarshal(raw, &out); err != nil || len(out.Answers) != len(round) {
+	if err := jsonv1.Unmarshal(raw, &out); err != nil || len(out.Answers) != len(round) {
 		return nil, muster.Errorf(muster.OutcomeUnknown, "the master gave %d answers to %d commands", len(out.Answers), len(round))
 	}
 	return out.Answers, nil
@@ -135,7 +136,7 @@ func (c *Cluster) send(round []forwarded) ([]answer, error) {
 // caller lacks the right, or for a command that only a master makes.
 func (c *Cluster) Apply(ctx context.Context, from string, body []byte) ([]byte, error) {
 	var b batch
-	if err := json.Unmarshal(body, &b); err != nil {
+	if err := jsonv1.Unmarshal(body, &b); err != nil {
 		return nil, muster.Errorf(muster.Malformed, "commands: %w", err)
 	}
 	out := outcome{Answers: make([]answer, len(b.Commands))}
@@ -159,7 +160,7 @@ func (c *Cluster) Apply(ctx context.Context, from string, body []byte) ([]byte, 
 	if latest > 0 && c.raft.CurrentTerm() == term { // so it is the term of the entries, too
 		c.tellers.to(from).add(committed{from, latest, term})
 	}
-	return json.Marshal(out)
+	return jsonv1.Marshal(out)
 }
 
 // admissible checks a forwarded command: the node that sent it vouches for who

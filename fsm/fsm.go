@@ -15,6 +15,7 @@ import (
 
 	"muster"
 
+	jsonv1 "github.com/go-json-experiment/json/v1"
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -129,7 +130,7 @@ func RefusalOf(err error) Refusal {
 // Unsupported for a version or an operation this program does not know.
 func Decode(raw []byte) (Command, error) {
 	var c Command
-	if err := json.Unmarshal(raw, &c); err != nil {
+	if err := jsonv1.Unmarshal(raw, &c); err != nil {
 		return c, muster.Errorf(muster.Malformed, "command: %w", err)
 	}
 	_, err := c.decode()
@@ -195,7 +196,7 @@ func (c Command) decode() (any, error) {
 // body reads a body that says which of its fields may not be empty.
 func body[T interface{ named() []string }](c Command) (any, error) {
 	var b T
-	if err := json.Unmarshal(c.Body, &b); err != nil {
+	if err := jsonv1.Unmarshal(c.Body, &b); err != nil {
 		return nil, muster.Errorf(muster.Malformed, "body of %s: %w", c.Op, err)
 	}
 	if slices.Contains(b.named(), "") {

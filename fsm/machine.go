@@ -11,6 +11,7 @@ import (
 
 	"muster"
 
+	jsonv1 "github.com/go-json-experiment/json/v1"
 	memdb "github.com/hashicorp/go-memdb"
 	"github.com/hashicorp/raft"
 )
@@ -119,7 +120,7 @@ func (m Machine) keep(txn *memdb.Txn, entry *raft.Log, res Result) error {
 }
 
 func decodeEntry(entry *raft.Log) (c Command, err error) {
-	if err := json.Unmarshal(entry.Data, &c); err != nil {
+	if err := jsonv1.Unmarshal(entry.Data, &c); err != nil {
 		return c, fmt.Errorf("log entry %d: %w: %w", entry.Index, err, errNotUnderstood)
 	}
 	return c, nil
@@ -264,7 +265,7 @@ func read(in io.Reader) (*memdb.MemDB, uint64, error) {
 		}
 		if c.Table == "end" {
 			var end ending
-			if err := json.Unmarshal(c.Row, &end); err != nil {
+			if err := jsonv1.Unmarshal(c.Row, &end); err != nil {
 				return nil, 0, fmt.Errorf("end: %w", err)
 			}
 			if end.Rows != rows {
@@ -295,7 +296,7 @@ func readChunk(r io.Reader) (c chunk, err error) {
 	if crc32.ChecksumIEEE(payload) != binary.BigEndian.Uint32(head[4:]) {
 		return c, errors.New("checksum does not match")
 	}
-	return c, json.Unmarshal(payload, &c)
+	return c, jsonv1.Unmarshal(payload, &c)
 }
 
 func insert(txn *memdb.Txn, c chunk) error {
@@ -312,7 +313,7 @@ func insert(txn *memdb.Txn, c chunk) error {
 	default:
 		return fmt.Errorf("table %q: %w", c.Table, errNotUnderstood)
 	}
-	if err := json.Unmarshal(c.Row, row); err != nil {
+	if err := jsonv1.Unmarshal(c.Row, row); err != nil {
 		return err
 	}
 	return txn.Insert(c.Table, row)

@@ -86,26 +86,30 @@ func (b board) of(segments []string) []posted {
 	return nil
 }
 
-// match compares the segments of a raw path with a route's and fills params.
-// Decoding after splitting keeps a %2F inside its segment.
-func (p posted) match(have []string) (params map[string]string, ok bool) {
+// match compares the segments of a raw path with a route's. Decoding after
+// splitting keeps a %2F inside its segment.
+func (p posted) match(have []string) bool {
 	for i, segment := range p.segments {
-		if !strings.HasPrefix(segment, "{") && segment != have[i] {
-			return nil, false
+		if strings.HasPrefix(segment, "{") {
+			if value, err := url.PathUnescape(have[i]); err != nil || value == "" {
+				return false
+			}
+		} else if segment != have[i] {
+			return false
 		}
 	}
-	params = map[string]string{}
+	return true
+}
+
+// params are what stands in a path that matches for the names in braces.
+func (p posted) params(have []string) map[string]string {
+	params := map[string]string{}
 	for i, segment := range p.segments {
-		if !strings.HasPrefix(segment, "{") {
-			continue
+		if strings.HasPrefix(segment, "{") {
+			params[strings.Trim(segment, "{}")], _ = url.PathUnescape(have[i])
 		}
-		value, err := url.PathUnescape(have[i])
-		if err != nil || value == "" {
-			return nil, false
-		}
-		params[strings.Trim(segment, "{}")] = value
 	}
-	return params, true
+	return params
 }
 
 // checkQuery refuses parameters that the route does not know, or that are

@@ -234,12 +234,11 @@ func (s *Server) find(c *fasthttp.RequestCtx, req *Request) (Route, error) {
 	var allow []string
 	segments := strings.Split(req.Path, "/")
 	for _, route := range s.board.of(segments) {
-		params, ok := route.match(segments)
-		if !ok {
+		if !route.match(segments) {
 			continue
 		}
 		if route.Method == req.Method {
-			req.Params, req.Route, req.Key = params, route.name, string(c.Request.Header.Peek(api.HeaderIdempotency))
+			req.Params, req.Route, req.Key = route.params(segments), route.name, string(c.Request.Header.Peek(api.HeaderIdempotency))
 			req.Match = string(c.Request.Header.Peek(api.HeaderMatch))
 			return *route.Route, nil
 		}
