@@ -38,6 +38,8 @@ type world struct {
 	gossip  map[string]muster.Peer // guarded by mu
 	members map[string]*member     // guarded by mu
 	answers map[string]string      // guarded by mu: base URL to the ID that answers there
+	writes  *toll                  // guarded by mu; nil: calls pass
+	reads   *toll                  // guarded by mu; nil: calls pass
 }
 
 type member struct {
@@ -196,6 +198,10 @@ func (w *world) Apply(ctx context.Context, to muster.Peer, commands []byte) ([]b
 	if err != nil {
 		return nil, err
 	}
+	if bar := w.applies(); bar != nil {
+		bar.pay(commands)
+		ctx = context.WithoutCancel(ctx) // however long that took
+	}
 	return m.Apply(ctx, "", commands)
 }
 
@@ -212,7 +218,32 @@ func (w *world) ReadIndex(ctx context.Context, to muster.Peer) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	w.mu.Lock()
+	bar := w.reads
+	w.mu.Unlock()
+	if bar != nil {
+		bar.pay(nil)
+		ctx = context.WithoutCancel(ctx)
+	}
 	return m.ReadIndex(ctx)
+}
+
+func (w *world) onApply(bar *toll) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writes = bar
+}
+
+func (w *world) applies() *toll {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.writes
+}
+
+func (w *world) onReadIndex(bar *toll) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reads = bar
 }
 
 func (w *world) Holds(_ context.Context, url, id string) bool {
