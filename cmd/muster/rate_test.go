@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/testdata/ports"
 
 	"github.com/go-json-experiment/json"
 	"github.com/hashicorp/go-hclog"
@@ -218,7 +219,7 @@ func bareServer(addr string) error {
 
 // BenchmarkRateBareHTTP is what a process that does nothing answers.
 func BenchmarkRateBareHTTP(b *testing.B) {
-	addrs, err := freeAddrs(b.Context(), 1)
+	addrs, err := ports.Free(b.Context(), 1)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -276,7 +277,7 @@ const bareCommand = 900
 // BenchmarkRateBareRaft commits entries of three raft nodes in this process,
 // with the stores and settings of agents, but no TLS, no HTTP and no registry.
 func BenchmarkRateBareRaft(b *testing.B) {
-	addrs, err := freeAddrs(b.Context(), 3)
+	addrs, err := ports.Free(b.Context(), 3)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -351,7 +352,7 @@ func BenchmarkRateEtcd(b *testing.B) {
 	if err != nil {
 		b.Skip("etcd is not installed: the comparison with it is left out")
 	}
-	addrs, err := freeAddrs(b.Context(), 6)
+	addrs, err := ports.Free(b.Context(), 6)
 	if err != nil {
 		b.Fatal(err)
 	}
