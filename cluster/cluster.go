@@ -96,8 +96,8 @@ type Cluster struct {
 	stream *stream
 	store  *raftboltdb.BoltStore
 
-	forwards gather[forwarded]        // to the master
-	readers  gather[chan<- confirmed] // who ask how far the master is
+	forwards gather[forwarded] // to the master
+	readers  gather[reader]    // who ask how far the master is
 	tellers  tellers
 
 	shown   secrets   // keys, by the ID of the key or its node
@@ -135,7 +135,7 @@ func New(cfg Config, reg *fsm.Registry, peers Peers, wire Wire, probe Prober) *C
 		entered: make(chan struct{}), left: make(chan struct{}), fatal: make(chan error, 1), cancel: func(error) {},
 	}
 	c.forwards = gather[forwarded]{do: c.forward, run: c.background, lost: c.unsent, full: tooMuch, most: forwardsAtOnce}
-	c.readers = gather[chan<- confirmed]{do: c.confirm, run: c.background, lost: func(done chan<- confirmed) { done <- confirmed{err: errStopping()} }, most: 1}
+	c.readers = gather[reader]{do: c.confirm, run: c.background, lost: func(r reader) { r.done <- confirmed{err: errStopping()} }, most: 1}
 	c.tellers = tellers{by: map[string]*gather[committed]{}, make: func() *gather[committed] {
 		return &gather[committed]{do: c.tellCommitted, run: c.background, lost: func(committed) {}, most: 1}
 	}}

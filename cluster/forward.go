@@ -27,8 +27,8 @@ type forwarded struct {
 	By      muster.Rights   `json:"by"`
 	Command json.RawMessage `json:"command"`
 
-	trace context.Context // of the caller; its end ends the caller's wait, not the call
-	done  chan<- answer   // takes one without waiting
+	trace func() context.Context // the caller's, which does not end with the caller's wait
+	done  chan<- answer          // takes one without waiting
 }
 
 // answer is what became of a command: a result, or an error that left no entry
@@ -63,7 +63,7 @@ func (c *Cluster) atMaster(ctx context.Context, by muster.Rights, cmd fsm.Comman
 		return c.applyHere(ctx, raw)
 	}
 	done := make(chan answer, 1)
-	f := forwarded{By: by, Command: raw, trace: ctx, done: done}
+	f := forwarded{By: by, Command: raw, trace: detached(ctx), done: done}
 	if examined(cmd.Op) { // that takes its time: nobody else should wait for it
 		if !c.background(func() { c.forward([]forwarded{f}) }) {
 			c.unsent(f)
@@ -80,6 +80,12 @@ func (c *Cluster) atMaster(ctx context.Context, by muster.Rights, cmd fsm.Comman
 	case <-ctx.Done():
 		return fsm.Result{}, muster.Errorf(muster.Timeout, "the deadline passed before the master answered")
 	}
+}
+
+// detached is a context that goes on when ctx ends. A call for many goes under
+// that of the first.
+func detached(ctx context.Context) func() context.Context {
+	return func() context.Context { return context.WithoutCancel(ctx) }
 }
 
 // tooMuch reports whether another command does not fit into a call.
@@ -117,7 +123,7 @@ func (c *Cluster) send(round []forwarded) ([]answer, error) {
 	if err != nil {
 		return nil, muster.Errorf(muster.Internal, "encode commands: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(round[0].trace), forwardTimeout)
+	ctx, cancel := context.WithTimeout(round[0].trace(), forwardTimeout)
 	defer cancel()
 	raw, err := c.wire.Apply(ctx, master, body)
 	if err != nil {

@@ -223,7 +223,7 @@ type confirmed struct {
 // confirmation that began after they asked is good for all of them.
 func (c *Cluster) shared(ctx context.Context) (uint64, error) {
 	done := make(chan confirmed, 1)
-	c.readers.add(done)
+	c.readers.add(reader{detached(ctx), done})
 	select {
 	case a := <-done:
 		return a.index, a.err
@@ -232,12 +232,18 @@ func (c *Cluster) shared(ctx context.Context) (uint64, error) {
 	}
 }
 
-func (c *Cluster) confirm(round []chan<- confirmed) {
-	ctx, cancel := context.WithTimeout(context.Background(), forwardTimeout)
+// reader waits for one.
+type reader struct {
+	trace func() context.Context
+	done  chan<- confirmed // takes one without waiting
+}
+
+func (c *Cluster) confirm(round []reader) {
+	ctx, cancel := context.WithTimeout(round[0].trace(), forwardTimeout)
 	defer cancel()
 	index, err := c.readIndex(ctx)
-	for _, done := range round {
-		done <- confirmed{index, err}
+	for _, r := range round {
+		r.done <- confirmed{index, err}
 	}
 }
 

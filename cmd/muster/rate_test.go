@@ -241,7 +241,7 @@ func BenchmarkRateBareHTTP(b *testing.B) {
 // spawn runs a program until the benchmark is over.
 func spawn(b *testing.B, env []string, name string, args ...string) (pid int) {
 	b.Helper()
-	cmd := exec.Command(name, args...)
+	cmd := exec.CommandContext(context.WithoutCancel(b.Context()), name, args...)
 	cmd.Env = append(demoEnv(os.Environ()), env...)
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
