@@ -77,8 +77,14 @@ func TestEntriesAppliedTogetherDoWhatTheyDoAlone(t *testing.T) {
 			t.Errorf("entry %d: %+v, alone %+v", i+1, got[i], want[i])
 		}
 	}
-	if r, ok := want[2].(fsm.Result); !ok || muster.KindOf(r.Err()) != muster.Conflict {
-		t.Errorf("%+v", want[2])
+	if r, ok := got[3].(fsm.Result); !ok || !r.Replayed || r.Index != 3 || muster.KindOf(r.Err()) != muster.Conflict {
+		t.Errorf("the answer to a refused command was not remembered: %+v", got[3])
+	}
+	if n, ok := together.Find("shop"); !ok || n.ID != "7" {
+		t.Errorf("shop is %+v", n)
+	}
+	if n, ok := together.Find("other"); ok {
+		t.Errorf("something stayed of a refused command: %+v", n)
 	}
 	if together.Index() != 10 || alone.Index() != 10 {
 		t.Errorf("at %d, alone at %d", together.Index(), alone.Index())
