@@ -96,7 +96,7 @@ func (r *Registry) Versions(name string) []muster.ActionInfo { return r.describe
 
 // describe describes one action, or all.
 func (r *Registry) describe(name string) []muster.ActionInfo {
-	db, _ := r.snapshot()
+	db := r.now()
 	infos := []muster.ActionInfo{}
 	at := map[string]int{} // in infos, by digest
 	for _, row := range all[action](db, tableActions, "id") {
@@ -121,8 +121,7 @@ func (r *Registry) describe(name string) []muster.ActionInfo {
 // Offered lists the digests of the actions that a node offers, as far as the
 // registry has heard, in order.
 func (r *Registry) Offered(id string) []string {
-	db, _ := r.snapshot()
-	if row := first[node](db.Txn(false), tableNodes, "id", id); row != nil {
+	if row := first[node](r.now(), tableNodes, "id", id); row != nil {
 		return row.Actions
 	}
 	return nil
@@ -130,6 +129,5 @@ func (r *Registry) Offered(id string) []string {
 
 // Described reports whether the catalog describes a digest.
 func (r *Registry) Described(digest string) bool {
-	db, _ := r.snapshot()
-	return first[action](db.Txn(false), tableActions, "id", digest) != nil
+	return first[action](r.now(), tableActions, "id", digest) != nil
 }

@@ -54,7 +54,7 @@ func company(tb testing.TB, size int) *demo {
 			tb.Fatal(err)
 		}
 	}
-	within(tb, max(30*time.Second, time.Duration(size)*10*time.Second), "all know all", func() bool {
+	untilIn(tb, max(30*time.Second, time.Duration(size)*10*time.Second), "all know all", func() bool {
 		return !slices.ContainsFunc(names, func(name string) bool {
 			a, err := d.client(name).Search(tb.Context(), plums)
 			return err != nil || a.NodesSearched != size || a.Partial

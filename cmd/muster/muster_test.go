@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 		stop()
 		os.Exit(code)
 	}
+	if addr := os.Getenv("MUSTER_BARE"); addr != "" {
+		fmt.Fprintln(os.Stderr, bareServer(addr))
+		os.Exit(1)
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -240,10 +244,10 @@ func TestANodeThatLostItsDiskReplacesItsOldSelf(t *testing.T) {
 
 func until(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	within(tb, 30*time.Second, what, ok)
+	untilIn(tb, 30*time.Second, what, ok)
 }
 
-func within(tb testing.TB, limit time.Duration, what string, ok func() bool) {
+func untilIn(tb testing.TB, limit time.Duration, what string, ok func() bool) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), limit)
 	defer cancel()
