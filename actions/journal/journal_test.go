@@ -278,7 +278,7 @@ func TestJobsAreKeptAndThoseOfADeadProcessAreInterrupted(t *testing.T) {
 		job := muster.Job{Status: status, Pending: pending, RunAnswer: muster.RunAnswer{
 			Job: id, SuccessCount: 1, NodesExecuted: 1, Results: map[string]muster.Result{"a": done},
 		}}
-		if err := j.PutJob(job); err != nil {
+		if err := j.PutJob(job, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -302,7 +302,7 @@ func TestJobsAreKeptAndThoseOfADeadProcessAreInterrupted(t *testing.T) {
 func TestOnlyTheLatestThousandJobsAreKept(t *testing.T) {
 	j := opened(t, journal.Config{})
 	for i := range 1003 {
-		if err := j.PutJob(muster.Job{RunAnswer: muster.RunAnswer{Job: fmt.Sprintf("j_n_%04d", i)}, Status: muster.JobFailed}); err != nil {
+		if err := j.PutJob(muster.Job{RunAnswer: muster.RunAnswer{Job: fmt.Sprintf("j_n_%04d", i)}, Status: muster.JobFailed}, i%2 == 1); err != nil {
 			t.Fatal(err)
 		}
 	}
