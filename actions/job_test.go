@@ -287,7 +287,7 @@ func TestRetryTakesTheFrozenNodesThatFailed(t *testing.T) {
 		if err != nil || began.RetryOf != old.Job || began.Job == old.Job {
 			t.Fatalf("%+v, %v", began, err)
 		}
-		if job := ended(t, r, began.Job); told(job) != c.says || string(job.Results["c"].Result) == `{"text":"no"}` {
+		if job := ended(t, r, began.Job); told(job) != c.says || string(job.Results["bee"].Result) != `{"text":"hi"}` {
 			t.Errorf("%+v: %s", c.again, told(job))
 		}
 	}

@@ -123,6 +123,13 @@ func (r *Runner) fan(by muster.Rights, run muster.Run, how strategy, targets []t
 	return &fan{r: r, by: by, job: job, maxFail: how.maxFail.of(len(targets)), results: make(map[string]muster.Result, len(targets))}
 }
 
+// Judge says why a run would be refused, and does nothing: its errors are those of
+// Run.
+func (r *Runner) Judge(by muster.Rights, run muster.Run) error {
+	_, _, err := r.plan(by, run)
+	return err
+}
+
 // plan judges a run and freezes its targets.
 func (r *Runner) plan(by muster.Rights, run muster.Run) (strategy, []target, error) {
 	how, err := r.judge(by, run)

@@ -144,6 +144,8 @@ func (a applier) do(body any) (id string, err error) {
 		return a.keyRotate(b)
 	case NodeKey:
 		return a.nodeKey(b)
+	case RunKey:
+		return b.Job, nil
 	default: // TermOpen: that it is committed is all it says
 		return "", nil
 	}

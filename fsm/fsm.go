@@ -46,6 +46,7 @@ const (
 	OpKeyRotate    Op = "key.rotate"
 	OpNodeKey      Op = "node.key"
 	OpNodeOffer    Op = "node.offer"
+	OpRunKey       Op = "run.key"
 )
 
 // Scope is what the caller of a command must hold; checked where it enters and
@@ -56,6 +57,8 @@ func (o Op) Scope() string {
 		return muster.ScopeRegistry
 	case OpNodeOffer:
 		return muster.ScopePublic // it opens nothing until an operator says so
+	case OpRunKey:
+		return muster.ScopeAny // the node asked has judged the run; the key is the caller's own
 	case OpKeyCreate, OpKeyRevoke, OpKeyRotate, OpNodeRemove, OpNodeLeave:
 		return muster.ScopeAdmin
 	case OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve, OpHealthBatch, OpNodeReseal:
@@ -179,6 +182,8 @@ func (c Command) decode() (any, error) {
 		return body[KeyRotate](c)
 	case OpNodeKey:
 		return body[NodeKey](c)
+	case OpRunKey:
+		return body[RunKey](c)
 	default:
 		return nil, fmt.Errorf("operation %q, which this program does not know: start a newer muster: %w", c.Op, errNotUnderstood)
 	}

@@ -326,8 +326,12 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 		return err
 	}
 	d.onStop("journal", book.Stop)
+	spool, err := actions.OpenSpool(filepath.Join(d.cfg.DataDir, "outputs"))
+	if err != nil {
+		return err
+	}
 	executor, err := actions.NewExecutor(actions.ExecutorConfig{
-		ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Journal: book, Log: d.log,
+		ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Journal: book, Spool: spool, Log: d.log,
 	})
 	if err != nil {
 		return err
@@ -341,8 +345,9 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
 		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: executor, Runner: runner, Jobs: runner, Cancel: executor.Cancel, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
-		Pinger: d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
+		Actions: executor, Runner: runner, Jobs: runner, Executions: executor, RunKey: d.member.RunKey, EveryJob: everyJob(d.id.ID, d.member, out),
+		Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
+		Pinger:  d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
 		Trusted: proxies, Open: d.cfg.OpenRegistration,
 		Peer:    func(ip netip.Addr) bool { return isPeer(d.pool, ip) },
 		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,
