@@ -120,6 +120,12 @@ func (s *jobs) forsake(j *job) {
 	}
 }
 
+func (s *jobs) waitedFor(j *job) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !j.alone
+}
+
 // end takes a job out of those under way.
 func (s *jobs) end(j *job, ended muster.Job) {
 	s.mu.Lock()
@@ -264,8 +270,11 @@ func (r *Runner) finish(ctx context.Context, j *job, f *fan) {
 	default:
 		ended.Status = muster.JobFailed
 	}
+	// What is told of an end stays true after a crash; but a run that only reads,
+	// and that somebody waits for, does not wait for the disk.
+	risk, known := r.local.risk(ended.Action)
 	j.book.Lock()
-	err := r.cfg.Jobs.PutJob(ended, true)
+	err := r.cfg.Jobs.PutJob(ended, known && risk == muster.RiskRead && r.jobs.waitedFor(j))
 	r.jobs.end(j, ended)
 	j.book.Unlock()
 	if err != nil {

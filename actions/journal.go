@@ -64,7 +64,7 @@ func (e *Executor) once(ctx context.Context, a *action, c call, x muster.Journal
 	if known, err := book.Begin(ctx, x); known != nil || err != nil {
 		return repeated(known, err, began)
 	}
-	seen := e.watch(&c)
+	seen := e.watch(ctx, &c)
 	r := resultOf(e.perform(ctx, a, c), c.hide, began)
 	seen()
 	return book.End(x.Key, r)

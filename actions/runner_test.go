@@ -449,10 +449,11 @@ func TestRollingGoesBatchByBatchWithPauses(t *testing.T) {
 		if err != nil || a.SuccessCount != 3 || a.FailureCount != 1 || a.SkippedCount != 7 || time.Since(began) != 12*time.Second {
 			t.Fatalf("%s %v %v: a failed batch was followed by another", told(a), err, time.Since(began))
 		}
-		r, id := f.runner(), ""
+		r := f.runner()
 		run.TimeoutMs = 5000
 		a, err = r.Run(t.Context(), operator(), run)
-		if id = a.Job; err != nil || a.SuccessCount != 1 || len(a.Pending) != 10 {
+		id := a.Job
+		if err != nil || a.SuccessCount != 1 || len(a.Pending) != 10 {
 			t.Fatalf("%s %v", told(a), err)
 		}
 		if err := r.Stop(t.Context()); err != nil {

@@ -142,7 +142,7 @@ type watched struct {
 }
 
 // watch has what an execution prints seen, and kept when it ends.
-func (e *Executor) watch(c *call) (end func()) {
+func (e *Executor) watch(ctx context.Context, c *call) (end func()) {
 	if c.job == "" || c.def.handler(c.check) == nil {
 		return func() {}
 	}
@@ -157,7 +157,7 @@ func (e *Executor) watch(c *call) (end func()) {
 	return func() {
 		p.end()
 		if e.cfg.Spool != nil {
-			if err := e.cfg.Spool.put(p.ask(context.Background(), muster.OutputAsk{})); err != nil {
+			if err := e.cfg.Spool.put(p.ask(context.WithoutCancel(ctx), muster.OutputAsk{})); err != nil {
 				e.cfg.Log.Warn("output cannot be kept", "job", c.job, "error", err)
 			}
 		}

@@ -181,7 +181,7 @@ func TestAJobIsTriedAgainByThoseWhoMayRunItsAction(t *testing.T) {
 	}{
 		{"mk_run:app.*", `{"only":"unreachable"}`, 202, `"retry_of":"` + jobID},
 		{"mk_run:app.*", "", 202, `"retry_of":"` + jobID},
-		{"mk_run:app.*", `{"onyl":"failed"}`, 422, "onyl"},
+		{"mk_run:app.*", `{"nolu":"failed"}`, 422, "nolu"},
 		{"mk_run:web.*", "", 403, "run:app.x"},
 	} {
 		if got := ask(t, "POST", base+"/v1/jobs/"+jobID+"/retry", c.token, c.body); got.code != c.code || !strings.Contains(got.body, c.says) {
@@ -207,10 +207,10 @@ func follow(t *testing.T, lines *bufio.Scanner, want string) string {
 	return ""
 }
 
-// streamed opens a stream.
-func streamed(t *testing.T, url, last string) (*http.Response, *bufio.Scanner) {
+// streamed opens a stream, and returns its media type.
+func streamed(t *testing.T, url, last string) (media string, lines *bufio.Scanner) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), "GET", url, http.NoBody)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,15 +223,18 @@ func streamed(t *testing.T, url, last string) (*http.Response, *bufio.Scanner) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = got.Body.Close() })
-	return got, bufio.NewScanner(got.Body)
+	if got.StatusCode != http.StatusOK {
+		t.Fatal(got.Status)
+	}
+	return got.Header.Get("Content-Type"), bufio.NewScanner(got.Body)
 }
 
 func TestEventsAreStreamedResumedAndEndWithTheJob(t *testing.T) {
 	o := &oneJob{quiet: make(chan struct{})}
 	base, _ := serve(t, &house{}, leading(o))
-	got, lines := streamed(t, base+"/v1/jobs/"+jobID+"/events", "")
-	if media := got.Header.Get("Content-Type"); got.StatusCode != 200 || media != "text/event-stream" {
-		t.Fatalf("%d %s", got.StatusCode, media)
+	media, lines := streamed(t, base+"/v1/jobs/"+jobID+"/events", "")
+	if media != "text/event-stream" {
+		t.Errorf("it is %s", media)
 	}
 	first := follow(t, lines, ": heartbeat")
 	if strings.Count(first, "event: log\n") != 2 || !strings.HasPrefix(first, "id: 1\nevent: log\ndata: {\"seq\":1,") || !strings.Contains(first, `line\nline`) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -22,9 +23,12 @@ const (
 	pollGrace = 5 * time.Second  // how much longer its answer is waited for
 )
 
-// stream is an answer that goes on: server-sent events, until it returns. Its
+// stream is an answer that goes on: server-sent events, until body returns. Its
 // ctx ends when the server stops.
-type stream func(ctx context.Context, w *bufio.Writer) error
+type stream struct {
+	values context.Context //nolint:containedctx // of the request, which is over by then
+	body   func(ctx context.Context, w *bufio.Writer) error
+}
 
 // streams are the answers that go on, which a server ends when it stops.
 type streams struct {
@@ -57,15 +61,15 @@ func (s *streams) tie(ctx context.Context, cancel context.CancelFunc) {
 func (s *streams) stop() { s.once.Do(func() { close(s.ending()) }) }
 
 // send makes a stream the body of an answer.
-func (s *streams) send(c *fasthttp.RequestCtx, body stream) {
+func (s *streams) send(c *fasthttp.RequestCtx, to stream) {
 	c.SetContentType("text/event-stream")
 	c.Response.Header.Set("Cache-Control", "no-store")
 	c.Response.Header.Set("X-Accel-Buffering", "no")
 	c.SetBodyStreamWriter(func(w *bufio.Writer) {
-		ctx, cancel := context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancel(context.WithoutCancel(to.values))
 		defer cancel()
 		s.tie(ctx, cancel)
-		_ = body(ctx, w) // whoever read is gone, or has been told why
+		_ = to.body(ctx, w) // whoever read is gone, or has been told why
 	})
 }
 
@@ -75,39 +79,58 @@ func (s *Server) jobEvents(ctx context.Context, r *Request) (any, error) {
 	if r.Last != "" && (err != nil || after < 0) {
 		return nil, muster.FieldError("Last-Event-ID", "is not one that was given")
 	}
-	by, id := r.Rights, r.Params["id"]
-	source, err := s.source(id)
+	source, err := s.source(r.Params["id"])
 	if err != nil {
 		return nil, err
 	}
-	first, err := source(ctx, by, after, 0) // a refusal is an answer, not a stream
+	first, err := source(ctx, r.Rights, after, 0) // a refusal is an answer, not a stream
 	if err != nil {
 		return nil, err
 	}
-	return stream(func(ctx context.Context, w *bufio.Writer) error {
-		told := first
-		for beat := time.Now(); ; {
-			if len(told.Events) > 0 || time.Since(beat) >= s.beat() {
-				if err := write(w, told.Events); err != nil {
-					return err
-				}
-				beat = time.Now()
-			}
-			if told.Ended || ctx.Err() != nil {
-				return nil
-			}
-			if len(told.Events) > 0 {
-				after = told.Events[len(told.Events)-1].Seq
-			}
-			err := r.still(ctx)
-			if err == nil {
-				told, err = source(ctx, by, after, min(pollTime, s.beat()))
-			}
-			if err != nil {
-				return refuseStream(w, err, r.ID)
-			}
+	return stream{ctx, func(ctx context.Context, w *bufio.Writer) error {
+		err := s.relay(ctx, w, r, relayed{source, after, first})
+		if _, known := errors.AsType[*muster.Error](err); known {
+			return refuseStream(w, err, r.ID)
 		}
-	}), nil
+		return err
+	}}, nil
+}
+
+// relayed is what a stream begins with: the first events, all after one that the
+// reader knows.
+type relayed struct {
+	source source
+	after  int64
+	first  muster.JobEvents
+}
+
+// relay writes events as they come, until the last one, the end of ctx, or an
+// error: one of a kind is to be told, any other is the reader's.
+func (s *Server) relay(ctx context.Context, w *bufio.Writer, r *Request, from relayed) (err error) {
+	told, after, beat := from.first, from.after, time.Now()
+	for {
+		if len(told.Events) > 0 || time.Since(beat) >= s.beat() {
+			if err := write(w, told.Events); err != nil {
+				return err
+			}
+			beat = time.Now()
+		}
+		if told.Ended {
+			return nil
+		}
+		if n := len(told.Events); n > 0 {
+			after = told.Events[n-1].Seq
+		}
+		if err := r.still(ctx); err != nil {
+			return err
+		}
+		if told, err = from.source(ctx, r.Rights, after, min(pollTime, s.beat())); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
 }
 
 func (s *Server) beat() time.Duration {
@@ -125,9 +148,12 @@ func (r *Request) still(ctx context.Context) error {
 	return r.again(ctx)
 }
 
-// source is where the events of a job come from: this node, or the one that leads
-// it.
-func (s *Server) source(id string) (func(context.Context, muster.Rights, int64, time.Duration) (muster.JobEvents, error), error) {
+// source is where the events of a job come from. It waits so long for some after
+// one that is known.
+type source func(ctx context.Context, by muster.Rights, after int64, wait time.Duration) (muster.JobEvents, error)
+
+// source is this node, or the one that leads a job.
+func (s *Server) source(id string) (source, error) {
 	leader, here, err := s.leader(id)
 	if err != nil {
 		return nil, err

@@ -45,11 +45,10 @@ func (j *Journal) write() {
 	soon := time.NewTimer(lateTime)
 	defer soon.Stop()
 	for open := true; open; {
-		due := false
+		due := true
 		select {
 		case c, more := <-j.queue:
 			if open = more; !open {
-				due = true
 				break
 			}
 			if len(batch) == 0 {
@@ -62,7 +61,6 @@ func (j *Journal) write() {
 				batch, due = append(batch, c), due || c.done != nil
 			}
 		case <-soon.C:
-			due = true
 		}
 		if due && len(batch) > 0 {
 			j.commit(batch)

@@ -66,6 +66,16 @@ func (d *demo) aside(t *testing.T, at string, errs *os.File, args ...string) (ou
 	return out, notes, ended
 }
 
+// jobIn is the job that a command printed as JSON, between other things.
+func jobIn(t *testing.T, out string) (j muster.Job) {
+	t.Helper()
+	_, rest, _ := strings.Cut(out, "{\n")
+	if err := json.NewDecoder(strings.NewReader("{" + rest)).Decode(&j); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return j
+}
+
 func (d *demo) detached(t *testing.T, at string, args ...string) (job string) {
 	t.Helper()
 	code, out := d.words(t, at, append(append([]string{"run"}, args...), "--detach")...)
@@ -80,9 +90,9 @@ func TestOutputStaysWhereItWasPrintedAndAnyNodeFetchesIt(t *testing.T) {
 	d.give(t, master, "app.say", "params: {pass: {type: string, secret: true}}\n"+
 		"handler: {kind: exec, stdin: params, argv: [/bin/sh, -c, 'echo said by $MUSTER_NODE; cat; echo trouble >&2; printf \"\\033[31mred\\n\"']}\n")
 	code, out := d.words(t, master, "run", "app.say", "--all", "-p", "pass=canary-secret", "-o", "json")
-	var j muster.Job
-	if err := json.Unmarshal([]byte(out), &j); err != nil || code != 0 {
-		t.Fatalf("exit %d, %v\n%s", code, err, out)
+	j := jobIn(t, out)
+	if code != 0 {
+		t.Fatalf("exit %d\n%s", code, out)
 	}
 	asked := other(d, master)
 	if code, out := d.words(t, asked, "job", "output", j.Job); code != 0 || strings.Count(out, "said by") != 3 ||
@@ -168,9 +178,9 @@ func TestAFailedNodeIsTriedAgainAsANewJob(t *testing.T) {
 	// It fails where the parameter says, until the gate is open.
 	d.give(t, master, "app.flaky", "params: {bad: {type: string}}\nhandler: {kind: exec, argv: [/bin/sh, -c, 'grep -qz -- \"--name\" /proc/$PPID/cmdline; tr \"\\0\" \"\\n\" </proc/$PPID/cmdline | grep -qx \"$0\" && ! test -e "+gate+" && exit 7; echo done', '${bad}']}\n")
 	code, out := d.words(t, master, "run", "app.flaky", "--all", "--serial", "--on-fail", "continue", "-p", "bad="+bad, "-o", "json")
-	var old muster.Job
-	if err := json.Unmarshal([]byte(before(out, "error:")), &old); err != nil || code != 3 || old.Results[bad].Error == nil || *old.Results[bad].Error.ExitCode != 7 || old.SuccessCount != 2 {
-		t.Fatalf("exit %d, %v\n%s", code, err, out)
+	old := jobIn(t, out)
+	if code != 3 || old.Results[bad].Error == nil || *old.Results[bad].Error.ExitCode != 7 || old.SuccessCount != 2 {
+		t.Fatalf("exit %d\n%s", code, out)
 	}
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -181,10 +191,9 @@ func TestAFailedNodeIsTriedAgainAsANewJob(t *testing.T) {
 		t.Fatalf("exit %d\n%s", code, out)
 	}
 	code, out = d.words(t, bad, "job", "watch", id, "-o", "json")
-	var again muster.Job
-	if err := json.Unmarshal([]byte(out[max(0, strings.Index(out, "{")):]), &again); err != nil || code != 0 || again.RetryOf != old.Job ||
-		len(again.Results) != 1 || !again.Results[bad].Success {
-		t.Errorf("exit %d, %v\n%s", code, err, out)
+	again := jobIn(t, out)
+	if code != 0 || again.RetryOf != old.Job || len(again.Results) != 1 || !again.Results[bad].Success {
+		t.Errorf("exit %d\n%s", code, out)
 	}
 	if code, out := d.words(t, bad, "job", "retry", id); code != 1 || !strings.Contains(out, "no node of the job is left") {
 		t.Errorf("exit %d\n%s", code, out)
@@ -256,7 +265,7 @@ func TestJobsOfAllNodesAreListedAndTheDeadOneIsNamed(t *testing.T) {
 	d, master := trio(t)
 	ids := map[string]string{}
 	for _, name := range d.names {
-		if code, out := d.words(t, name, "run", "node.ping", "--on", name); code != 0 {
+		if code, out := d.words(t, name, "run", "app.greet", "-p", "name=Ada", "--on", name); code != 0 {
 			t.Fatalf("exit %d\n%s", code, out)
 		}
 		ids[name] = d.detached(t, name, "node.echo", "--on", name, "-p", "text=hi")
@@ -337,9 +346,9 @@ func TestCancelReachesProcessesThatLeftTheirGroupFromAnyNode(t *testing.T) {
 		t.Fatalf("exit %d\n%s", code, out)
 	}
 	code, out := d.words(t, asked, "job", "watch", id, "-o", "json")
-	var j muster.Job
-	if err := json.Unmarshal([]byte(before(out[max(0, strings.Index(out, "{")):], "error:")), &j); err != nil || code != 1 || j.Status != muster.JobCancelled {
-		t.Fatalf("exit %d, %v\n%s", code, err, out)
+	j := jobIn(t, out)
+	if code != 1 || j.Status != muster.JobCancelled {
+		t.Fatalf("exit %d\n%s", code, out)
 	}
 	for slug, r := range j.Results {
 		if r.State != muster.StateCancelled || r.Leaked == 0 {
