@@ -20,6 +20,9 @@ const jobID = "j_n-a_01890000-0000-7000-8000-000000000001"
 type oneJob struct {
 	began muster.Run
 	again muster.Retry
+	unknown bool     // what it led is not known
+	kept    []string // instead
+
 	quiet chan struct{} // until it is closed nothing happens after the second event
 }
 
@@ -62,9 +65,22 @@ func (o *oneJob) Cancel(context.Context, muster.Rights, string) (muster.Job, err
 	return o.job(), nil
 }
 
-func (o *oneJob) Job(string) (muster.Job, error) { return o.job(), nil }
+func (o *oneJob) Job(id string) (muster.Job, error) {
+	if o.unknown {
+		return muster.Job{}, muster.Errorf(muster.NotFound, "no job %s", id)
+	}
+	return o.job(), nil
+}
 
-func (o *oneJob) Jobs() ([]muster.Job, error) { return []muster.Job{o.job()}, nil }
+func (o *oneJob) Jobs() (all []muster.Job, err error) {
+	for _, id := range o.kept {
+		all = append(all, muster.Job{RunAnswer: muster.RunAnswer{Job: id}})
+	}
+	if o.unknown {
+		return all, nil
+	}
+	return []muster.Job{o.job()}, nil
+}
 
 func TestAJobIsForThoseWhoMayRunItsAction(t *testing.T) {
 	o := &oneJob{}
@@ -157,6 +173,28 @@ func TestAKeyStandsForOneJob(t *testing.T) {
 	}
 }
 
+func TestAJobThatAKeyStandsForBeginsIfItDidNotUnlessItMayBeForgotten(t *testing.T) {
+	older, newer := strings.Replace(jobID, "-8000-", "-7fff-", 1), strings.Replace(jobID, "-8000-", "-9000-", 1)
+	for _, c := range []struct {
+		name string
+		kept []string // the newest first
+		code int
+	}{
+		{"nothing was ever led here", nil, 202},
+		{"an older one is kept", []string{newer, older}, 202},
+		{"only newer ones are kept", []string{newer}, 410},
+	} {
+		o := &oneJob{unknown: true, kept: c.kept}
+		base, _ := serve(t, &house{}, leading(o), func(cfg *httpserver.Config) {
+			cfg.RunKey = func(context.Context, muster.Write, string) (string, error) { return jobID, nil }
+		})
+		got := ask(t, "POST", base+"/v1/run", "mk_run:app.*", `{"action":"app.x","on":{"all":true},"key":"k","wait":false}`)
+		if got.code != c.code || (o.began.ID == jobID) != (c.code == 202) {
+			t.Errorf("%s: %d %s, began %+v", c.name, got.code, got.body, o.began)
+		}
+	}
+}
+
 func TestANodeLeadsOnlyItsOwnJobsForAnother(t *testing.T) {
 	o := &oneJob{}
 	base, _ := serve(t, &house{}, leading(o))
@@ -243,6 +281,10 @@ func TestEventsAreStreamedResumedAndEndWithTheJob(t *testing.T) {
 	_, resumed := streamed(t, base+"/v1/jobs/"+jobID+"/events", "1")
 	if text := follow(t, resumed, ": heartbeat"); strings.Contains(text, "id: 1\n") || !strings.HasPrefix(text, "id: 2\n") {
 		t.Errorf("resumed: %s", text)
+	}
+	_, known := streamed(t, base+"/v1/jobs/"+jobID+"/events", "2")
+	if text := follow(t, known, ": heartbeat") + follow(t, known, ": heartbeat"); strings.Contains(text, "id: ") {
+		t.Errorf("who knows all is told again: %s", text)
 	}
 	close(o.quiet)
 	for _, rest := range []*bufio.Scanner{lines, resumed} {
