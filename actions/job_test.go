@@ -394,6 +394,26 @@ func TestOnlyTheLatestThousandOutputsAreKeptAlsoAfterARestart(t *testing.T) {
 	if err != nil || len(files) != 1000 {
 		t.Errorf("%d files, %v", len(files), err)
 	}
+	for i := range 7 { // 70 MiB: more than all may have
+		path := filepath.Join(dir, fmt.Sprintf("j_big_%d.json", i))
+		if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, 10<<20); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Time{}, time.Unix(int64(1e6+i), 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer func() {
+		if _, err := actions.OpenSpool(dir); err != nil {
+			t.Error(err)
+		}
+		if files, err := os.ReadDir(dir); err != nil || len(files) != 7 { // six of them and the new one
+			t.Errorf("%d files, %v", len(files), err)
+		}
+	}()
 	for job, kept := range map[string]bool{"j_0005": false, "j_0006": true, "j_new": true} {
 		if _, err := e.Output(t.Context(), operator(), muster.OutputAsk{Job: job}); (err == nil) != kept {
 			t.Errorf("%s: %v", job, err)

@@ -191,13 +191,9 @@ func (s *Server) listJobs(ctx context.Context, r *Request) (any, error) {
 	return merged(append(others, own), missing, limit), nil
 }
 
-// ownJobs is this node's part of a list that another node makes.
-func (s *Server) ownJobs(_ context.Context, r *Request) (any, error) {
-	if !runsSome(r.Rights) {
-		return nil, need(r.Rights, scopeRun)
-	}
-	return s.jobsHere(r)
-}
+// ownJobs is this node's part of a list that another node makes: of the jobs that
+// the caller behind it may see.
+func (s *Server) ownJobs(_ context.Context, r *Request) (any, error) { return s.jobsHere(r) }
 
 // merged is the newest of several nodes' jobs.
 func merged(lists []api.Jobs, missing []string, limit int) api.Jobs {

@@ -18,8 +18,8 @@ const jobID = "j_n-a_01890000-0000-7000-8000-000000000001"
 
 // oneJob is a node that leads one job.
 type oneJob struct {
-	began muster.Run
-	again muster.Retry
+	began   muster.Run
+	again   muster.Retry
 	unknown bool     // what it led is not known
 	kept    []string // instead
 
@@ -310,6 +310,39 @@ func TestAStreamEndsWhenTheServerStops(t *testing.T) {
 	}
 	if lines.Err() != nil || time.Since(began) > time.Second {
 		t.Errorf("%v after %v", lines.Err(), time.Since(began))
+	}
+}
+
+// fickle lets a key in until it is revoked.
+type fickle struct {
+	*house
+
+	revoked chan struct{}
+}
+
+func (f fickle) Key(ctx context.Context, plain string) (muster.Rights, error) {
+	select {
+	case <-f.revoked:
+		return muster.Rights{}, muster.Errorf(muster.Unauthorized, "Invalid API key")
+	default:
+		return f.house.Key(ctx, plain)
+	}
+}
+
+func TestAStreamEndsWhenItsReadersKeyIsRevoked(t *testing.T) {
+	o, f := &oneJob{quiet: make(chan struct{})}, fickle{&house{}, make(chan struct{})}
+	base, _ := serve(t, f.house, leading(o), func(c *httpserver.Config) { c.Auth = f })
+	_, lines := streamed(t, base+"/v1/jobs/"+jobID+"/events", "")
+	follow(t, lines, "heartbeat")
+	close(f.revoked)
+	follow(t, lines, "event: error")
+	if text := follow(t, lines, "data: "); !strings.Contains(text, `"code":"unauthorized"`) || !strings.Contains(text, `"status":401`) {
+		t.Errorf("%s", text)
+	}
+	for lines.Scan() {
+	}
+	if lines.Err() != nil {
+		t.Error(lines.Err())
 	}
 }
 

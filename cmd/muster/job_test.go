@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -137,6 +138,9 @@ func TestAJobIsWatchedFromAnyNodeALinePerEvent(t *testing.T) {
 			t.Errorf("%s\n%s", name, text)
 		}
 	}
+	if o, err := d.client(asked).JobOutput(t.Context(), id, master); err != nil || !o.Running || !strings.HasPrefix(o.Stdout, "hello from it\n") || o.Progress.Percent != 40 {
+		t.Errorf("what it printed so far: %+v, %v", o, err)
+	}
 	if out.String() != "" {
 		t.Errorf("the result is told before the end: %s", out)
 	}
@@ -258,6 +262,19 @@ func TestAKeyBeginsOneJobWhicheverNodeIsAsked(t *testing.T) {
 	}
 	if code, out := d.words(t, master, "run", "app.count", "-p", "n=2", "--on", master, "--idempotency-key", "one"); code != 1 || !strings.Contains(out, "another body") {
 		t.Errorf("exit %d\n%s", code, out)
+	}
+	nodes, err := d.client(master).Nodes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(nodes.Nodes, func(n muster.Node) bool { return strings.Contains(first.Job, n.ID) })
+	leader := nodes.Nodes[i].Slug
+	if err := d.kill(leader); err != nil {
+		t.Fatal(err)
+	}
+	run.Params = muster.Params{"n": json.RawMessage("1")}
+	if _, err := d.client(other(d, leader)).Run(t.Context(), run); muster.KindOf(err) != muster.Unavailable || !strings.Contains(err.Error(), "node "+leader) {
+		t.Errorf("while the node that led it is dead: %v", err)
 	}
 }
 

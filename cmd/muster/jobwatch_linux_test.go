@@ -70,3 +70,22 @@ func TestOnATerminalEachNodeHasABar(t *testing.T) {
 		t.Errorf("exit %d\n%s\n%s", code, user, out)
 	}
 }
+
+func TestOnATerminalOutputDoesNotSteerIt(t *testing.T) {
+	d, name := agents(t, "a")
+	d.give(t, name, "app.red", "handler: {kind: exec, argv: [/usr/bin/printf, '\\033[31mred\\033[0m\\n']}\n")
+	id := d.detached(t, name, "app.red", "--all")
+	until(t, "it has ended", func() bool {
+		code, out := d.words(t, name, "job", "output", id)
+		return code == 0 && out == "\033[31mred\033[0m\n" // as it is, where no terminal is
+	})
+	user, program := terminal(t)
+	args := []string{"job", "output", id, "--addr", d.urls[name], "--secret-file", filepath.Join(d.dir, "secret")}
+	if code := run(t.Context(), args, streams{program, program}); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	until(t, "it is shown", func() bool { return strings.Contains(user.String(), "\ufffd[31mred\ufffd[0m") })
+	if strings.Contains(user.String(), "\033") {
+		t.Errorf("%q", user)
+	}
+}
