@@ -85,18 +85,20 @@ func (r *Runner) killAt(ctx context.Context, by muster.Rights, slug string, j mu
 
 // nodeOf finds a target of a job: the node that had the slug then.
 func (r *Runner) nodeOf(j muster.Job, slug string) (muster.Node, bool) {
-	id := ""
 	if j.Order != nil {
 		for _, t := range j.Order.Targets {
 			if t.Slug == slug {
-				id = t.ID
+				return r.nodeWith(t.ID)
 			}
 		}
 	}
+	return muster.Node{}, false
+}
+
+// nodeWith finds a node that is in the registry.
+func (r *Runner) nodeWith(id string) (muster.Node, bool) {
 	nodes := r.nodes.Nodes()
-	i := slices.IndexFunc(nodes, func(n muster.Node) bool {
-		return n.DeletedAt == nil && (n.ID == id || id == "" && n.Slug == slug)
-	})
+	i := slices.IndexFunc(nodes, func(n muster.Node) bool { return n.ID == id && n.DeletedAt == nil })
 	if i < 0 {
 		return muster.Node{}, false
 	}

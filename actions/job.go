@@ -93,7 +93,7 @@ func (s *jobs) find(id string) *job {
 func (s *jobs) note(j *job, result muster.Result) {
 	s.mu.Lock()
 	j.Results[result.Node] = result
-	j.Pending = slices.DeleteFunc(slices.Clone(j.Pending), func(slug string) bool { return slug == result.Node })
+	j.Pending = slices.DeleteFunc(j.Pending, func(slug string) bool { return slug == result.Node })
 	s.mu.Unlock()
 	j.news.add(muster.JobEvent{Type: muster.EventResult, Node: result.Node, Result: &result})
 }
@@ -103,6 +103,7 @@ func (s *jobs) show(j *job) muster.Job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	shown := j.Job
+	shown.Pending = slices.Clone(j.Pending)
 	if shown.Status == muster.JobRunning {
 		shown.RunAnswer = answer(muster.Execution{Job: j.id, Action: j.Action}, maps.Clone(j.Results))
 		shown.Success = false
@@ -197,6 +198,7 @@ func (r *Runner) begin(ctx context.Context, by muster.Rights, run muster.Run, p 
 	f := r.fan(by, run, p.how, p.targets)
 	j := &job{id: f.job.Job, halt: make(chan struct{}), over: make(chan struct{}), alone: p.alone, by: by}
 	j.news = newNews(j.over)
+	j.news.follow = func(t muster.JobTarget) { r.follow(ctx, j, t) }
 	j.Job = muster.Job{Status: muster.JobRunning, Caller: by.Principal, StartedAt: time.Now().UTC(), RetryOf: p.retryOf, Order: r.order(run, p)}
 	j.RunAnswer = answer(f.job, map[string]muster.Result{})
 	for _, t := range p.targets {
@@ -217,7 +219,7 @@ func (r *Runner) begin(ctx context.Context, by muster.Rights, run muster.Run, p 
 	}
 	f.halted = j.halt
 	f.tell = func(result muster.Result) { r.jobs.note(j, result) }
-	f.began = func(t target) { r.started(ctx, j, t) }
+	f.began = j.news.began
 	go func() {
 		defer end()
 		f.do(ctx, p.targets, p.how)

@@ -29,18 +29,44 @@ type news struct {
 	over <-chan struct{} // closed when the job has ended
 
 	mu     sync.Mutex
-	events []muster.JobEvent // guarded by mu
-	bytes  int               // of their texts; guarded by mu
-	last   int64             // seq; guarded by mu
-	ended  bool              // guarded by mu
-	next   chan struct{}     // closed with the next event; guarded by mu
-	eager  time.Time         // until when somebody watches; guarded by mu
-	asked  chan struct{}     // closed when somebody watches; made anew when nobody does; guarded by mu
-	fetch  sync.WaitGroup    // Add is guarded by mu
+	events []muster.JobEvent      // guarded by mu
+	bytes  int                    // of their texts; guarded by mu
+	last   int64                  // seq; guarded by mu
+	ended  bool                   // guarded by mu
+	next   chan struct{}          // closed with the next event; nil: nobody waits; guarded by mu
+	eager  time.Time              // until when somebody watches; guarded by mu
+	asked  chan struct{}          // closed when somebody watches; made anew when nobody does; guarded by mu
+	unseen []muster.JobTarget     //  that were asked before anybody watched; guarded by mu
+	seen   bool                   // somebody watched at some time; guarded by mu
+	follow func(muster.JobTarget) // tells what is printed there, for as long as it is wanted
+	fetch  sync.WaitGroup         // Add is guarded by mu
+	shut   bool                   // no more is to be followed; guarded by mu
 }
 
 func newNews(over <-chan struct{}) *news {
-	return &news{over: over, next: make(chan struct{}), asked: make(chan struct{})}
+	return &news{over: over, asked: make(chan struct{})}
+}
+
+// began tells that a node is asked. What it prints is fetched from when on
+// somebody watches.
+func (n *news) began(t target) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.addLocked(muster.JobEvent{Type: muster.EventState, Node: t.node.Slug, State: muster.StateRunning})
+	if t.node.Kind != muster.KindExternal {
+		n.unseen = append(n.unseen, muster.JobTarget{Slug: t.node.Slug, ID: t.node.ID})
+	}
+	n.followLocked()
+}
+
+func (n *news) followLocked() {
+	if !n.seen || n.shut {
+		return
+	}
+	for _, t := range n.unseen {
+		n.fetch.Go(func() { n.follow(t) })
+	}
+	n.unseen = nil
 }
 
 func (n *news) add(e muster.JobEvent) {
@@ -57,12 +83,17 @@ func (n *news) addLocked(e muster.JobEvent) {
 		n.bytes -= len(n.events[0].Text)
 		n.events = n.events[1:]
 	}
-	close(n.next)
-	n.next = make(chan struct{})
+	if n.next != nil {
+		close(n.next)
+		n.next = nil
+	}
 }
 
 // close adds the last event, after what is still fetched for those who watch.
 func (n *news) close(e muster.JobEvent) {
+	n.mu.Lock()
+	n.shut = true
+	n.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		n.fetch.Wait()
@@ -88,6 +119,9 @@ func (n *news) after(ctx context.Context, seq int64) muster.JobEvents {
 		if seq != n.last || n.ended || ctx.Err() != nil {
 			defer n.mu.Unlock()
 			return muster.JobEvents{Events: n.behindLocked(seq), Ended: n.ended}
+		}
+		if n.next == nil {
+			n.next = make(chan struct{})
 		}
 		next := n.next
 		n.mu.Unlock()
@@ -116,7 +150,8 @@ func (n *news) eagerLocked() {
 	default:
 		close(n.asked)
 	}
-	n.eager = time.Now().Add(interest)
+	n.eager, n.seen = time.Now().Add(interest), true
+	n.followLocked()
 }
 
 // wanted returns a channel that is closed while somebody watches.
@@ -161,20 +196,8 @@ func (r *Runner) Events(ctx context.Context, id string, after int64) (muster.Job
 	return told, nil
 }
 
-// started tells that a node is asked, and fetches what it prints while somebody
-// watches.
-func (r *Runner) started(ctx context.Context, j *job, t target) {
-	j.news.mu.Lock()
-	j.news.addLocked(muster.JobEvent{Type: muster.EventState, Node: t.node.Slug, State: muster.StateRunning})
-	j.news.mu.Unlock()
-	if t.node.Kind == muster.KindExternal {
-		return
-	}
-	j.news.fetch.Go(func() { r.follow(ctx, j, t) })
-}
-
 // follow tells what a node's program prints, for as long as somebody watches.
-func (r *Runner) follow(ctx context.Context, j *job, t target) {
+func (r *Runner) follow(ctx context.Context, j *job, t muster.JobTarget) {
 	a := muster.OutputAsk{Job: j.id, Wait: true}
 	for patience := retryOutput; ; patience = min(2*patience, maxRetryOutput) {
 		select {
@@ -186,12 +209,12 @@ func (r *Runner) follow(ctx context.Context, j *job, t target) {
 		case <-ctx.Done():
 			return
 		}
-		ended := r.jobs.hasEnded(j, t.node.Slug)
+		ended := r.jobs.hasEnded(j, t.Slug)
 		a.Wait = !ended
-		out, err := r.outputAt(ctx, j, t.node, a)
+		out, err := r.outputAt(ctx, j, t.ID, a)
 		switch {
 		case err == nil:
-			j.news.printed(t.node.Slug, out, &a)
+			j.news.printed(t.Slug, out, &a)
 		case !ended:
 			j.news.pass(ctx, patience)
 		}
@@ -240,11 +263,15 @@ func (s *jobs) hasEnded(j *job, slug string) bool {
 // outputTime is how long a node is asked for what it prints at once.
 const outputTime = 10 * time.Second
 
-func (r *Runner) outputAt(ctx context.Context, j *job, n muster.Node, a muster.OutputAsk) (muster.Output, error) {
+func (r *Runner) outputAt(ctx context.Context, j *job, id string, a muster.OutputAsk) (muster.Output, error) {
 	ctx, cancel := context.WithTimeout(ctx, outputTime)
 	defer cancel()
-	if n.ID == r.cfg.Self {
+	if id == r.cfg.Self {
 		return r.local.Output(ctx, j.by, a)
+	}
+	n, there := r.nodeWith(id)
+	if !there {
+		return muster.Output{}, noOutput()
 	}
 	return r.remote.Output(ctx, n, j.by, a)
 }

@@ -2,7 +2,6 @@ package actions
 
 import (
 	"context"
-	"slices"
 
 	"muster"
 )
@@ -87,13 +86,12 @@ func wanted(r muster.Result, only string) bool {
 
 // aimAgain is a frozen target as it is now.
 func (r *Runner) aimAgain(t muster.JobTarget) target {
-	nodes := r.nodes.Nodes()
-	i := slices.IndexFunc(nodes, func(n muster.Node) bool { return n.ID == t.ID && n.DeletedAt == nil })
-	if i < 0 {
+	n, there := r.nodeWith(t.ID)
+	if !there {
 		return target{
 			node: muster.Node{ID: t.ID, Slug: t.Slug, Name: t.Slug},
 			skip: &muster.ActionError{Code: "gone", Message: "the node is not in the registry any more"},
 		}
 	}
-	return aim(nodes[i])
+	return aim(n)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"muster"
@@ -46,9 +48,7 @@ func (c *jobOutputCmd) Run(ctx context.Context, out streams, f *clientFlags) err
 		if err != nil {
 			return err
 		}
-		for _, t := range j.Order.Targets {
-			nodes = append(nodes, t.Slug)
-		}
+		nodes = append(slices.Sorted(maps.Keys(j.Results)), j.Pending...)
 	}
 	if len(nodes) == 1 {
 		o, err := client.JobOutput(ctx, c.ID, nodes[0])
