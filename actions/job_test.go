@@ -256,7 +256,7 @@ func TestAWatcherWhoIsTooSlowLosesTheOldestAndTheJobDoesNotWait(t *testing.T) {
 	for _, e := range told.Events {
 		bytes += len(e.Text)
 	}
-	if err != nil || !told.Ended || bytes > 5<<20 {
+	if err != nil || !told.Ended || told.Events[0].Type != muster.EventResync || bytes > 1<<20 || bytes < 1<<20-16<<10 {
 		t.Errorf("%d bytes in %d events, %v", bytes, len(told.Events), err)
 	}
 	if told, err = r.Events(t.Context(), began.Job, 1<<40); err != nil || told.Events[0].Type != muster.EventResync {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"muster"
 )
@@ -15,7 +16,8 @@ import (
 // slower loses the oldest and is told so; the job never waits.
 const (
 	keepEvents     = 2000
-	keepEventBytes = 1 << 20 // of what programs printed
+	keepEventBytes = 1 << 20  // of what programs printed
+	maxLogText     = 16 << 10 // bytes of what one event tells of it
 	// interest is how long after somebody asked for a job's events what its
 	// programs print is fetched.
 	interest = 30 * time.Second
@@ -284,8 +286,22 @@ func (n *news) printed(slug string, out muster.Output, a *muster.OutputAsk) {
 		n.add(muster.JobEvent{Type: muster.EventProgress, Node: slug, Percent: &p.Percent, Text: p.Text})
 	}
 	for _, s := range [][2]string{{"stdout", out.Stdout}, {"stderr", out.Stderr}} {
-		if s[1] != "" {
-			n.add(muster.JobEvent{Type: muster.EventLog, Node: slug, Stream: s[0], Text: s[1]})
+		for text := s[1]; text != ""; {
+			cut := runes(text, maxLogText)
+			n.add(muster.JobEvent{Type: muster.EventLog, Node: slug, Stream: s[0], Text: text[:cut]})
+			text = text[cut:]
 		}
 	}
+}
+
+// runes is the length of the longest beginning of a text that has at most so many
+// bytes and ends with a whole letter.
+func runes(text string, most int) int {
+	if len(text) <= most {
+		return len(text)
+	}
+	for !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return most
 }

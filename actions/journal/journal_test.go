@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -364,6 +365,38 @@ func TestAJobThatIsWrittenSoonIsToldAtOnceAndOnTheDiskWithTheNext(t *testing.T) 
 			t.Errorf("%q, %q after %d commits", two, three, j.Commits()-before)
 		}
 	})
+}
+
+func TestAJobIsNeverToldAsItWasBefore(t *testing.T) {
+	j := opened(t, journal.Config{})
+	var wg sync.WaitGroup
+	over := make(chan struct{})
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				if err := j.PutJob(muster.Job{RunAnswer: muster.RunAnswer{Job: "j_n_other"}}, false); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range 200 {
+		if err := j.PutJob(muster.Job{RunAnswer: muster.RunAnswer{Job: "j_n_1", SuccessCount: i}}, true); err != nil {
+			t.Fatal(err)
+		}
+		for commits := j.Commits(); j.Commits() < commits+uint64(i%3); runtime.Gosched() {
+			if job, err := j.Job("j_n_1"); err != nil || job.SuccessCount != i {
+				t.Errorf("%d instead of %d, %v", job.SuccessCount, i, err)
+			}
+		}
+	}
+	close(over)
+	wg.Wait()
 }
 
 func TestJobsAreForgottenForRoomTheOldestFirstButNotThoseThatRun(t *testing.T) {
