@@ -35,7 +35,7 @@ func (s *Server) isolated(route Route) error {
 	if !route.trusting() {
 		return nil
 	}
-	alone := time.Duration(s.cfg.Cluster.Status().StaleMs) * time.Millisecond
+	alone := s.cfg.Cluster.Sight().Stale
 	if alone < maxAlone {
 		return nil
 	}

@@ -38,6 +38,7 @@ type Cluster interface {
 type Registry interface {
 	Nodes() []muster.Node
 	Node(id string) (muster.Node, bool)
+	Sight() muster.Sight
 }
 
 // Writer changes the registry, wherever the master is.
@@ -65,7 +66,7 @@ type Reader interface {
 // Members serves the calls of other nodes.
 type Members interface {
 	Join(ctx context.Context, j muster.Joining) (muster.Joined, error)
-	Apply(ctx context.Context, from string, by muster.Rights, command []byte) ([]byte, error)
+	Apply(ctx context.Context, from string, commands []byte) ([]byte, error)
 	ReadIndex(ctx context.Context) (uint64, error)
 }
 

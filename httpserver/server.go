@@ -92,6 +92,7 @@ type Server struct {
 	http   *fasthttp.Server
 	ln     net.Listener
 	routes []Route
+	board  board
 	done   chan error
 
 	errands errands
@@ -113,6 +114,7 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{cfg: cfg, done: make(chan error, 1), rates: newMeter(ratePerSecond, rateBurst), offers: newMeter(offersPerSecond, offerBurst), crowd: newCrowd(cfg.Trusted, cfg.Peer)}
 	s.routes = s.table()
+	s.board = newBoard(s.routes)
 	s.http = &fasthttp.Server{
 		Handler: s.serve, Name: "muster", StreamRequestBody: true, MaxRequestBodySize: prefetch, ReadBufferSize: maxHeader,
 		ReadTimeout: cmp.Or(cfg.ReadTimeout, readTimeout), IdleTimeout: time.Minute, NoDefaultServerHeader: true, CloseOnShutdown: true,
@@ -246,16 +248,16 @@ func late(err error, method string, limit time.Duration) error {
 func (s *Server) find(c *fasthttp.RequestCtx, req *Request) (Route, error) {
 	req.Path, _, _ = strings.Cut(string(c.Request.Header.RequestURI()), "?")
 	var allow []string
-	for _, route := range s.routes {
-		params, ok := route.match(req.Path)
-		if !ok {
+	segments := strings.Split(req.Path, "/")
+	for _, route := range s.board.of(segments) {
+		if !route.match(segments) {
 			continue
 		}
 		if route.Method == req.Method || route.Scope == muster.ScopePublic && route.Method == http.MethodGet && req.Method == http.MethodHead {
-			req.Params, req.Route, req.Key = params, route.Method+" "+route.Path, string(c.Request.Header.Peek(api.HeaderIdempotency))
+			req.Params, req.Route, req.Key = route.params(segments), route.name, string(c.Request.Header.Peek(api.HeaderIdempotency))
 			req.Match = string(c.Request.Header.Peek(api.HeaderMatch))
 			req.Last = string(c.Request.Header.Peek(api.HeaderLastEvent))
-			return route, nil
+			return *route.Route, nil
 		}
 		allow = append(allow, route.Method)
 	}

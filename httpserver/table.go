@@ -46,7 +46,7 @@ func (s *Server) table() []Route {
 		{Method: "POST", Path: "/v1/keys/{id}/rotate", Scope: muster.ScopeAdmin, Write: true, Status: http.StatusCreated, Handle: s.rotateKey},
 		{Method: "POST", Path: "/v1/nodes/{slug}/key", Scope: muster.ScopeRegistry, Write: true, Status: http.StatusCreated, Handle: s.nodeKey},
 		{Method: "DELETE", Path: "/v1/keys/{id}", Scope: muster.ScopeAdmin, Write: true, Handle: s.revokeKey},
-		{Method: "POST", Path: api.PathApply, Scope: muster.ScopeNode, Write: true, Handle: s.apply},
+		{Method: "POST", Path: api.PathApply, Scope: muster.ScopeNode, Write: true, Body: maxCommands, Handle: s.apply},
 		{Method: "POST", Path: api.PathJoin, Scope: muster.ScopeNode, Write: true, Handle: s.join},
 		{Method: "GET", Path: api.PathReadIndex, Scope: muster.ScopeNode, Handle: s.readIndex},
 	})

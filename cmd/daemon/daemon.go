@@ -457,9 +457,12 @@ func (d *Daemon) gate() *gate {
 	}}
 }
 
-// harmless says which signed calls are not remembered: those of searches, which
-// come by the thousand and only read. Who could repeat one has seen its answer.
-func harmless(_, path string) bool { return path == api.PathPin || path == api.PathShard }
+// harmless says which signed calls are not remembered: those of searches, and
+// those that ask how far the master is, which come by the thousand and only
+// read. Who could repeat one has seen its answer.
+func harmless(_, path string) bool {
+	return path == api.PathPin || path == api.PathShard || path == api.PathReadIndex
+}
 
 type gate struct {
 	reg      *fsm.Registry
@@ -495,17 +498,16 @@ func (g *gate) lookAgain(ctx context.Context, id string) (muster.Key, bool) {
 
 // Key returns the rights of a bearer key.
 func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
-	bad := badKey()
 	id, hash, ok := trust.ParseKey(plain)
 	if !ok {
-		return muster.Rights{}, bad
+		return muster.Rights{}, badKey()
 	}
 	key, known := g.reg.Key(id)
 	if !known || !holds(key, hash, time.Now()) { // made, or rotated, a moment ago
 		key, known = g.lookAgain(ctx, id)
 	}
 	if !holds(key, hash, time.Now()) || !known {
-		return muster.Rights{}, bad
+		return muster.Rights{}, badKey()
 	}
 	if err := (callers{g.reg}).good(key); err != nil {
 		return muster.Rights{}, err
