@@ -60,6 +60,7 @@ type Reader interface {
 	Status() muster.ClusterStatus
 	WaitIndex(ctx context.Context, index uint64) error
 	Linearize(ctx context.Context) error
+	Level(ctx context.Context) // waits a moment where this copy is known to lack something
 }
 
 // Members serves the calls of other nodes.

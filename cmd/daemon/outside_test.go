@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -312,4 +313,40 @@ func TestAnApplicationsOwnWordOnAnActionReachesTheCaller(t *testing.T) {
 	if shop.bodies["actions"] != `{"action":"app.put","params":{"n":1}}` {
 		t.Fatal(shop.bodies["actions"])
 	}
+}
+
+func TestTheMetricsTellHowTheCircuitsStandAndForgetThoseThatAreGone(t *testing.T) {
+	o := raise(t, t.TempDir(), "a")
+	shop := newApp(t)
+	shop.register(t, o, muster.Registration{})
+	until(t, "healthy", func() bool { return o.shop(t).Healthy })
+	told := func() (lines []string) {
+		code, text := o.ask(t, call{"GET", "/metrics", ""}, o.operator(t, call{"GET", "/metrics", ""}))
+		if code != http.StatusOK {
+			t.Fatal(code, text)
+		}
+		for line := range strings.Lines(text) {
+			if strings.HasPrefix(line, "muster_circuit") {
+				lines = append(lines, strings.TrimSpace(line))
+			}
+		}
+		return lines
+	}
+	expect := func(when string, want ...string) {
+		t.Helper()
+		if got := told(); !slices.Equal(got, want) {
+			t.Errorf("%s: %q", when, got)
+		}
+	}
+	expect("at first", `muster_circuits{state="closed"} 1`, `muster_circuits{state="half_open"} 0`, `muster_circuits{state="open"} 0`)
+	shop.set(func() { shop.status = http.StatusInternalServerError })
+	for range 5 {
+		o.find(t, "plum")
+	}
+	expect("after five failures", `muster_circuit_not_closed{node="shop"} 1`,
+		`muster_circuits{state="closed"} 0`, `muster_circuits{state="half_open"} 0`, `muster_circuits{state="open"} 1`)
+	if _, err := o.op.DeleteNode(t.Context(), "shop", 0); err != nil {
+		t.Fatal(err)
+	}
+	expect("without it", `muster_circuits{state="closed"} 0`, `muster_circuits{state="half_open"} 0`, `muster_circuits{state="open"} 0`)
 }
