@@ -228,3 +228,47 @@ func TestAFullDiskIsTriedAgainBeforeAnEntryIsRefusedAndTheCopyCountsAsBehindUnti
 		}
 	})
 }
+
+func TestAPipelineEndsWithTheFirstRefusalAndItsWriterIsNotStuck(t *testing.T) {
+	near, _ := port(t, freePort(t))
+	far, tcp := port(t, freePort(t))
+	go func() {
+		for n := 1; ; n++ {
+			select {
+			case rpc := <-tcp.Consumer():
+				rpc.Respond(&raft.AppendEntriesResponse{Term: 1, Success: n == 1}, nil)
+			case <-t.Context().Done():
+				return
+			}
+		}
+	}()
+	pipe, err := near.AppendEntriesPipeline("b", far.LocalAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = pipe.Close() })
+	written := make(chan int, 1)
+	go func() { // as raft does, until it hears of the refusal
+		n := uint64(1)
+		for ; n <= 100; n++ {
+			entries := &raft.AppendEntriesRequest{Term: 1, PrevLogEntry: n, PrevLogTerm: 1, Entries: []*raft.Log{{Index: n + 1, Term: 1}}}
+			if _, err := pipe.AppendEntries(entries, &raft.AppendEntriesResponse{}); err != nil {
+				break
+			}
+		}
+		written <- int(n)
+	}()
+	for _, success := range []bool{true, false} {
+		if got := <-pipe.Consumer(); got.Response().Success != success {
+			t.Fatalf("%+v", got.Response())
+		}
+	} // and raft reads no more
+	select {
+	case n := <-written:
+		if n > 10 {
+			t.Errorf("%d were sent in vain", n)
+		}
+	case <-time.After(patience):
+		t.Error("the writer is stuck")
+	}
+}
