@@ -80,4 +80,8 @@ func (s *Server) nodeStatus(_ context.Context, r *Request) (any, error) {
 	}, nil
 }
 
-func (s *Server) cluster(context.Context, *Request) (any, error) { return s.cfg.Cluster.Status(), nil }
+func (s *Server) cluster(context.Context, *Request) (any, error) {
+	status := s.cfg.Cluster.Status()
+	status.OldSeals = s.cfg.Cluster.OldSeals()
+	return status, nil
+}

@@ -229,4 +229,3 @@ func (d *demo) holds(t *testing.T, confidential map[string]string) {
 		t.Error(err)
 	}
 }
-
