@@ -53,6 +53,7 @@ type Config struct {
 	Log      *slog.Logger
 
 	ReadTimeout time.Duration          // of a request, from its first byte to its last; 0 is 30 seconds
+	Within      time.Duration          // how long an answer may take whose caller says nothing, a write 10 s at most; 0 is 30 seconds
 	Open        bool                   // whether those without a key may register nodes, as inactive
 	Trusted     []netip.Prefix         // proxies whose X-Forwarded-For is believed
 	Peer        func(netip.Addr) bool  // whether an address is that of a node of the cluster; nil: none is
@@ -169,7 +170,7 @@ func (s *Server) answer(c *fasthttp.RequestCtx, req *Request) (answer any, code 
 	if err != nil {
 		return nil, 0, err
 	}
-	limit, err := deadline(c, route)
+	limit, err := s.deadline(c, route)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -250,15 +251,16 @@ func (s *Server) find(c *fasthttp.RequestCtx, req *Request) (Route, error) {
 
 // deadline is how long a request may take: what the caller says in the header,
 // in milliseconds, or the route's default.
-func deadline(c *fasthttp.RequestCtx, route Route) (time.Duration, error) {
+func (s *Server) deadline(c *fasthttp.RequestCtx, route Route) (time.Duration, error) {
+	within := cmp.Or(s.cfg.Within, readDeadline)
 	text := string(c.Request.Header.Peek(api.HeaderTimeout))
 	switch ms, err := strconv.Atoi(text); {
 	case text == "" && route.Waits:
 		return maxDeadline, nil
 	case text == "" && route.Write:
-		return writeDeadline, nil
+		return min(writeDeadline, within), nil
 	case text == "":
-		return readDeadline, nil
+		return within, nil
 	case err != nil || ms < 1:
 		return 0, muster.FieldError(api.HeaderTimeout, "must be a number of milliseconds, at least 1")
 	default:

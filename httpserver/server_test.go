@@ -478,3 +478,27 @@ func TestPagesShowEveryNodeOnce(t *testing.T) {
 		}
 	}
 }
+
+// endless is a search that takes as long as it may.
+type endless struct{ *house }
+
+func (endless) Search(ctx context.Context, _ muster.Query) (muster.Answer, error) {
+	<-ctx.Done()
+	return muster.Answer{}, ctx.Err()
+}
+
+func TestARequestThatDoesNotSayHowLongItWaitsIsGivenTheSettingsTime(t *testing.T) {
+	h := &house{}
+	base, _ := serve(t, h, func(c *httpserver.Config) { c.Search, c.Within = endless{h}, 50*time.Millisecond })
+	began := time.Now()
+	if got := ask(t, "POST", base+"/v1/search", "mk_search", `{"query":"a"}`); got.code != http.StatusGatewayTimeout {
+		t.Errorf("%d %s", got.code, got.body)
+	}
+	if took := time.Since(began); took < 50*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+	began = time.Now()
+	if got := ask(t, "POST", base+"/v1/search", "mk_search", `{"query":"a"}`, api.HeaderTimeout, "200"); got.code != http.StatusGatewayTimeout || time.Since(began) < 200*time.Millisecond {
+		t.Errorf("a caller's own time: %d %s after %v", got.code, got.body, time.Since(began))
+	}
+}
