@@ -6,8 +6,13 @@ import (
 	"net"
 	"time"
 
+	"muster"
+
 	"github.com/hashicorp/raft"
 )
+
+// Healthy judges a node by its last sign of life.
+func Healthy(n muster.Node, seen, now time.Time) bool { return healthy(n, seen, now) }
 
 // Contacts is the transport as a member hands it to raft.
 func Contacts(t *raft.NetworkTransport) (trans raft.Transport, end func()) {
