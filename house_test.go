@@ -36,7 +36,7 @@ var house = map[string][]string{
 		".", "fsm", "gossip", "search", "search/query", "search/index", "actions", "actions/journal", "cluster", "cluster/trust",
 		"httpserver", "httpserver/api", "httpserver/reqlog", "httpserver/metrics", "httpserver/doctor",
 	},
-	"cmd/muster": {".", "cmd/daemon", "httpserver/api", "cluster/trust", "testdata/corpora", "testdata/actions"},
+	"cmd/muster": {".", "cmd/daemon", "httpserver/api", "cluster/trust", "testdata/corpora", "testdata/actions", "testdata/ports"},
 }
 
 // fences says which rooms may use a library.

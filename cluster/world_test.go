@@ -1,11 +1,9 @@
 package cluster_test
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
-	"math/rand/v2"
-	"net"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"muster/cluster"
 	"muster/cluster/trust"
 	"muster/fsm"
+	"muster/testdata/ports"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
@@ -36,6 +35,7 @@ type world struct {
 	pings   int                    // guarded by mu
 	gossip  map[string]muster.Peer // guarded by mu
 	members map[string]*member     // guarded by mu
+	refusal error                  // guarded by mu: what calls to the master end with
 	answers map[string]string      // guarded by mu: base URL to the ID that answers there
 }
 
@@ -63,15 +63,11 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.N(12000))) // below the ports of outgoing connections
-		if ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr); err == nil {
-			_ = ln.Close()
-			return addr
-		}
+	addrs, err := ports.Free(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return ""
+	return addrs[0]
 }
 
 // make prepares a member; change may alter its settings.
@@ -192,6 +188,9 @@ func (w *world) at(id string) (*member, error) {
 
 func (w *world) Apply(ctx context.Context, to muster.Peer, by muster.Rights, command []byte) ([]byte, error) {
 	m, err := w.at(to.ID)
+	w.mu.Lock()
+	err = cmp.Or(err, w.refusal)
+	w.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
@@ -208,6 +207,9 @@ func (w *world) Join(ctx context.Context, to muster.Peer, j muster.Joining) (mus
 
 func (w *world) ReadIndex(ctx context.Context, to muster.Peer) (uint64, error) {
 	m, err := w.at(to.ID)
+	w.mu.Lock()
+	err = cmp.Or(err, w.refusal)
+	w.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}
