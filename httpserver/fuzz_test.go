@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -46,7 +47,7 @@ func FuzzTheBodyOfEveryRoute(f *testing.F) {
 		Actions: with, Runner: with,
 	})
 	taking := slices.DeleteFunc(s.Routes(), func(r httpserver.Route) bool {
-		return r.Method == "GET" || r.Method == "DELETE" || strings.HasSuffix(r.Path, "/ping") || strings.Contains(r.Path, "/jobs/")
+		return r.Method == http.MethodGet || r.Method == http.MethodDelete || strings.HasSuffix(r.Path, "/ping") || strings.Contains(r.Path, "/jobs/")
 	})
 	left := maps.Clone(bodies)
 	for i, r := range taking {
