@@ -22,6 +22,7 @@ type fan struct {
 	halted  <-chan struct{}          // closed when the run is cancelled; nil: never
 	tell    func(muster.Result)      // hears of each; nil: nobody does
 	resting sync.Map                 // slug to muster.Result: what is between two tries, and what came of the last
+	began   func(target)             // hears of each that is asked; nil: nobody does
 }
 
 // reply is what came of a call.
@@ -195,6 +196,9 @@ func (f *fan) start(ctx context.Context, t target, replies chan<- reply) {
 	if err != nil {
 		replies <- reply{t, resultOf(notStarted(err), nil, time.Now())}
 		return
+	}
+	if f.began != nil {
+		f.began(t)
 	}
 	by, job, local, remote := f.by, f.job, f.r.local, f.r.remote
 	if at, ok := ctx.Deadline(); ok {

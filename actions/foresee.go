@@ -28,7 +28,7 @@ func (r *Runner) foresee(by muster.Rights, run muster.Run, targets []target) err
 			continue
 		}
 		if !judged[at] {
-			judged[at], verdicts[at], retries[at] = true, r.judge(by, versions[at], run.Params), retryOf(versions[at])
+			judged[at], verdicts[at], retries[at] = true, r.foretell(by, versions[at], run.Params), retryOf(versions[at])
 		}
 		t.retry = retries[at]
 		if first == nil {
@@ -42,8 +42,8 @@ func (r *Runner) foresee(by muster.Rights, run muster.Run, targets []target) err
 	return first
 }
 
-// judge is what a node that has this version will say before it starts.
-func (r *Runner) judge(by muster.Rights, v muster.ActionInfo, given muster.Params) error {
+// foretell is what a node that has this version will say before it starts.
+func (r *Runner) foretell(by muster.Rights, v muster.ActionInfo, given muster.Params) error {
 	if err := mayRisk(by, v.Action, v.Risk); err != nil {
 		return err
 	}

@@ -84,7 +84,6 @@ func TestANodeThatCannotBeReachedIsAskedAgainWhereItsActionHasItSo(t *testing.T)
 			{`{"attempts":4,"first":"1s","max":"2s","on":["unavailable"]}`, muster.Unavailable, 4, 5 * time.Second},
 			{`{"attempts":3,"first":"1s","on":["timeout"]}`, muster.Unavailable, 1, 0},
 			{`{"attempts":3,"first":"1s","on":["unavailable"]}`, muster.OutcomeUnknown, 1, 0}, // it may have been done
-			{`{"attempts":100,"first":"9s","max":"9s","on":["unavailable"]}`, muster.Unavailable, 4, 30 * time.Second},
 		} {
 			f := newFleet(t, 2)
 			f.errs["b"] = muster.Errorf(c.err, "refused")
@@ -96,6 +95,36 @@ func TestANodeThatCannotBeReachedIsAskedAgainWhereItsActionHasItSo(t *testing.T)
 			a, err := f.knowing(versions{info}).Run(t.Context(), operator(), muster.Run{Action: "app.x", On: names("b")})
 			if err != nil || len(f.called()) != c.calls || time.Since(began) != c.takes || a.FailureCount != 1 || c.err == muster.Unavailable && told(a) != "b:unreachable/unavailable" {
 				t.Errorf("%s: %d calls in %v, %s %v", c.retry, len(f.called()), time.Since(began), told(a), err)
+			}
+		}
+	})
+}
+
+func TestAJobThatRestsBetweenTwoTriesEndsWhenItIsCancelledOrItsNodeStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for status, end := range map[string]func(*actions.Runner, string) error{
+			muster.JobCancelled: func(r *actions.Runner, job string) error {
+				_, err := r.Cancel(t.Context(), operator(), job)
+				return err
+			},
+			muster.JobInterrupted: func(r *actions.Runner, _ string) error { return r.Stop(t.Context()) },
+		} {
+			f := newFleet(t, 2)
+			f.errs["b"] = muster.Errorf(muster.Unavailable, "refused")
+			info := described(`{}`, muster.RiskLow, "b")
+			info.Retry = json.RawMessage(`{"attempts":100,"first":"9s","max":"9s","on":["unavailable"]}`)
+			began, r := time.Now(), f.knowing(versions{info})
+			a, err := r.Run(t.Context(), operator(), muster.Run{Action: "app.x", On: names("b")})
+			if err != nil || a.Status != muster.JobRunning || told(a) != "b:pending" || len(f.called()) != 4 || time.Since(began) != 30*time.Second {
+				t.Errorf("when the wait ends: %d calls in %v, %s %s %v", len(f.called()), time.Since(began), a.Status, told(a), err)
+			}
+			if err := end(r, a.Job); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+			a, err = r.Job(a.Job)
+			if err != nil || a.Status != status || told(a) != "b:unreachable/unavailable" || len(f.called()) != 4 || time.Since(began) != 30*time.Second {
+				t.Errorf("%s: %d calls in %v, %s %s %v", status, len(f.called()), time.Since(began), a.Status, told(a), err)
 			}
 		}
 	})

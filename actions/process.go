@@ -23,6 +23,7 @@ type process struct {
 	stdout, stderr *capture
 	leaked         int   // processes that left its group
 	cell           *cell // nil: it has none
+	seen           *prints
 }
 
 // run starts the program and returns how it ended; no state, if it did not
@@ -33,6 +34,7 @@ func (p *process) run(cmd *exec.Cmd) (*os.ProcessState, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	p.stdout, p.stderr = newCapture(p.limit, p.hide), newCapture(p.limit, p.hide)
+	p.seen.attach(p.stdout, p.stderr)
 	out, err := newDrain(p.stdout)
 	if err != nil {
 		return nil, err

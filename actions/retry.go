@@ -1,72 +1,100 @@
 package actions
 
 import (
-	"cmp"
 	"context"
-	"math/rand/v2"
-	"slices"
-	"time"
 
 	"muster"
 )
 
-// again says on which grounds an execution may be tried again. Where it may have
-// done something, only an idempotent one may.
-type again struct {
-	on     string
-	undone bool // nothing was done
+// Retry runs the action of a job that has ended again, as it was asked for, on
+// those of its frozen nodes that the retry names; the new job names the old one.
+// A node that is gone is skipped. It is NotFound when there is no such job, a
+// Conflict while it runs or when no node is left to try, Invalid when the
+// parameters must be said, or are others than before.
+func (r *Runner) Retry(ctx context.Context, by muster.Rights, id string, again muster.Retry) (muster.Job, error) {
+	if j, known, err := r.known(again.ID); known || err != nil {
+		return j, err
+	}
+	old, err := r.Job(id)
+	if err == nil {
+		err = mayRun(by, old.Action)
+	}
+	if err != nil {
+		return muster.Job{}, err
+	}
+	run, targets, err := r.again(old, again)
+	if err != nil {
+		return muster.Job{}, err
+	}
+	how, err := r.judge(by, run)
+	if err != nil {
+		return muster.Job{}, err
+	}
+	for _, t := range targets {
+		if t.skip == nil && !by.Reaches(t.node.Metadata) {
+			return muster.Job{}, muster.OutOfReach(t.node.Slug)
+		}
+	}
+	if err := r.foresee(by, run, targets); err != nil {
+		return muster.Job{}, err
+	}
+	j, err := r.begin(ctx, by, run, plan{how: how, targets: targets, alone: true, retryOf: id})
+	if err != nil {
+		return muster.Job{}, err
+	}
+	return r.jobs.show(j), nil
 }
 
-// What an execution may be tried again on.
-const (
-	onUnavailable = "unavailable"
-	onTimeout     = "timeout"
-)
-
-// exitAgain is the exit code by which a program says that it did nothing and may
-// be started again (EX_TEMPFAIL of sysexits.h).
-const exitAgain = 75
-
-const (
-	defaultFirst = time.Second
-	defaultMax   = 30 * time.Second
-)
-
-// mayAgain reports whether an execution that came to this may be tried once more.
-func (d *Definition) mayAgain(tries int, o outcome) bool {
-	if d.Retry == nil || tries >= d.Retry.Attempts {
-		return false
+// again is a job's run for those of its targets that are to be tried again.
+func (r *Runner) again(old muster.Job, again muster.Retry) (run muster.Run, targets []target, err error) {
+	switch {
+	case !oneOf(again.Only, "", "failed", "unreachable", "skipped"):
+		return run, nil, muster.FieldError("only", "must be failed, unreachable or skipped")
+	case old.Status == muster.JobRunning:
+		return run, nil, muster.Errorf(muster.Conflict, "the job still runs").WithCode("job_running").WithHint("wait for its end, or cancel it")
+	case old.Order == nil:
+		return run, nil, muster.Errorf(muster.Conflict, "what the job was asked to do is not known any more").WithCode("job_unknown")
 	}
-	why := o.again
-	if o.state == muster.StateTimeout && o.fault != nil && o.fault.Code == "timeout" {
-		why = &again{on: onTimeout}
+	for _, t := range old.Order.Targets {
+		if wanted(old.Results[t.Slug], again.Only) {
+			targets = append(targets, r.aimAgain(t))
+		}
 	}
-	return why != nil && slices.Contains(d.Retry.On, why.on) && (why.undone || d.Idempotent)
+	if len(targets) == 0 {
+		return run, nil, muster.Errorf(muster.Conflict, "no node of the job is left to try again").WithCode("nothing_to_retry")
+	}
+	run = muster.Run{Action: old.Action, How: old.Order.How, Check: old.Order.Check, Params: old.Order.Params, ID: again.ID}
+	switch {
+	case again.Params != nil && paramsDigest(again.Params) != old.Order.Digest:
+		return run, nil, muster.FieldError("params", "are others than those of the job").WithHint("leave them out, or start a new run")
+	case again.Params != nil:
+		run.Params = again.Params
+	case paramsDigest(old.Order.Params) != old.Order.Digest:
+		return run, nil, muster.FieldError("params", "must be said again: the job does not keep them, for they may be secret or are long")
+	}
+	return run, targets, nil
 }
 
-// pause is how long to wait after so many tries: twice as long each time, up to
-// Max. With jitter it is drawn from the upper half of that.
-func (r *Retry) pause(tries int) time.Duration {
-	most := max(time.Duration(cmp.Or(r.Max, Duration(defaultMax))), time.Duration(r.First))
-	d := time.Duration(cmp.Or(r.First, Duration(defaultFirst)))
-	for range tries - 1 {
-		d = min(2*d, most)
+// wanted reports whether a node is to be tried again.
+func wanted(r muster.Result, only string) bool {
+	switch only {
+	case "unreachable":
+		return r.State == muster.StateUnreachable
+	case "skipped":
+		return r.State == muster.StateSkipped
+	default:
+		return !r.Success && r.State != muster.StateSkipped
 	}
-	d = min(d, most)
-	if r.Jitter {
-		d -= rand.N(d/2 + 1) //nolint:gosec // it spreads load, it keeps no secret
-	}
-	return d
 }
 
-// rest waits, and reports whether ctx let it.
-func rest(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
+// aimAgain is a frozen target as it is now.
+func (r *Runner) aimAgain(t muster.JobTarget) target {
+	n, there := r.nodeWith(t.ID)
+	if !there {
+		return target{
+			node: muster.Node{ID: t.ID, Slug: t.Slug, Name: t.Slug},
+			skip: &muster.ActionError{Code: "gone", Message: "the node is not in the registry any more"},
+		}
 	}
+	return aim(n)
 }

@@ -67,14 +67,3 @@ func offers(cmd fsm.Command, from string) (bool, error) {
 	}
 	return true, nil
 }
-
-// ClaimRun makes an idempotency key stand for a job, or returns the job that it
-// stands for already. Another body under the same key is a Conflict.
-func (c *Cluster) ClaimRun(ctx context.Context, w muster.Write, job string) (string, error) {
-	cmd, err := c.command(w, fsm.OpRunClaim, fsm.RunClaim{Job: job})
-	if err != nil {
-		return "", err
-	}
-	res, err := c.propose(ctx, w.By, cmd)
-	return res.ID, err
-}

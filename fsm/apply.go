@@ -137,7 +137,7 @@ func (a applier) do(body any) (id string, err error) {
 		return a.nodeKey(b)
 	case CatalogSet:
 		return a.catalogSet(b)
-	case RunClaim:
+	case RunKey:
 		return b.Job, nil // it is the key that is remembered
 	default: // TermOpen: that it is committed is all it says
 		return "", nil

@@ -16,14 +16,7 @@ type CatalogSet struct {
 	Actions []muster.ActionInfo `json:"actions,omitempty"`
 }
 
-// RunClaim is the body of OpRunClaim: the job that an idempotency key of a run
-// stands for from now on.
-type RunClaim struct {
-	Job string `json:"job"`
-}
-
 func (b CatalogSet) named() []string { return append([]string{b.Node}, b.Digests...) }
-func (b RunClaim) named() []string   { return []string{b.Job} }
 
 // action is one description in the catalog, without its nodes.
 type action struct {

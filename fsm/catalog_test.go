@@ -78,22 +78,3 @@ func TestTheCatalogKeepsEachVersionOnceWithItsNodes(t *testing.T) {
 		t.Errorf("restored: %s, %v", catalog(fresh.m), err)
 	}
 }
-
-func TestAKeyOfARunStandsForOneJob(t *testing.T) {
-	l := newLog(t)
-	claim := func(key, digest, job string) fsm.Result {
-		return l.do(fsm.OpRunClaim, key, digest, fsm.RunClaim{Job: job})
-	}
-	if res := claim("operator run k", "d1", "j1"); res.Err() != nil || res.ID != "j1" {
-		t.Errorf("%+v", res)
-	}
-	if res := claim("operator run k", "d1", "j2"); res.Err() != nil || res.ID != "j1" || !res.Replayed {
-		t.Errorf("again: %+v", res)
-	}
-	if res := claim("operator run k", "d2", "j3"); muster.KindOf(res.Err()) != muster.Conflict {
-		t.Errorf("another request: %+v", res)
-	}
-	if res := claim("key:1 run k", "d2", "j4"); res.Err() != nil || res.ID != "j4" {
-		t.Errorf("another caller's: %+v", res)
-	}
-}

@@ -48,7 +48,7 @@ const (
 	OpNodeKey      Op = "node.key"
 	OpNodeOffer    Op = "node.offer"
 	OpCatalogSet   Op = "catalog.set"
-	OpRunClaim     Op = "run.claim"
+	OpRunKey       Op = "run.key"
 )
 
 // Scope is what the caller of a command must hold; checked where it enters and
@@ -59,10 +59,10 @@ func (o Op) Scope() string {
 		return muster.ScopeRegistry
 	case OpNodeOffer:
 		return muster.ScopePublic // it opens nothing until an operator says so
+	case OpRunKey:
+		return muster.ScopeAny // the node asked has judged the run; the key is the caller's own
 	case OpKeyCreate, OpKeyRevoke, OpKeyRotate, OpNodeRemove, OpNodeLeave:
 		return muster.ScopeAdmin
-	case OpRunClaim:
-		return muster.ScopeAny // where it enters, the run itself was judged
 	case OpCatalogSet, OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve, OpHealthBatch, OpNodeReseal:
 		return muster.ScopeNode
 	default:
@@ -192,10 +192,10 @@ func (c Command) decode() (any, error) {
 		return body[KeyRotate](c)
 	case OpCatalogSet:
 		return body[CatalogSet](c)
-	case OpRunClaim:
-		return body[RunClaim](c)
 	case OpNodeKey:
 		return body[NodeKey](c)
+	case OpRunKey:
+		return body[RunKey](c)
 	default:
 		return nil, fmt.Errorf("operation %q, which this program does not know: start a newer muster: %w", c.Op, errNotUnderstood)
 	}

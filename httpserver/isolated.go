@@ -23,7 +23,7 @@ func (r Route) trusting() bool {
 	case muster.ScopePublic, muster.ScopeAny, muster.ScopeRead, muster.ScopeSearch, scopeShow:
 		return false
 	case muster.ScopeNode:
-		return r.Path == api.PathRun
+		return r.Path == api.PathRun || r.Path == api.PathLead
 	default:
 		return true
 	}

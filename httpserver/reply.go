@@ -88,6 +88,11 @@ type text struct {
 
 // writeJSON writes an answer: 500 for one that is no JSON.
 func (s *Server) writeJSON(c *fasthttp.RequestCtx, id string, code int, answer any) {
+	if as, ok := answer.(stream); ok {
+		c.SetStatusCode(code)
+		s.streams.send(c, as)
+		return
+	}
 	if as, ok := answer.(text); ok {
 		c.SetStatusCode(code)
 		c.SetContentType(as.media)

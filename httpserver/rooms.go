@@ -59,8 +59,10 @@ type Renewer interface {
 // Reader says how far this node's copy is.
 type Reader interface {
 	Status() muster.ClusterStatus
+	OldSeals() int // credentials that a secret about to go has sealed
 	WaitIndex(ctx context.Context, index uint64) error
 	Linearize(ctx context.Context) error
+	Level(ctx context.Context) // waits a moment where this copy is known to lack something
 }
 
 // Members serves the calls of other nodes.
@@ -116,19 +118,15 @@ type Catalog interface {
 	Catalog(ctx context.Context) (all []muster.ActionInfo, missing []string)
 }
 
-// Runner runs an action on many nodes. The end of ctx ends the wait only.
+// Runner runs an action on many nodes, as a job. A run with the ID of a job that
+// is known is that one.
 type Runner interface {
-	Run(ctx context.Context, by muster.Rights, r muster.Run) (muster.RunAnswer, error)
+	// Run waits for the end of the job, or of ctx: then the job goes on.
+	Run(ctx context.Context, by muster.Rights, r muster.Run) (muster.Job, error)
 
 	// Begin does not wait at all.
 	Begin(ctx context.Context, by muster.Rights, r muster.Run) (muster.Job, error)
 
-	// Cancel ends a job that this node leads, wherever it runs. It checks the rights.
-	Cancel(ctx context.Context, by muster.Rights, job string) (muster.Job, error)
-}
-
-// Jobs are the runs that nobody waits for, as far as this node leads them.
-type Jobs interface {
-	Job(id string) (muster.Job, error) // NotFound when there is none
-	Jobs() ([]muster.Job, error)       // the newest first
+	// Judge says why a run would be refused, and does nothing.
+	Judge(by muster.Rights, r muster.Run) error
 }

@@ -44,11 +44,13 @@ type Request struct {
 	Body   []byte
 	Key    string // Idempotency-Key
 	Match  string // If-Match
+	Last   string // Last-Event-ID
 	Route  string
 
-	known   bool          // who sends it
-	timed   bool          // the header says how long it may take
-	usual   time.Duration // that it may take if nobody says
+	known   bool                        // who sends it
+	again   func(context.Context) error // whether the caller's key is still good; nil: it has none
+	timed   bool                        // the header says how long it may take
+	usual   time.Duration               // that it may take if nobody says
 	rowID   string
 	trace   api.Trace
 	arrived time.Time

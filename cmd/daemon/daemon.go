@@ -323,20 +323,25 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	}, d.member, here{docs}, out)
 	d.onStop("search", federation.Stop)
 	d.meters.Add(measureCache(federation))
+	d.meters.Add(d.measureCircuits(out.apps.breakers))
 	book := journal.New(journal.Config{Path: filepath.Join(d.cfg.DataDir, "journal.db"), Log: d.log})
 	if err := book.Start(ctx); err != nil {
 		return err
 	}
 	d.onStop("journal", book.Stop)
+	spool, err := actions.OpenSpool(filepath.Join(d.cfg.DataDir, "outputs"))
+	if err != nil {
+		return err
+	}
 	executor, err := actions.NewExecutor(actions.ExecutorConfig{
-		ID: d.id.ID, Definitions: d.defined, Own: d.cfg.Own, Docs: documents{docs}, Cache: federation, Journal: book, Log: d.log,
+		ID: d.id.ID, Definitions: d.defined, Own: d.cfg.Own, Docs: documents{docs}, Cache: federation, Journal: book, Spool: spool, Log: d.log,
 	})
 	if err != nil {
 		return err
 	}
 	d.executor.Store(executor)
 	offers := catalog{self: d.id.ID, reg: d.reg, own: executor}
-	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, Jobs: book, Catalog: offers, Claims: d.member, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
+	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, Jobs: book, Catalog: offers, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
 	proxies, err := d.cfg.trusted()
 	if err != nil {
 		return err
@@ -344,8 +349,8 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
 		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: executor, Runner: runner, Jobs: runner, Cancel: executor.Cancel, Catalog: offers,
-		Pinger: d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
+		Actions: executor, Runner: runner, Jobs: runner, Executions: executor, RunKey: d.member.RunKey, EveryJob: everyJob(d.id.ID, d.member, out),
+		Catalog: offers, Pinger: d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
 		Usual: d.cfg.RequestTimeout, Trusted: proxies, Open: d.cfg.OpenRegistration,
 		Peer:    func(ip netip.Addr) bool { return isPeer(d.pool, ip) },
 		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,

@@ -36,16 +36,17 @@ var (
 	_ httpserver.Actions = (*actions.Executor)(nil)
 	_ httpserver.Runner  = (*actions.Runner)(nil)
 	_ httpserver.Jobs    = (*actions.Runner)(nil)
-	_ httpserver.Catalog = catalog{}
-	_ actions.Asker      = (*wire)(nil)
-	_ actions.Documents  = documents{}
+
+	_ httpserver.Executions = (*actions.Executor)(nil)
+	_ httpserver.Catalog    = catalog{}
+	_ actions.Asker         = (*wire)(nil)
+	_ actions.Documents     = documents{}
 
 	_ httpserver.Requests = requests{}
 	_ actions.Cache       = (*search.Federation)(nil)
 	_ actions.Callers     = callers{}
 	_ actions.Journal     = (*journal.Journal)(nil)
 	_ actions.Jobs        = (*journal.Journal)(nil)
-	_ actions.Claims      = (*cluster.Cluster)(nil)
 	_ actions.Catalog     = catalog{}
 )
 
@@ -172,6 +173,11 @@ func (w *wire) Cancel(ctx context.Context, n muster.Node, by muster.Rights, acti
 		return muster.Errorf(muster.Unsupported, "the node protocol has no word to end an action")
 	}
 	return w.at(n, by).Cancel(ctx, api.Cancellation{Action: action, Job: job})
+}
+
+// Output returns what a job's program prints at another node.
+func (w *wire) Output(ctx context.Context, n muster.Node, by muster.Rights, a muster.OutputAsk) (muster.Output, error) {
+	return w.at(n, by).OwnOutput(ctx, a)
 }
 
 // here asks this node's own index.

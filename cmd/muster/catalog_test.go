@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"muster"
+	"muster/httpserver/api"
 )
 
 // defines writes a definition to the directory that all agents of the demo read,
@@ -198,7 +199,7 @@ func TestTheSameKeyAtAllNodesRunsAnActionOnceOnEach(t *testing.T) {
 		"handler: {kind: exec, argv: [/bin/sh, -c, 'echo $MUSTER_KEY >>"+ledger+"; sleep 0.2']}\n", d.names...)
 	d.versions(t, "app.count", "1.0.0 a,b,c")
 	run := muster.Run{Action: "app.count", On: muster.Selector{All: true}, Key: "order-17"}
-	answers := make([]muster.RunAnswer, 12)
+	answers := make([]muster.Job, 12)
 	var wg sync.WaitGroup
 	for i := range answers {
 		wg.Go(func() {
@@ -239,7 +240,7 @@ func TestTheSameKeyAtAllNodesRunsAnActionOnceOnEach(t *testing.T) {
 	// The node that keeps the job is named when it cannot be reached.
 	leader := ""
 	for _, name := range d.names {
-		if h, err := d.client(name).Jobs(context.Background(), name); err == nil && len(h.Jobs) > 0 && h.Jobs[len(h.Jobs)-1].Job == answers[0].Job {
+		if h, err := d.client(name).Jobs(context.Background(), api.JobFilter{Node: name}); err == nil && len(h.Jobs) > 0 && h.Jobs[len(h.Jobs)-1].Job == answers[0].Job {
 			leader = name
 		}
 	}

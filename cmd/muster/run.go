@@ -37,7 +37,7 @@ type runCmd struct {
 	Detach      bool     `help:"Do not wait: print the job, which muster job show tells about." group:"How:"`
 	Check       bool     `help:"Only try it: what would be done." group:"How:"`
 
-	IdempotencyKey string `help:"Done once under this key, however often it is asked for, at any node." group:"How:" placeholder:"KEY"`
+	IdempotencyKey string `help:"The same key and run begin one job only, whoever sends it how often." group:"How:" placeholder:"KEY"`
 }
 
 const (
@@ -71,12 +71,12 @@ func (c *runCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 		order.TimeoutMs = 0
 		return begin(ctx, io, f, client, order)
 	}
-	if order.Key != "" {
-		return follow(ctx, io, f, client, order)
-	}
 	a, err := client.Run(ctx, order)
 	if err != nil {
 		return err
+	}
+	if a.Status == muster.JobRunning {
+		return c.goesOn(io, f, a)
 	}
 	results := slices.SortedFunc(maps.Values(a.Results), func(x, y muster.Result) int { return cmp.Compare(x.Node, y.Node) })
 	if err := list(f, io, a, results, func(w *grid) {
@@ -87,7 +87,18 @@ func (c *runCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	}); err != nil {
 		return err
 	}
-	return verdict(a)
+	return verdict(a.RunAnswer)
+}
+
+// goesOn shows a job that outlasted the wait.
+func (c *runCmd) goesOn(io streams, f *clientFlags, j muster.Job) error {
+	if err := showJob(io, f, j); err != nil {
+		return err
+	}
+	return &muster.Error{
+		Kind: muster.OutcomeUnknown, Message: fmt.Sprintf("%s goes on, on %s", j.Job, strings.Join(j.Pending, ", ")),
+		Hint: "muster job watch " + j.Job + " follows it, muster job cancel ends it",
+	}
 }
 
 func (c *runCmd) selector() muster.Selector {
