@@ -129,3 +129,19 @@ func TestAJobThatRestsBetweenTwoTriesEndsWhenItIsCancelledOrItsNodeStops(t *test
 		}
 	})
 }
+
+func TestAJobIsNotTriedAgainWhereAllWouldRefuseIt(t *testing.T) {
+	f := newFleet(t, 2)
+	f.answers["b"] = muster.Result{State: muster.StateFailed}
+	v := versions{described(`{}`, muster.RiskLow, "b")}
+	r := f.knowing(v)
+	low := muster.Rights{Principal: "key:1", Scopes: []string{"run:*"}, MaxRisk: muster.RiskLow}
+	old, err := r.Run(t.Context(), low, muster.Run{Action: "app.x", On: names("b")})
+	if err != nil || told(old) != "b:failed" {
+		t.Fatalf("%s %v", told(old), err)
+	}
+	v[0].Risk = muster.RiskHigh
+	if _, err := r.Retry(t.Context(), low, old.Job, muster.Retry{}); muster.KindOf(err) != muster.Forbidden || len(f.called()) != 1 {
+		t.Errorf("%v, asked %v", err, f.called())
+	}
+}
