@@ -52,7 +52,7 @@ func (s *Server) atLeader(ctx context.Context, c *fasthttp.RequestCtx, req *Requ
 		return nil, 0, false, noJob(id)
 	}
 	answer, code, err = s.forward(ctx, c, req, nodes[i])
-	if muster.KindOf(err) == muster.Unavailable {
+	if muster.KindOf(err) == muster.Unavailable && muster.CodeOf(err) != codeUnheard {
 		err = muster.Errorf(muster.Unavailable, "the job is kept by node %s, which cannot be reached: %w", nodes[i].Slug, err)
 	}
 	return answer, code, false, err
