@@ -45,6 +45,7 @@ type Daemon struct {
 
 	secretFile string     // empty: the secret came from the environment
 	reloading  sync.Mutex // held while the secret and the certificate are read again
+	turn       turn       // guarded by reloading
 	id         trust.Identity
 	reg        *fsm.Registry
 	pool       *gossip.Pool

@@ -24,6 +24,12 @@ func CallsOf(reg *fsm.Registry, id trust.Identity) func(token, method, path, key
 	return g.Call
 }
 
+// Turn is a change of secrets: each call puts some into the ring and the rest.
+func Turn(ring *trust.Ring) func(secrets []trust.Secret, rest func() error) error {
+	var t turn
+	return func(secrets []trust.Secret, rest func() error) error { return t.to(ring, secrets, rest) }
+}
+
 // Meant is a client for the node with an ID, over connections shared with
 // those for other nodes.
 func Meant(shared *http.Transport, id string) *http.Client {
