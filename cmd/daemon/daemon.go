@@ -444,7 +444,7 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
-	return &gate{reg: d.reg, uses: &d.uses, member: d.member, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
+	return &gate{reg: d.reg, uses: &d.uses, latest: d.member.Linearize, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
 		NodeID: d.id.ID, Secrets: d.ring.Secrets, Started: time.Now(), Harmless: harmless,
 		NodeKey: func(id string) (ed25519.PublicKey, bool) {
 			n, ok := d.reg.Node(id)
@@ -459,7 +459,7 @@ func harmless(_, path string) bool { return path == api.PathPin || path == api.P
 
 type gate struct {
 	reg      *fsm.Registry
-	member   *cluster.Cluster
+	latest   func(context.Context) error // brings this copy up to the master's
 	verifier *trust.Verifier
 	entered  func() bool
 	uses     *uses
@@ -471,39 +471,42 @@ const (
 	lookTime  = 500 * time.Millisecond
 )
 
-// lookAgain finds a key that was made a moment ago at another node, when this
-// copy has caught up. Callers with made-up keys must not keep the master busy:
+// lookAgain reports whether this copy has caught up with what was done at other
+// nodes a moment ago. Callers with made-up keys must not keep the master busy:
 // beyond a few at a time nobody waits.
-func (g *gate) lookAgain(ctx context.Context, id string) (muster.Key, bool) {
+func (g *gate) lookAgain(ctx context.Context) bool {
 	select {
 	case g.looking <- struct{}{}:
 		defer func() { <-g.looking }()
 	default:
-		return muster.Key{}, false
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	if g.member.Linearize(ctx) != nil {
-		return muster.Key{}, false
-	}
-	return g.reg.Key(id)
+	return g.latest(ctx) == nil
 }
 
-// Key returns the rights of a bearer key.
+// find is a key by this copy, if it is good.
+func (g *gate) find(id string, hash [32]byte) (muster.Key, error) {
+	key, known := g.reg.Key(id)
+	if !holds(key, hash, time.Now()) || !known {
+		return key, badKey()
+	}
+	return key, callers{g.reg}.good(key)
+}
+
+// Key returns the rights of a bearer key. It may have been made, rotated, or
+// given back with its node a moment ago, at another node.
 func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
-	bad := badKey()
 	id, hash, ok := trust.ParseKey(plain)
 	if !ok {
-		return muster.Rights{}, bad
+		return muster.Rights{}, badKey()
 	}
-	key, known := g.reg.Key(id)
-	if !known || !holds(key, hash, time.Now()) { // made, or rotated, a moment ago
-		key, known = g.lookAgain(ctx, id)
+	key, err := g.find(id, hash)
+	if err != nil && g.lookAgain(ctx) {
+		key, err = g.find(id, hash)
 	}
-	if !holds(key, hash, time.Now()) || !known {
-		return muster.Rights{}, bad
-	}
-	if err := (callers{g.reg}).good(key); err != nil {
+	if err != nil {
 		return muster.Rights{}, err
 	}
 	g.uses.saw(id, time.Now())
