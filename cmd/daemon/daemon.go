@@ -103,6 +103,17 @@ func (d *Daemon) Gossip() string { return d.pool.Addr() }
 // Fatal gives the reason when the node cannot go on.
 func (d *Daemon) Fatal() <-chan error { return d.fatal }
 
+// Welcoming is closed once others may join by this node: when it is in a
+// cluster, or waits for them to found one.
+func (d *Daemon) Welcoming() <-chan struct{} {
+	if self, _ := d.pool.Peer(d.id.ID); self.Stateless && self.Expect > 1 {
+		now := make(chan struct{})
+		close(now)
+		return now
+	}
+	return d.member.Entered()
+}
+
 // Left is closed once the node left the cluster for good.
 func (d *Daemon) Left() <-chan struct{} { return d.member.Left() }
 
