@@ -21,6 +21,7 @@ type ExecutorConfig struct {
 	Docs        Documents    // this node's index; nil: it has none
 	Cache       Cache        // of answers; nil: it has none
 	Journal     Journal      // nil: nothing is written down
+	Spool       *Spool       // nil: what programs print is not kept
 	Log         *slog.Logger // nil: no log
 }
 
@@ -28,6 +29,7 @@ type ExecutorConfig struct {
 type Executor struct {
 	cfg     ExecutorConfig
 	running calls
+	watched watched
 
 	mu    sync.Mutex
 	set   map[string]*action       // by name; guarded by mu

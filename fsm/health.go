@@ -80,8 +80,7 @@ func (h Health) shown(old *node) (row node, changed bool) {
 // News reports whether a ping changes more of a node than its counts, or the
 // application said something anew.
 func (r *Registry) News(h Health) bool {
-	db, _ := r.snapshot()
-	old := first[node](db.Txn(false), tableNodes, "id", h.ID)
+	old := first[node](r.now(), tableNodes, "id", h.ID)
 	if old == nil {
 		return false
 	}

@@ -8,10 +8,12 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// change is an entry on its way to the disk.
+// change is an entry on its way to the disk, or the job with an ID, as it is when
+// it is written.
 type change struct {
 	entry muster.JournalEntry
-	done  chan<- error // has room
+	job   string
+	done  chan<- error // has room; nil: nobody waits
 }
 
 // using keeps the file open while do works with it.
@@ -31,19 +33,39 @@ func (j *Journal) using(do func() error) error {
 func (j *Journal) put(e muster.JournalEntry) error {
 	return j.using(func() error {
 		done := make(chan error, 1)
-		j.queue <- change{e, done}
+		j.queue <- change{entry: e, done: done}
 		return <-done
 	})
 }
 
-// write is the one writer. What came while it wrote goes to the disk together.
+// write is the one writer. What came while it wrote goes to the disk together;
+// what nobody waits for goes with the next, or soon.
 func (j *Journal) write() {
-	for first := range j.queue {
-		batch := []change{first}
-		for len(j.queue) > 0 {
-			batch = append(batch, <-j.queue)
+	var batch []change
+	soon := time.NewTimer(lateTime)
+	defer soon.Stop()
+	for open := true; open; {
+		due := true
+		select {
+		case c, more := <-j.queue:
+			if open = more; !open {
+				break
+			}
+			if len(batch) == 0 {
+				soon.Reset(lateTime)
+			}
+			batch = append(batch, c)
+			due = c.done != nil
+			for len(j.queue) > 0 {
+				c := <-j.queue
+				batch, due = append(batch, c), due || c.done != nil
+			}
+		case <-soon.C:
 		}
-		j.commit(batch)
+		if due && len(batch) > 0 {
+			j.commit(batch)
+			batch = nil
+		}
 	}
 }
 
@@ -51,7 +73,8 @@ func (j *Journal) write() {
 // room for their ends.
 func (j *Journal) commit(batch []change) {
 	errs := make([]error, len(batch))
-	bytes := j.bytes
+	bytes, kept := j.bytes, j.jobs
+	late := j.taken(batch)
 	err := j.db.Update(func(tx *bbolt.Tx) error {
 		freed, err := j.sweep(tx, bytes+int64(len(batch))*maxEntry-j.cfg.MaxSize, time.Now())
 		if err != nil {
@@ -59,6 +82,9 @@ func (j *Journal) commit(batch []change) {
 		}
 		bytes -= freed
 		for i, c := range batch {
+			if c.job != "" {
+				continue
+			}
 			if errs[i] = j.admit(c.entry, bytes); errs[i] != nil {
 				continue
 			}
@@ -68,17 +94,22 @@ func (j *Journal) commit(batch []change) {
 			}
 			bytes += grown
 		}
-		return nil
+		return kept.put(tx, late)
 	})
 	if err == nil {
-		j.bytes = bytes
+		j.bytes, j.jobs = bytes, kept
 		j.commits.Add(1)
+	} else if len(late) > 0 {
+		j.cfg.Log.Error("jobs cannot be written down", "count", len(late), "error", err)
 	}
+	j.arrived(late)
 	for i, c := range batch {
 		if errs[i] == nil && err != nil {
 			errs[i] = wrap(err)
 		}
-		c.done <- errs[i]
+		if c.done != nil {
+			c.done <- errs[i]
+		}
 	}
 }
 

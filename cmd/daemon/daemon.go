@@ -338,8 +338,12 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 		return err
 	}
 	d.onStop("journal", book.Stop)
+	spool, err := actions.OpenSpool(filepath.Join(d.cfg.DataDir, "outputs"))
+	if err != nil {
+		return err
+	}
 	executor, err := actions.NewExecutor(actions.ExecutorConfig{
-		ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Journal: book, Log: d.log,
+		ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Journal: book, Spool: spool, Log: d.log,
 	})
 	if err != nil {
 		return err
@@ -353,8 +357,9 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
 		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: executor, Runner: runner, Jobs: runner, Cancel: executor.Cancel, Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
-		Pinger: d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
+		Actions: executor, Runner: runner, Jobs: runner, Executions: executor, RunKey: d.member.RunKey, EveryJob: everyJob(d.id.ID, d.member, out),
+		Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
+		Pinger:  d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
 		Usual: d.cfg.RequestTimeout, Trusted: proxies, Open: d.cfg.OpenRegistration,
 		Peer:    func(ip netip.Addr) bool { return isPeer(d.pool, ip) },
 		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,
@@ -464,9 +469,12 @@ func (d *Daemon) gate() *gate {
 	}}
 }
 
-// harmless says which signed calls are not remembered: those of searches, which
-// come by the thousand and only read. Who could repeat one has seen its answer.
-func harmless(_, path string) bool { return path == api.PathPin || path == api.PathShard }
+// harmless says which signed calls are not remembered: those of searches, and
+// those that ask how far the master is, which come by the thousand and only
+// read. Who could repeat one has seen its answer.
+func harmless(_, path string) bool {
+	return path == api.PathPin || path == api.PathShard || path == api.PathReadIndex
+}
 
 type gate struct {
 	reg      *fsm.Registry
