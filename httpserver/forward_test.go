@@ -80,11 +80,12 @@ func TestASignatureThatAnotherNodeRefusesIsNotTheCallersFault(t *testing.T) {
 	for _, code := range []string{"clock_skew", "restarted", ""} {
 		h.lost = muster.Errorf(muster.Unauthorized, "signed 50s ago").WithCode(code)
 		for request, key := range map[string]string{
-			"DELETE /v1/documents/x?node=b":                         "mk_index",
-			"GET /v1/index?node=b":                                  "mk_read",
-			"POST /v1/cluster/transfer":                             "mk_admin",
-			"POST /v1/nodes/ping":                                   "mk_registry",
-			"GET /v1/jobs/j_2_01234567-89ab-7def-8123-456789abcdef": "mk_run:x",
+			"DELETE /v1/documents/x?node=b":                                  "mk_index",
+			"GET /v1/index?node=b":                                           "mk_read",
+			"POST /v1/cluster/transfer":                                      "mk_admin",
+			"GET /v1/jobs/j_1_01234567-89ab-7def-8123-456789abcdef/output/b": "mk_run:x",
+			"POST /v1/nodes/ping":                                            "mk_registry",
+			"GET /v1/jobs/j_2_01234567-89ab-7def-8123-456789abcdef":          "mk_run:x",
 		} {
 			method, path, _ := strings.Cut(request, " ")
 			got := ask(t, method, base+path, key, "")
