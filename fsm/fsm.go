@@ -46,6 +46,11 @@ const (
 	OpKeyRotate    Op = "key.rotate"
 	OpNodeKey      Op = "node.key"
 	OpNodeOffer    Op = "node.offer"
+	OpTxBegin      Op = "tx.begin"
+	OpTxClaim      Op = "tx.claim"
+	OpTxAdvance    Op = "tx.advance"
+	OpTxOperate    Op = "tx.operator"
+	OpTxPurge      Op = "tx.purge"
 )
 
 // Scope is what the caller of a command must hold; checked where it enters and
@@ -58,7 +63,9 @@ func (o Op) Scope() string {
 		return muster.ScopePublic // it opens nothing until an operator says so
 	case OpKeyCreate, OpKeyRevoke, OpKeyRotate, OpNodeRemove, OpNodeLeave:
 		return muster.ScopeAdmin
-	case OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve, OpHealthBatch, OpNodeReseal:
+	case OpTxBegin, OpTxOperate:
+		return muster.ScopeTx
+	case OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve, OpHealthBatch, OpNodeReseal, OpTxClaim, OpTxAdvance, OpTxPurge:
 		return muster.ScopeNode
 	default:
 		return muster.ScopeNode
@@ -179,6 +186,16 @@ func (c Command) decode() (any, error) {
 		return body[KeyRotate](c)
 	case OpNodeKey:
 		return body[NodeKey](c)
+	case OpTxBegin:
+		return body[TxBegin](c)
+	case OpTxClaim:
+		return body[TxClaim](c)
+	case OpTxAdvance:
+		return body[TxAdvance](c)
+	case OpTxOperate:
+		return body[TxOperate](c)
+	case OpTxPurge:
+		return body[TxPurge](c)
 	default:
 		return nil, fmt.Errorf("operation %q, which this program does not know: start a newer muster: %w", c.Op, errNotUnderstood)
 	}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"time"
 
 	"muster"
@@ -11,7 +12,13 @@ import (
 // change is an entry on its way to the disk.
 type change struct {
 	entry muster.JournalEntry
-	done  chan<- error // has room
+	done  chan<- placed // has room
+}
+
+// placed is what became of a change: the entry as it was written.
+type placed struct {
+	entry muster.JournalEntry
+	err   error
 }
 
 // using keeps the file open while do works with it.
@@ -27,13 +34,17 @@ func (j *Journal) using(do func() error) error {
 	return do()
 }
 
-// put writes an entry and returns when it is on the disk.
-func (j *Journal) put(e muster.JournalEntry) error {
-	return j.using(func() error {
-		done := make(chan error, 1)
+// put writes an entry and returns it when it is on the disk. The beginning of a
+// step may have ended with that.
+func (j *Journal) put(e muster.JournalEntry) (written muster.JournalEntry, err error) {
+	err = j.using(func() error {
+		done := make(chan placed, 1)
 		j.queue <- change{e, done}
-		return <-done
+		p := <-done
+		written = p.entry
+		return p.err
 	})
+	return written, err
 }
 
 // write is the one writer. What came while it wrote goes to the disk together.
@@ -62,6 +73,17 @@ func (j *Journal) commit(batch []change) {
 			if errs[i] = j.admit(c.entry, bytes); errs[i] != nil {
 				continue
 			}
+			if c.entry.Tx != nil && c.entry.Ended.IsZero() {
+				c.entry, err = place(tx, c.entry, time.Now())
+				if _, refused := errors.AsType[*muster.Error](err); refused {
+					errs[i] = err
+					continue
+				}
+				if err != nil {
+					return err
+				}
+				batch[i].entry = c.entry
+			}
 			grown, err := grow(tx, c.entry)
 			if err != nil {
 				return err
@@ -78,7 +100,7 @@ func (j *Journal) commit(batch []change) {
 		if errs[i] == nil && err != nil {
 			errs[i] = wrap(err)
 		}
-		c.done <- errs[i]
+		c.done <- placed{c.entry, errs[i]}
 	}
 }
 
