@@ -37,7 +37,7 @@ var house = map[string][]string{
 		".", "fsm", "gossip", "search", "search/query", "search/index", "actions", "actions/journal", "actions/tx", "cluster", "cluster/trust",
 		"httpserver", "httpserver/api", "httpserver/reqlog", "httpserver/metrics", "httpserver/doctor",
 	},
-	"cmd/muster": {".", "cmd/daemon", "httpserver/api", "cluster/trust", "testdata/corpora", "testdata/actions"},
+	"cmd/muster": {".", "cmd/daemon", "httpserver/api", "cluster/trust", "testdata/corpora", "testdata/actions", "testdata/ports"},
 }
 
 // fences says which rooms may use a library.

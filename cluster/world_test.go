@@ -3,9 +3,6 @@ package cluster_test
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
-	"net"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +11,7 @@ import (
 	"muster/cluster"
 	"muster/cluster/trust"
 	"muster/fsm"
+	"muster/testdata/ports"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
@@ -63,15 +61,11 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.N(12000))) // below the ports of outgoing connections
-		if ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr); err == nil {
-			_ = ln.Close()
-			return addr
-		}
+	addrs, err := ports.Free(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return ""
+	return addrs[0]
 }
 
 // make prepares a member; change may alter its settings.

@@ -5,18 +5,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"muster"
 	"muster/gossip"
+	"muster/testdata/ports"
 
 	"go.uber.org/goleak"
 )
@@ -33,15 +32,11 @@ var key = []byte("0123456789abcdef0123456789abcdef")
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.N(12000))) // below the ports of outgoing connections
-		if ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr); err == nil {
-			_ = ln.Close()
-			return addr
-		}
+	addrs, err := ports.Free(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return ""
+	return addrs[0]
 }
 
 func config(t *testing.T, n int, join ...string) gossip.Config {

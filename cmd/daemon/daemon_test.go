@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"muster"
 	"muster/cmd/daemon"
 	"muster/httpserver/api"
+	"muster/testdata/ports"
 
 	"go.uber.org/goleak"
 )
@@ -44,15 +43,11 @@ func settings(t *testing.T) daemon.Config {
 
 func free(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.N(12000))) // below the ports of outgoing connections
-		if ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr); err == nil {
-			_ = ln.Close()
-			return addr
-		}
+	addrs, err := ports.Free(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return ""
+	return addrs[0]
 }
 
 func start(t *testing.T, cfg daemon.Config) (*daemon.Daemon, error) {

@@ -16,6 +16,7 @@ import (
 	"muster"
 	"muster/httpserver/api"
 	"muster/testdata/corpora"
+	"muster/testdata/ports"
 )
 
 // The benchmarks run real agents. Beside each stands a bare round trip over
@@ -113,7 +114,7 @@ func BenchmarkStartToReady(b *testing.B) {
 	for b.Loop() {
 		d := newDemo(b.TempDir(), streams{io.Discard, io.Discard}, "all")
 		d.self = os.Getenv("MUSTER_BIN")
-		addrs, err := freeAddrs(b.Context(), 3)
+		addrs, err := ports.Free(b.Context(), 3)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/testdata/ports"
 )
 
 // plums counts what is found, whichever documents are.
@@ -30,7 +31,7 @@ func company(t *testing.T, size int) *demo {
 	}
 	d := newDemo(t.TempDir(), streams{t.Output(), t.Output()}, names...)
 	t.Cleanup(func() { _ = d.clean() })
-	addrs, err := freeAddrs(t.Context(), 3*size)
+	addrs, err := ports.Free(t.Context(), 3*size)
 	if err != nil {
 		t.Fatal(err)
 	}

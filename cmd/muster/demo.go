@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -26,6 +24,7 @@ import (
 	"muster/httpserver/api"
 	examples "muster/testdata/actions"
 	"muster/testdata/corpora"
+	"muster/testdata/ports"
 
 	"github.com/google/uuid"
 )
@@ -294,7 +293,7 @@ func (d *demo) raise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	addrs, err := freeAddrs(ctx, 3*len(d.names))
+	addrs, err := ports.Free(ctx, 3*len(d.names))
 	if err != nil {
 		return err
 	}
@@ -467,31 +466,6 @@ func (d *demo) clean() error {
 		late.Stop()
 	}
 	return os.RemoveAll(d.dir)
-}
-
-// freeAddrs finds loopback addresses that are free for TCP and UDP. They lie
-// below the ports that systems hand out to outgoing connections, so that none of
-// those takes one before its agent does.
-func freeAddrs(ctx context.Context, n int) (addrs []string, err error) {
-	const lowest, highest, tries = 20000, 32000, 1000
-	for range tries {
-		if len(addrs) == n {
-			return addrs, nil
-		}
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(lowest+rand.N(highest-lowest)))
-		var tcp net.Listener
-		if tcp, err = (&net.ListenConfig{}).Listen(ctx, "tcp", addr); err != nil {
-			continue
-		}
-		defer func() { _ = tcp.Close() }()
-		var udp net.PacketConn
-		if udp, err = (&net.ListenConfig{}).ListenPacket(ctx, "udp", addr); err != nil {
-			continue
-		}
-		defer func() { _ = udp.Close() }()
-		addrs = append(addrs, addr)
-	}
-	return nil, fmt.Errorf("find free ports: %w", err)
 }
 
 // look waits a moment for the next look, and reports whether ctx still goes on.

@@ -10,6 +10,7 @@ import (
 
 	"muster"
 	"muster/httpserver/api"
+	"muster/testdata/ports"
 )
 
 func TestTheInvitedLineStartsAnAgentThatJoinsOverHTTPS(t *testing.T) {
@@ -20,7 +21,7 @@ func TestTheInvitedLineStartsAnAgentThatJoinsOverHTTPS(t *testing.T) {
 	}
 	_, line, _ := strings.Cut(out, `"command":"muster `)
 	line, _, _ = strings.Cut(line, `"`)
-	addrs, err := freeAddrs(t.Context(), 3)
+	addrs, err := ports.Free(t.Context(), 3)
 	if err != nil {
 		t.Fatal(err)
 	}

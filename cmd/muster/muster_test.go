@@ -109,10 +109,8 @@ func raised(tb testing.TB, d *demo) (*demo, string) {
 	tb.Helper()
 	d.self = os.Getenv("MUSTER_BIN") // the benchmarks measure the program, not the test
 	tb.Cleanup(func() {
-		for _, name := range d.names {
-			if raw, err := os.ReadFile(filepath.Join(d.dir, name+".log")); err == nil && tb.Failed() {
-				tb.Logf("%s:\n%s", name, raw)
-			}
+		if tb.Failed() {
+			d.explain(tb)
 		}
 		_ = d.clean()
 	})
@@ -124,6 +122,21 @@ func raised(tb testing.TB, d *demo) (*demo, string) {
 		tb.Fatal(err)
 	}
 	return d, master
+}
+
+// explain shows what each agent logged, and what all its goroutines were at.
+func (d *demo) explain(tb testing.TB) {
+	tb.Helper()
+	for name, cmd := range d.procs {
+		_ = cmd.Process.Signal(syscall.SIGQUIT)
+		_ = cmd.Wait()
+		delete(d.procs, name)
+	}
+	for _, name := range d.names {
+		if raw, err := os.ReadFile(filepath.Join(d.dir, name+".log")); err == nil {
+			tb.Logf("%s:\n%s", name, raw)
+		}
+	}
 }
 
 func TestAgentsThatStartAtTheSameInstantFoundOneCluster(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/testdata/ports"
 )
 
 // blocks returns what stands between fences before the given heading of a page.
@@ -34,35 +34,6 @@ func blocks(t *testing.T, page, before string) string {
 		all.WriteString(block[1] + "\n")
 	}
 	return all.String()
-}
-
-// hundred finds a number whose ports 00 to 12 are free: 200 for 20000 and so on.
-func hundred(t *testing.T) string {
-	t.Helper()
-	free := func(port int) bool {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		tcp, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr)
-		if err != nil {
-			return false
-		}
-		defer func() { _ = tcp.Close() }()
-		udp, err := (&net.ListenConfig{}).ListenPacket(t.Context(), "udp", addr)
-		if err != nil {
-			return false
-		}
-		return udp.Close() == nil
-	}
-	for n := 200; n < 320; n++ { // below what systems hand out
-		all := true
-		for i := range 13 {
-			all = all && free(100*n+i)
-		}
-		if all {
-			return strconv.Itoa(n)
-		}
-	}
-	t.Fatal("no ports are free")
-	return ""
 }
 
 // shell runs a script whose bin/muster is this test, ends what it left in the
@@ -101,7 +72,11 @@ func TestThePageOfSearchRunsAsItStands(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	script := regexp.MustCompile(`\b186(\d\d)\b`).ReplaceAllString(blocks(t, "FEDERATED-SEARCH.md", "### The language"), hundred(t)+"$1")
+	block, err := ports.Block(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := regexp.MustCompile(`\b186(\d\d)\b`).ReplaceAllString(blocks(t, "FEDERATED-SEARCH.md", "### The language"), strconv.Itoa(block/100)+"$1")
 	out := shell(t, script)
 	rest := out
 	for _, want := range []string{
