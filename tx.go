@@ -339,3 +339,40 @@ func (t Tx) todo(s TxStep) []TxTodo {
 		return nil
 	}
 }
+
+// TxPlan asks for a transaction.
+type TxPlan struct {
+	Name       string     `json:"name,omitempty"`
+	Key        string     `json:"key,omitempty"` // the same thing as the header Idempotency-Key
+	Policy     string     `json:"policy,omitempty"`
+	DeadlineMs int64      `json:"deadline_ms,omitempty"` // default 10 minutes
+	Locks      []string   `json:"locks,omitempty"`
+	Steps      []PlanStep `json:"steps"`
+}
+
+// PlanStep is a step as it is asked for. Without Needs it waits for the step
+// before it.
+type PlanStep struct {
+	ID        string    `json:"id"`
+	On        Selector  `json:"on"`
+	Run       string    `json:"run"`
+	With      Params    `json:"with,omitempty"`
+	Undo      *TxCall   `json:"undo,omitempty"` // nil: as the action's definition has it
+	Needs     *[]string `json:"needs,omitempty"`
+	Precheck  *TxCall   `json:"precheck,omitempty"`
+	Pivot     bool      `json:"pivot,omitempty"`
+	Retriable bool      `json:"retriable,omitempty"`
+}
+
+// TxCall names an action and its parameters.
+type TxCall struct {
+	Run  string `json:"run"`
+	With Params `json:"with,omitempty"`
+}
+
+// TxOrder is what an operator has to say of a transaction.
+type TxOrder struct {
+	Command TxCommand `json:"-"`
+	Step    string    `json:"step,omitempty"` // to skip
+	Reason  string    `json:"reason,omitempty"`
+}

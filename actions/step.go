@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -133,4 +134,78 @@ func txEnv(op *muster.TxOp) []string {
 		"MUSTER_TX=" + op.Tx, "MUSTER_STEP=" + op.Step, "MUSTER_OP=" + op.Op,
 		"MUSTER_GENERATION=" + strconv.Itoa(op.Generation), "MUSTER_EPOCH=" + strconv.FormatUint(op.Epoch, 10),
 	}
+}
+
+// Pick returns the nodes that a selector names, in its order, those that would be
+// skipped too. Errors are those of Run.
+func (r *Runner) Pick(on muster.Selector, by muster.Rights) ([]muster.Node, error) {
+	targets, err := pick(on, r.nodes.Nodes(), by)
+	nodes := make([]muster.Node, len(targets))
+	for i, t := range targets {
+		nodes[i] = t.node
+	}
+	return nodes, err
+}
+
+// At has one node execute something, this one too. Its result is the node's own,
+// or says that nothing was done by this call (unreachable), or that nobody knows
+// (unknown). The end of ctx ends the wait, not the work.
+func (r *Runner) At(ctx context.Context, nodeID string, by muster.Rights, x muster.Execution) muster.Result {
+	n, ok := r.node(nodeID)
+	if !ok {
+		return muster.Result{State: muster.StateUnreachable, Error: &muster.ActionError{Code: "node_gone", Message: "its node is no longer there"}}
+	}
+	if nodeID == r.cfg.Self {
+		return r.here(ctx, by, x)
+	}
+	result, err := r.remote.Execute(ctx, n, by, x)
+	if err == nil {
+		return honest(result)
+	}
+	result = unanswered(err)
+	if result.State != muster.StateUnknown {
+		result.State = muster.StateUnreachable // refused on the way: the executor never had it
+	}
+	return result
+}
+
+// here executes something on this node, which goes on when ctx ends.
+func (r *Runner) here(ctx context.Context, by muster.Rights, x muster.Execution) muster.Result {
+	call, end, err := r.running.begin(context.WithoutCancel(ctx), "")
+	if err != nil {
+		return muster.Result{State: muster.StateUnreachable, Error: &muster.ActionError{Code: "stopping", Message: err.Error()}}
+	}
+	done := make(chan muster.Result, 1)
+	go func() {
+		defer end()
+		done <- r.local.Execute(call, by, x)
+	}()
+	select {
+	case result := <-done:
+		return result
+	case <-ctx.Done():
+		return noAnswer(ctx)
+	}
+}
+
+// EndAt has one node end what it executes of a job.
+func (r *Runner) EndAt(ctx context.Context, nodeID string, by muster.Rights, action, job string) error {
+	n, ok := r.node(nodeID)
+	switch {
+	case !ok:
+		return nil // nobody runs it any more
+	case nodeID == r.cfg.Self:
+		return r.local.Cancel(by, action, job)
+	default:
+		return r.remote.Cancel(ctx, n, by, action, job)
+	}
+}
+
+func (r *Runner) node(id string) (muster.Node, bool) {
+	nodes := r.nodes.Nodes()
+	i := slices.IndexFunc(nodes, func(n muster.Node) bool { return n.ID == id && n.DeletedAt == nil })
+	if i < 0 {
+		return muster.Node{}, false
+	}
+	return nodes[i], true
 }

@@ -44,6 +44,8 @@ type Config struct {
 	Catalog  Catalog                                          // nil: this node's own
 	Runner   Runner                                           // nil: runs on this node only
 	Jobs     Jobs                                             // nil: every run is waited for
+	Txs      Txs                                              // nil: no transactions
+	Book     Book                                             // of transactions
 	Keys     func() []muster.Key
 	Pinger   Pinger
 	Circuits Circuits                 // nil: this node has no breakers
@@ -60,6 +62,8 @@ type Config struct {
 	Requests    Requests               // nil: this node keeps no request log
 	Metrics     func() ([]byte, error) // nil: it has none
 	MetricsOpen bool                   // metrics need no key
+
+	JournalID string // of this node
 
 	Doctor func(context.Context) []api.Finding // nil: it looks for no faults
 }

@@ -164,4 +164,3 @@ func TestStepsAreRememberedForTwoDaysHoweverFullTheJournalIs(t *testing.T) {
 		}
 	})
 }
-

@@ -29,6 +29,8 @@ type Answer struct {
 type Rules struct {
 	Parallel int            // steps under way at once
 	Draw     func() float64 // from 0 up to 1, for jitter
+
+	Denied *muster.ActionError // why no step may be begun any more; nil: they may
 }
 
 // How often and how long is tried, where neither the plan nor a definition says.
@@ -318,6 +320,10 @@ func (d *decider) forward() {
 	}
 	for _, s := range d.t.Steps {
 		if underway >= max(1, d.rules.Parallel) {
+			return
+		}
+		if d.rules.Denied != nil && fsm.Ready(d.t, s) {
+			d.turn(d.rules.Denied)
 			return
 		}
 		if fsm.Ready(d.t, s) && d.say(muster.TxEvent{Event: muster.EventStart, Step: s.ID, Generation: s.Generation + 1}) {

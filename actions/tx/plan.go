@@ -30,18 +30,12 @@ type Plan struct {
 type Step struct {
 	ID        string
 	Nodes     []muster.Node // several become sub-steps
-	Run       Call
-	Undo      *Call     // nil: as the action's definition has it
-	Precheck  *Call     // run before anything
-	Needs     *[]string // nil: the step before it
+	Run       muster.TxCall
+	Undo      *muster.TxCall // nil: as the action's definition has it
+	Precheck  *muster.TxCall // run before anything
+	Needs     *[]string      // nil: the step before it
 	Pivot     bool
 	Retriable bool
-}
-
-// Call is an action and its parameters.
-type Call struct {
-	Run  string        `json:"run"`
-	With muster.Params `json:"with,omitempty"`
 }
 
 // Ability is what a node can do, and the ID of the journal it remembers it in.
@@ -228,7 +222,7 @@ func (r *resolver) bind(at string, s Step, n muster.Node, own *muster.TxStep) {
 	case info.Undo != nil:
 		with, err := ofDefinition(*info.Undo, info, s.Run.With)
 		r.bad.check(err == nil, at+".run", "its definition's undo: %v", err)
-		r.undo(at+".run", Call{Run: info.Undo.Action, With: with}, n, own)
+		r.undo(at+".run", muster.TxCall{Run: info.Undo.Action, With: with}, n, own)
 		own.OnFailed = info.Undo.OnFailed
 	}
 	if s.Precheck != nil {
@@ -290,14 +284,14 @@ func action(info muster.ActionInfo, with muster.Params) muster.TxAction {
 	}
 }
 
-func (r *resolver) undo(at string, c Call, n muster.Node, own *muster.TxStep) {
+func (r *resolver) undo(at string, c muster.TxCall, n muster.Node, own *muster.TxStep) {
 	if info, ok := r.action(at+".run", c.Run, n); ok {
 		own.Undo = action(info, c.With)
 		r.given(at+".with", info, c.With, own, true)
 	}
 }
 
-func (r *resolver) precheck(at string, c Call, n muster.Node, own *muster.TxStep) {
+func (r *resolver) precheck(at string, c muster.TxCall, n muster.Node, own *muster.TxStep) {
 	info, ok := r.action(at+".run", c.Run, n)
 	if !ok {
 		return
@@ -445,19 +439,6 @@ func (r *resolver) zones(t muster.Tx) {
 			r.bad.check(false, at+".needs", "must need the pivot %s, or be needed by it", pivot.ID)
 		}
 	}
-}
-
-// NotUndone lists the steps that nothing takes back if the transaction fails.
-func NotUndone(t muster.Tx) (ids []string) {
-	ids = []string{}
-	behind := false
-	for _, s := range t.Steps {
-		behind = behind || s.Pivot
-		if t.Policy == muster.PolicyBackward && !behind && s.Undo.Action == "" && s.Run.Risk != muster.RiskRead {
-			ids = append(ids, s.ID)
-		}
-	}
-	return ids
 }
 
 // faults collects what is wrong by field.

@@ -51,8 +51,8 @@ func able() map[string]tx.Ability {
 	return can
 }
 
-func call(run string, pairs ...string) tx.Call {
-	c := tx.Call{Run: run, With: muster.Params{}}
+func call(run string, pairs ...string) muster.TxCall {
+	c := muster.TxCall{Run: run, With: muster.Params{}}
 	for i := 1; i < len(pairs); i += 2 {
 		c.With[pairs[i-1]] = json.RawMessage(pairs[i])
 	}
