@@ -201,6 +201,9 @@ func (r *resolver) bind(at string, s Step, n muster.Node, own *muster.TxStep) {
 		r.bad.check(false, at+".on", "%s %s", n.Slug, reason)
 		return
 	}
+	if s.Run.Run != "" && !r.may(at+".run", s.Run.Run) { // a node tells it nothing of this action either
+		return
+	}
 	able, known := r.can[n.ID]
 	if !known || able.Journal == "" {
 		if !slices.Contains(r.silent, n.Slug) {
@@ -250,8 +253,7 @@ func (r *resolver) action(at, name string, n muster.Node) (muster.ActionInfo, bo
 		r.bad.check(false, at, "must name an action")
 		return muster.ActionInfo{}, false
 	}
-	if !r.by.May("run:" + name) {
-		r.deny(muster.Errorf(muster.Forbidden, "%s: this needs the scope run:%s", at, name))
+	if !r.may(at, name) {
 		return muster.ActionInfo{}, false
 	}
 	if !r.by.Reaches(n.Metadata) {
@@ -269,6 +271,15 @@ func (r *resolver) action(at, name string, n muster.Node) (muster.ActionInfo, bo
 		return infos[i], false
 	}
 	return infos[i], true
+}
+
+// may reports whether the caller may run an action.
+func (r *resolver) may(at, name string) bool {
+	if r.by.May("run:" + name) {
+		return true
+	}
+	r.deny(muster.Errorf(muster.Forbidden, "%s: this needs the scope run:%s", at, name))
+	return false
 }
 
 func (r *resolver) deny(err error) {
