@@ -166,7 +166,7 @@ func TestWhoMayNotRunAStepOrItsUndoBeginsNothing(t *testing.T) {
 func TestStepsOfSeveralNodesBecomeOnesOfOneNodeEach(t *testing.T) {
 	both := func(s *tx.Step) { s.Nodes = []muster.Node{node("a"), node("b")} }
 	made := resolve(t, tx.Plan{Steps: []tx.Step{step("last", "c", needs("web")), step("web", "a", both, needs())}})
-	var got []string
+	got := make([]string, 0, len(made.Steps))
 	for _, s := range made.Steps {
 		got = append(got, fmt.Sprint(s.ID, s.Needs, s.NodeID, s.Journal))
 	}
