@@ -330,3 +330,19 @@ func TestLongResultsOfManyStepsAreWrittenInEntriesThatFit(t *testing.T) {
 		t.Errorf("%s", done.Status)
 	}
 }
+
+func TestANodeThatWasNeverReachedIsCalledAnew(t *testing.T) {
+	l := newLedger(t)
+	nodes := &crew{answer: func(_ context.Context, op muster.TxOp) muster.Result {
+		if op.Generation == 1 {
+			return state(muster.StateUnreachable, "no_connection")
+		}
+		return ok(tx.Order{})
+	}}
+	lead(t, tx.Config{}, l, nodes)
+	l.begin(tx.Plan{Steps: []tx.Step{step("one", "a")}})
+	done := l.until("it ends", over)
+	if want := []string{"do one 1", "do one 2"}; done.Status != muster.TxSucceeded || !reflect.DeepEqual(nodes.made(), want) {
+		t.Errorf("%s, %v", done.Status, nodes.made())
+	}
+}

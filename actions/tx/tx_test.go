@@ -484,3 +484,13 @@ func TestALongResultIsNotKept(t *testing.T) {
 		t.Errorf("%s, %+v", w.tx.Status, s)
 	}
 }
+
+func TestOneAtATimeTheLastIsUndoneFirst(t *testing.T) {
+	w := &world{t: t, now: noon, rules: tx.Rules{Parallel: 1}, tx: resolve(t, tx.Plan{Steps: []tx.Step{
+		step("one", "a", needs()), step("two", "b", needs()), step("three", "c", needs()),
+	}})}
+	w.run(except(muster.OpDo, state(muster.StateFailed, "exit"), "three"))
+	if want := "do one 1 do two 1 do three 1 undo two 2 undo one 2"; strings.Join(w.calls, " ") != want {
+		t.Errorf("%v", w.calls)
+	}
+}
