@@ -18,7 +18,8 @@ type JournalEntry struct {
 	Result  Result    `json:"result,omitzero"`         // zero while it goes on
 	Cut     string    `json:"result_sha256,omitempty"` // of a result that was too long to keep, hex
 
-	Tx *TxOp `json:"tx,omitempty"` // what it is of a transaction
+	Tx      *TxOp `json:"tx,omitempty"`      // what it is of a transaction
+	Refused bool  `json:"refused,omitempty"` // of a step: it was never begun
 
 	// For undoing a step: of how many executions it is known that they did it, and
 	// why it could not be undone if there were something to undo.

@@ -75,7 +75,7 @@ type Tx struct {
 	Status     TxStatus     `json:"status"`
 	Back       bool         `json:"back,omitempty"` // its direction is back: also while it is parked
 	Epoch      uint64       `json:"epoch"`          // index of the entry that gave it its driver
-	Driver     string       `json:"driver"`         // node ID; empty: whoever was the master when it began
+	Driver     string       `json:"driver"`         // node ID; empty: nobody has written anything down of it yet
 	Steps      []TxStep     `json:"steps"`
 	Error      *ActionError `json:"error,omitempty"` // why it did not succeed, or is parked
 	History    []TxNote     `json:"history"`
@@ -106,6 +106,7 @@ type TxStep struct {
 	Status     StepStatus      `json:"status"`
 	Checked    bool            `json:"checked,omitempty"`    // its precheck passed
 	Outcome    StepStatus      `json:"outcome,omitempty"`    // of doing it: done, failed or unknown
+	Doubt      bool            `json:"doubt,omitempty"`      // a call before the last may have done it, whatever the last comes to
 	Generation int             `json:"generation,omitempty"` // of the last call: a node does none that is older than one it knows
 	Attempts   int             `json:"attempts,omitempty"`   // calls since it began, of doing and of undoing
 	Tries      int             `json:"tries,omitempty"`      // of them, those of what goes on
@@ -174,6 +175,7 @@ type TxEvent struct {
 	Result     json.RawMessage `json:"result,omitempty"`
 	Error      *ActionError    `json:"error,omitempty"`
 	NotBefore  time.Time       `json:"not_before,omitzero"` // of EventAgain
+	Doubt      bool            `json:"doubt,omitempty"`     // of EventAgain: the call before it may have done the step
 }
 
 // TxCommand is an operator's word.
@@ -333,7 +335,7 @@ func (t Tx) todo(s TxStep) []TxTodo {
 	case t.Back && s.Undoable():
 		do.Action, do.With = s.Undo.Action, s.Undo.With
 		return []TxTodo{do}
-	case !t.Back && (s.Status == StepFailed || s.Status == StepUnknown || s.Status == StepStarting):
+	case !t.Back && s.Status != StepDone && s.Status != StepSkipped: // those too whose turn has not come
 		return []TxTodo{do}
 	default:
 		return nil

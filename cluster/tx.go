@@ -42,7 +42,7 @@ func (c *Cluster) ClaimTxs(ctx context.Context) error {
 // AdvanceTx writes down what the driver of an epoch has to say. It is a Conflict
 // if that is refused.
 func (c *Cluster) AdvanceTx(ctx context.Context, id string, epoch uint64, events []muster.TxEvent) error {
-	return c.commit(ctx, fsm.OpTxAdvance, fsm.TxAdvance{ID: id, Epoch: epoch, Events: events})
+	return c.commit(ctx, fsm.OpTxAdvance, fsm.TxAdvance{ID: id, Epoch: epoch, Driver: c.cfg.Self.ID, Events: events})
 }
 
 // PurgeTxs forgets the transactions that ended before a time, if there are any.

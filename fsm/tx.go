@@ -41,7 +41,7 @@ func BeginTx(t muster.Tx, index uint64, at time.Time) (muster.Tx, error) {
 			}
 		}
 		seen[s.ID] = true
-		s.Status, s.Outcome, s.Generation, s.Attempts, s.Tries = muster.StepPending, "", 0, 0, 0
+		s.Status, s.Outcome, s.Generation, s.Attempts, s.Tries, s.Doubt = muster.StepPending, "", 0, 0, 0, false
 		steps[i] = s
 	}
 	t.Steps, t.Status, t.Back, t.Epoch, t.Error = steps, muster.TxPending, false, index, nil
@@ -168,6 +168,9 @@ func advance(t *muster.Tx, s *muster.TxStep, e muster.TxEvent, at time.Time) (wh
 		if s.Status != muster.StepStarting || t.Status.Ended() || t.Status == muster.TxPending {
 			return "it is " + string(s.Status)
 		}
+		if e.Event == muster.EventFailed && s.Doubt {
+			return "an earlier call may have done it"
+		}
 		s.Status = muster.StepStatus(e.Event)
 		s.Outcome, s.Error, s.EndedAt, s.NotBefore = s.Status, e.Error, at, time.Time{}
 		if e.Event == muster.EventDone {
@@ -234,7 +237,7 @@ func again(t *muster.Tx, s *muster.TxStep, e muster.TxEvent) string {
 	default:
 		return "it is " + string(s.Status)
 	}
-	s.Generation, s.NotBefore, s.Error = e.Generation, e.NotBefore, e.Error
+	s.Generation, s.NotBefore, s.Error, s.Doubt = e.Generation, e.NotBefore, e.Error, s.Doubt || e.Doubt
 	s.Attempts, s.Tries = s.Attempts+1, s.Tries+1
 	return ""
 }
@@ -276,25 +279,26 @@ func Due(t muster.Tx, s muster.TxStep) bool {
 	return false
 }
 
-// settled ends a transaction that has come to its end.
+// settled ends a transaction that has come to its end: also a parked one, if what
+// was under way then was the last.
 func settled(t muster.Tx, at time.Time) muster.Tx {
-	switch t.Status {
-	case muster.TxRunning, muster.TxPending:
+	switch {
+	case t.Status.Ended():
+		return t
+	case !t.Back:
 		for _, s := range t.Steps {
 			if s.Status != muster.StepDone && s.Status != muster.StepSkipped {
 				return t
 			}
 		}
 		return ended(t, muster.TxSucceeded, at)
-	case muster.TxCompensating:
+	default:
 		for _, s := range t.Steps {
 			if s.Undoable() || s.Status == muster.StepStarting {
 				return t
 			}
 		}
 		return ended(t, muster.TxRolledBack, at)
-	default:
-		return t
 	}
 }
 

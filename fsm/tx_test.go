@@ -113,6 +113,41 @@ func TestTheDirectionTurnsOnceAndNotPastThePivot(t *testing.T) {
 	}
 }
 
+func TestAStepThatAnEarlierCallMayHaveDoneNeverCountsAsFailed(t *testing.T) {
+	again := muster.TxEvent{Event: muster.EventAgain, Step: "s", Generation: 2, Doubt: true}
+	for _, c := range []struct {
+		event muster.TxEventKind
+		taken bool
+	}{{muster.EventFailed, false}, {muster.EventUnknown, true}, {muster.EventDone, true}} {
+		started := play(t, began(t, txStep("s")), "start s")
+		tx, err := fsm.AdvanceTx(started, started.Epoch, []muster.TxEvent{again}, 3, epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fsm.AdvanceTx(tx, tx.Epoch, []muster.TxEvent{{Event: c.event, Step: "s", Generation: 2}}, 4, epoch); c.taken != (err == nil) {
+			t.Errorf("%s: %v", c.event, err)
+		}
+	}
+}
+
+func TestAParkedTransactionOfWhichNothingIsLeftEnds(t *testing.T) {
+	if tx := play(t, began(t, txStep("s")), "start s", "park", "done s"); tx.Status != muster.TxSucceeded {
+		t.Errorf("all is done, and it is %s", tx.Status)
+	}
+	if tx := play(t, began(t, txStep("s")), "start s", "abort", "undo s", "park", "undone s"); tx.Status != muster.TxRolledBack {
+		t.Errorf("all is undone, and it is %s", tx.Status)
+	}
+}
+
+func TestTheSheetNamesWhatIsLeftToDo(t *testing.T) {
+	tx := began(t, txStep("a"), txStep("b", "a"))
+	tx.Policy = muster.PolicyForward
+	a := play(t, tx, "start a", "done a", "park").Answer()
+	if len(a.Sheet) != 1 || a.Sheet[0].Step != "b" || a.Sheet[0].Status != muster.StepPending || a.Sheet[0].Action != "app.do" {
+		t.Errorf("%+v", a.Sheet)
+	}
+}
+
 func TestOnlyEventsOfTheEpochAndOfTheCallAreTaken(t *testing.T) {
 	tx := transaction("t", txStep("s"))
 	tx.Status, tx.Epoch, tx.Steps[0].Status, tx.Steps[0].Generation = muster.TxRunning, 7, muster.StepStarting, 2
@@ -294,6 +329,13 @@ func TestANewMasterClaimsWhatIsOpenAndTheOldOneIsNotHeardAnyMore(t *testing.T) {
 	}
 	if tx, _ := l.m.Tx("t"); tx.Driver != "n2" || tx.Steps[0].Status != muster.StepStarting {
 		t.Errorf("%+v", tx)
+	}
+	l.do(fsm.OpTxBegin, "", "", fsm.TxBegin{Tx: transaction("of n2", txStep("a"))})
+	if err := l.do(fsm.OpTxAdvance, "", "", fsm.TxAdvance{ID: "of n2", Epoch: l.index, Driver: "n2", Events: []muster.TxEvent{start}}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if tx, _ := l.m.Tx("of n2"); tx.Driver != "n2" {
+		t.Errorf("n2 wrote of it, and its driver is %q", tx.Driver)
 	}
 	why := &muster.ActionError{Code: "restored", Message: "from a copy"}
 	if err := l.do(fsm.OpTxClaim, "", "", fsm.TxClaim{Driver: "n3", Park: why}).Err(); err != nil {

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -27,6 +28,7 @@ type TxClaim struct {
 type TxAdvance struct {
 	ID     string           `json:"id"`
 	Epoch  uint64           `json:"epoch"`
+	Driver string           `json:"driver,omitempty"` // node ID: of one that nobody has claimed
 	Events []muster.TxEvent `json:"events"`
 }
 
@@ -108,6 +110,7 @@ func (a applier) txAdvance(b TxAdvance) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	t.Driver = cmp.Or(t.Driver, b.Driver)
 	return t.ID, a.putTx(t)
 }
 

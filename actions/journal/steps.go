@@ -111,7 +111,7 @@ func place(btx *bbolt.Tx, e muster.JournalEntry, now time.Time) (muster.JournalE
 	case running(known):
 		err = muster.Errorf(muster.Conflict, "an earlier call of step %s still runs", e.Tx.Step).WithCode(muster.CodeStillRunning)
 	case e.Unready != nil:
-		e = ended(e, refusal(e.Unready), now)
+		e = refuse(e, now)
 	}
 	if err != nil {
 		return e, err
@@ -142,7 +142,7 @@ func undoing(e muster.JournalEntry, known []muster.JournalEntry, now time.Time) 
 	case e.Unready == nil:
 		return e, nil
 	default:
-		return ended(e, refusal(e.Unready), now), nil
+		return refuse(e, now), nil
 	}
 }
 
@@ -165,8 +165,15 @@ func running(known []muster.JournalEntry) bool {
 // that is to be undone; failed ones only if that is said.
 func effective(did []muster.JournalEntry, failed bool) bool {
 	return slices.ContainsFunc(did, func(e muster.JournalEntry) bool {
-		return !e.Result.Nothing() || failed && e.Result.State == muster.StateFailed
+		return !e.Result.Nothing() || failed && !e.Refused && e.Result.State == muster.StateFailed
 	})
+}
+
+// refuse ends what may not start.
+func refuse(e muster.JournalEntry, now time.Time) muster.JournalEntry {
+	e = ended(e, refusal(e.Unready), now)
+	e.Refused = true
+	return e
 }
 
 // refusal is the result of what may not start.

@@ -107,6 +107,15 @@ func TestARefusedCallIsRefusedForGood(t *testing.T) {
 	if known, err := j.Begin(t.Context(), undo); err != nil || known == nil || known.State != muster.StateNoop {
 		t.Errorf("its undo: %+v, %v", known, err)
 	}
+	j = opened(t, journal.Config{})
+	if _, err := j.Begin(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	undo = undoing(j, 1, false)
+	undo.Tx.OnFailed = true
+	if known, err := j.Begin(t.Context(), undo); err != nil || known == nil || known.State != muster.StateNoop {
+		t.Errorf("its undo, where failures are undone: %+v, %v", known, err)
+	}
 	list, err := j.Step("t", "s")
 	if err != nil || len(list) != 2 || list[0].Tx.Op != muster.OpDo || list[1].Tx.Op != muster.OpUndo {
 		t.Errorf("%+v, %v", list, err)

@@ -34,7 +34,7 @@ func Calls(t muster.Tx, now time.Time) (orders []Order, wake time.Time) {
 	}
 	for _, s := range t.Steps {
 		order, ok := call(t, s)
-		if !ok {
+		if !ok || order.Op != OpCheck && s.Outcome != muster.StepDone && forgotten(s, now) {
 			continue
 		}
 		if now.Before(s.NotBefore) {

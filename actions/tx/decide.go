@@ -131,6 +131,10 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 	r := a.Result
 	e := muster.TxEvent{Step: s.ID, Generation: s.Generation, Error: fault(r)}
 	anew := muster.TxEvent{Event: muster.EventAgain, Step: s.ID, Generation: s.Generation + 1, Error: e.Error, NotBefore: d.later(s)}
+	failed := muster.EventFailed
+	if s.Doubt { // of the call before it nobody knows, and this one does not tell
+		failed = muster.EventUnknown
+	}
 	stubborn := (s.Retriable || d.t.Policy == muster.PolicyForward) && d.now.Before(d.t.Deadline)
 	switch verdict(r, a.First) {
 	case good:
@@ -139,12 +143,12 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 			e.Result, e.Error = nil, &muster.ActionError{Code: "result_cut", Message: fmt.Sprintf("its result of %d bytes is not kept", len(r.Result))}
 		}
 	case notSent:
-		e.Event = muster.EventFailed
+		e.Event = failed
 		if stubborn || d.again(s, "unavailable", callTries) {
 			e = anew
 		}
 	case bad:
-		e.Event = muster.EventFailed
+		e.Event = failed
 		if stubborn {
 			e = anew
 		}
@@ -158,6 +162,7 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 		e.Event = muster.EventUnknown
 		if s.Run.Idempotent && (stubborn || s.Run.Retry != nil && d.again(s, "timeout", 0)) {
 			e = anew
+			e.Doubt = true
 		}
 	}
 	d.say(e)
@@ -213,7 +218,7 @@ func verdict(r muster.Result, first bool) judgement {
 		switch {
 		case code(r) == muster.CodeJournal && !first, code(r) == muster.CodeStillRunning: // it may have begun before
 			return silent
-		case !r.Nothing():
+		case !r.Nothing(), code(r) == muster.CodeJournalLost && !first: // what it did went with its journal
 			return open
 		}
 		return bad
@@ -307,6 +312,11 @@ func limit(a muster.TxAction) time.Duration { return time.Duration(a.LimitMs) * 
 func (d *decider) forward() {
 	underway := 0
 	for _, s := range d.t.Steps {
+		if s.Status == muster.StepStarting && forgotten(s, d.now) {
+			d.say(muster.TxEvent{Event: muster.EventUnknown, Step: s.ID, Generation: s.Generation, Error: notRemembered()})
+		}
+	}
+	for _, s := range d.t.Steps {
 		switch s.Status {
 		case muster.StepFailed, muster.StepUnknown:
 			d.turn(&muster.ActionError{Code: "step_" + string(s.Status), Message: fmt.Sprintf("step %s %s: %s", s.ID, became(s.Status), message(s.Error))})
@@ -376,6 +386,10 @@ func (d *decider) back() {
 	underway := 0
 	for _, s := range d.t.Steps {
 		if s.Status == muster.StepUndoing {
+			if why := d.hopeless(s); why != nil {
+				d.say(muster.TxEvent{Event: muster.EventUndoFailed, Step: s.ID, Generation: s.Generation, Error: why})
+				continue
+			}
 			underway++
 		}
 		if s.Status == muster.StepStarting && s.Undo.Action == "" {
@@ -409,13 +423,22 @@ func (d *decider) back() {
 
 // hopeless says why a step cannot be undone without asking anybody, if so.
 func (d *decider) hopeless(s muster.TxStep) *muster.ActionError {
-	if s.Status != muster.StepDone && d.now.Sub(s.StartedAt) > muster.TxMemory {
-		return &muster.ActionError{Code: muster.CodeNotRemembered, Message: fmt.Sprintf("it began more than %v ago: the node may have forgotten what it did", muster.TxMemory)}
+	if s.Outcome != muster.StepDone && forgotten(s, d.now) {
+		return notRemembered()
 	}
 	if _, err := filled(d.t, s.Undo.With); err != nil {
 		return noResult(err)
 	}
 	return nil
+}
+
+// forgotten reports whether a step began so long ago that its node may know
+// nothing of it any more. Whether it was done can then not be asked, and the same
+// call again could do it twice.
+func forgotten(s muster.TxStep, now time.Time) bool { return now.Sub(s.StartedAt) > muster.TxMemory }
+
+func notRemembered() *muster.ActionError {
+	return &muster.ActionError{Code: muster.CodeNotRemembered, Message: fmt.Sprintf("it began more than %v ago: the node may have forgotten what it did", muster.TxMemory)}
 }
 
 // filled puts results of other steps into parameters. ${result.x} stays: the

@@ -46,6 +46,7 @@ type Callers interface {
 
 // Config is what a Driver needs to know.
 type Config struct {
+	Self     string       // node ID
 	Parallel int          // steps of one transaction under way at once; 0: 10
 	Callers  Callers      // nil: all may go on
 	Log      *slog.Logger // nil: no log
@@ -99,6 +100,9 @@ func (d *Driver) Lead(ctx context.Context) {
 	for {
 		changed, ended := d.book.Changed(), runs.ended()
 		for _, t := range d.book.OpenTxs() {
+			if d.others(t) {
+				continue
+			}
 			if r, mine := runs.of(t); mine {
 				wg.Go(func() {
 					d.drive(ctx, r)
@@ -114,6 +118,11 @@ func (d *Driver) Lead(ctx context.Context) {
 		}
 	}
 }
+
+// others reports whether another node drives a transaction: this one was deposed,
+// and does not know it yet. A call for what another wrote down would be one that
+// the other cannot know of.
+func (d *Driver) others(t muster.Tx) bool { return t.Driver != "" && t.Driver != d.cfg.Self }
 
 // purge has what ended long ago forgotten.
 func (d *Driver) purge(ctx context.Context) {
@@ -211,7 +220,7 @@ func (d *Driver) drive(ctx context.Context, r *run) {
 	var heard []Answer
 	for {
 		t, ok := d.book.Tx(r.id)
-		if !ok || t.Status.Ended() || !t.Status.Driven() && len(r.calls) == 0 && len(heard) == 0 {
+		if !ok || d.others(t) || t.Status.Ended() || !t.Status.Driven() && len(r.calls) == 0 && len(heard) == 0 {
 			d.abandon(ctx, &wg, t, r)
 			return
 		}

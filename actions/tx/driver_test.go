@@ -160,6 +160,7 @@ func (c *crew) made() []string {
 func lead(t *testing.T, cfg tx.Config, l *ledger, hands tx.Hands) (depose func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
+	cfg.Self = l.driver
 	var wg sync.WaitGroup
 	wg.Go(func() { tx.NewDriver(cfg, l, l, hands).Lead(ctx) })
 	depose = func() { cancel(); wg.Wait() }

@@ -379,6 +379,66 @@ func TestWhatANodeMayHaveForgottenIsNotUndoneOnASuspicion(t *testing.T) {
 	}
 }
 
+func TestANodeForgetsWhatNobodyMayAskItForAgain(t *testing.T) {
+	for _, policy := range []string{muster.PolicyForward, muster.PolicyBackward} {
+		w := &world{t: t, now: noon, tx: resolve(t, tx.Plan{Policy: policy, Steps: []tx.Step{step("one", "a", runs("app.do"))}})}
+		w.write()
+		if policy == muster.PolicyBackward {
+			w.now = w.tx.Deadline
+			w.write() // it is to be undone
+		}
+		w.now = w.now.Add(muster.TxMemory + time.Minute)
+		if orders, _ := tx.Calls(w.tx, w.now); len(orders) > 0 {
+			t.Errorf("%s: %+v", policy, orders)
+		}
+		w.run(ok)
+		if s := w.tx.Steps[0]; w.tx.Status != muster.TxParked || len(w.calls) > 0 || s.Error.Code != muster.CodeNotRemembered || len(w.tx.Answer().Sheet) != 1 {
+			t.Errorf("%s: %s, %+v, %v", policy, w.tx.Status, s, w.calls)
+		}
+	}
+}
+
+func TestAStepThatLostItsJournalInTheMiddleMayHaveBeenDone(t *testing.T) {
+	for first, want := range map[bool]muster.StepStatus{true: muster.StepFailed, false: muster.StepUnknown} {
+		w := three(t)
+		w.write()
+		events := tx.Decide(w.tx, []tx.Answer{{Step: "one", Op: muster.OpDo, Generation: 1, First: first, Result: state(muster.StateFailed, muster.CodeJournalLost)}}, w.now, w.rules)
+		if len(events) == 0 || muster.StepStatus(events[0].Event) != want {
+			t.Errorf("first %v: %+v", first, events)
+		}
+	}
+}
+
+func TestAStepThatOnceCameToNobodyKnowsWhatIsUndoneHoweverItEnds(t *testing.T) {
+	often := func(s *muster.TxStep) {
+		s.Run.Idempotent, s.Run.Retry = true, &muster.TxRetry{Attempts: 3}
+	}
+	for name, c := range map[string]struct {
+		plan tx.Plan
+		last string
+		want muster.TxStatus
+	}{
+		"a step":    {tx.Plan{Steps: []tx.Step{step("one", "a")}}, "undo one 3", muster.TxRolledBack},
+		"the pivot": {tx.Plan{Steps: []tx.Step{step("one", "a", pivot)}}, "do one 2", muster.TxParked},
+	} {
+		w := &world{t: t, now: noon, tx: resolve(t, c.plan)}
+		often(&w.tx.Steps[0])
+		w.run(func(o tx.Order) muster.Result {
+			switch {
+			case o.Op == muster.OpUndo:
+				return ok(o)
+			case o.Generation == 1:
+				return state(muster.StateTimeout, "timeout")
+			default:
+				return state(muster.StateFailed, "exit")
+			}
+		})
+		if w.tx.Status != c.want || w.calls[len(w.calls)-1] != c.last {
+			t.Errorf("%s: %s, %v", name, w.tx.Status, w.calls)
+		}
+	}
+}
+
 func TestTheDeadlineTurnsTheDirectionAndOvertakesWhatRuns(t *testing.T) {
 	w := three(t)
 	w.write()
