@@ -48,10 +48,20 @@ func (d Definition) Digest() string { return d.digest }
 
 // Info describes the action to callers. Nodes is left to Merge.
 func (d Definition) Info() muster.ActionInfo {
-	return muster.ActionInfo{
+	info := muster.ActionInfo{
 		Action: d.Action, Version: d.Version, Digest: d.digest, Title: d.Title, Risk: d.Risk,
-		Params: d.params, Result: d.result, Nodes: []string{},
+		Params: d.params, Result: d.result, Nodes: []string{}, Idempotent: d.Idempotent || d.Risk == muster.RiskRead,
+		LimitMs: time.Duration(d.Limits.Timeout + d.Limits.KillAfter).Milliseconds(),
 	}
+	if d.Undo != nil {
+		info.Undo = &muster.TxUndo{Action: d.Undo.Action, Params: d.Undo.Params, OnFailed: d.Undo.OnFailed}
+	}
+	if r := d.Retry; r != nil {
+		info.Retry = &muster.TxRetry{
+			Attempts: r.Attempts, FirstMs: time.Duration(r.First).Milliseconds(), MaxMs: time.Duration(r.Max).Milliseconds(), Jitter: r.Jitter, On: r.On,
+		}
+	}
+	return info
 }
 
 // Field is one field of a result. Aggregate says how the values of many nodes

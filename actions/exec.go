@@ -30,6 +30,7 @@ type call struct {
 	check  bool
 	hide   redactor
 	within time.Duration // to start; 0: at any time
+	tx     *muster.TxOp  // nil: of no transaction
 	seen   *prints       // by those who look on; nil: nobody can
 }
 
@@ -110,6 +111,7 @@ func (h *Handler) command(ctx context.Context, c call, dir string) *exec.Cmd {
 	if c.check {
 		cmd.Env = append(cmd.Env, "MUSTER_CHECK=1")
 	}
+	cmd.Env = append(cmd.Env, txEnv(c.tx)...)
 	ownGroup(cmd)
 	cmd.WaitDelay = time.Duration(c.def.Limits.KillAfter)
 	cmd.Cancel = func() error {

@@ -73,6 +73,7 @@ type Config struct {
 	CheckJoin func(muster.Joining) error // the joiner's proof that it has its key
 	Promise   func(nodeID string)        // tells all others whom this node lets found the cluster
 
+	Reign         func(ctx context.Context) // what else the master does, until ctx ends; nil: nothing
 	Vault         Vault
 	NewCredential func() string                                                  // for calls to an external node
 	Ping          func(ctx context.Context, n muster.Node) (muster.Vital, error) // an error: it is not well

@@ -89,6 +89,7 @@ const (
 	tableKeys     = "keys"
 	tableDone     = "done"
 	tableSettings = "settings"
+	tableTxs      = "txs"
 	settingsRow   = "cluster"
 )
 
@@ -111,6 +112,10 @@ func schema() *memdb.DBSchema {
 		}},
 		tableDone: {Name: tableDone, Indexes: map[string]*memdb.IndexSchema{
 			"id":    text("id", "Key"),
+			"order": text("order", "Order"),
+		}},
+		tableTxs: {Name: tableTxs, Indexes: map[string]*memdb.IndexSchema{
+			"id":    text("id", "ID"),
 			"order": text("order", "Order"),
 		}},
 		tableSettings: {Name: tableSettings, Indexes: map[string]*memdb.IndexSchema{"id": text("id", "Row")}},

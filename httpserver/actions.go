@@ -53,7 +53,9 @@ func (s *Server) ownActions(_ context.Context, r *Request) (any, error) {
 			return nil, err
 		}
 	}
-	return api.Actions{Actions: slices.DeleteFunc(s.infos(), func(a muster.ActionInfo) bool { return !mayShow(r.Rights, a.Action) })}, nil
+	return api.Actions{
+		Actions: slices.DeleteFunc(s.infos(), func(a muster.ActionInfo) bool { return !mayShow(r.Rights, a.Action) }), Journal: s.cfg.JournalID,
+	}, nil
 }
 
 func (s *Server) catalog(ctx context.Context) api.Actions {

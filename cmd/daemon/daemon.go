@@ -20,6 +20,7 @@ import (
 	"muster"
 	"muster/actions"
 	"muster/actions/journal"
+	"muster/actions/tx"
 	"muster/cluster"
 	"muster/cluster/trust"
 	"muster/fsm"
@@ -53,6 +54,8 @@ type Daemon struct {
 	fatal      chan error
 	defined    []actions.Definition
 	executor   atomic.Pointer[actions.Executor] // nil until this node's actions are there
+	driver     *tx.Driver                       // set before raised is closed
+	raised     chan struct{}
 
 	requests   *reqlog.Log
 	meters     *metrics.Metrics
@@ -91,7 +94,7 @@ func New(cfg Config, logs io.Writer) (*Daemon, error) {
 	default:
 		return nil, flagError("log-format", "must be text or json")
 	}
-	return &Daemon{cfg: cfg, named: named, log: slog.New(handler), fatal: make(chan error, 4)}, nil
+	return &Daemon{cfg: cfg, named: named, log: slog.New(handler), fatal: make(chan error, 4), raised: make(chan struct{})}, nil
 }
 
 // Addr is where the node serves HTTP, as a base URL.
@@ -310,6 +313,7 @@ func (d *Daemon) startMember(ctx context.Context, out *wire) error {
 		NewKey: trust.NewKey, RenewKey: trust.RenewKey, NewID: newID, Vault: out.apps.vault, NewCredential: trust.NewCredential,
 		Ping: out.health, PingEvery: d.cfg.HealthInterval,
 		CheckJoin: func(j muster.Joining) error { return trust.CheckJoin(j, d.id.ID, time.Now()) },
+		Reign:     d.reign,
 		Promise:   func(id string) { d.pool.SetFacts(func(f *gossip.Facts) { f.Promise = id }) },
 		Log:       d.log, RaftLog: newRaftLog(d.log),
 		Self: muster.Joining{
@@ -344,13 +348,17 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 		return err
 	}
 	executor, err := actions.NewExecutor(actions.ExecutorConfig{
-		ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Journal: book, Spool: spool, Log: d.log,
+		ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Journal: book, Steps: book, Spool: spool, Log: d.log,
 	})
 	if err != nil {
 		return err
 	}
 	d.executor.Store(executor)
 	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, Jobs: book, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
+	list := catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel}
+	d.driver = tx.NewDriver(tx.Config{Self: d.id.ID, Parallel: d.cfg.MaxParallel, Callers: callers{d.reg}, Log: d.log}, d.member, d.reg, runner)
+	close(d.raised)
+	planner := tx.Planner{Scout: scout{runner, list, book.ID()}, NewID: newID}
 	proxies, err := d.cfg.trusted()
 	if err != nil {
 		return err
@@ -359,8 +367,8 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
 		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Jobs: runner, Executions: executor, RunKey: d.member.RunKey, EveryJob: everyJob(d.id.ID, d.member, out),
-		Catalog: catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel},
-		Pinger:  d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
+		Catalog: list, Txs: txs{planner, d.member}, Book: d.reg, JournalID: book.ID(),
+		Pinger: d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
 		Usual: d.cfg.RequestTimeout, Trusted: proxies, Open: d.cfg.OpenRegistration,
 		Peer:    func(ip netip.Addr) bool { return isPeer(d.pool, ip) },
 		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,

@@ -15,6 +15,7 @@ type Actions struct {
 	Actions []muster.ActionInfo `json:"actions"`
 	Missing []string            `json:"missing,omitempty"`
 	Cursor  string              `json:"cursor,omitempty"`
+	Journal string              `json:"journal,omitempty"` // ID of the journal of a node that lists its own
 }
 
 // Ran is what became of an action on the node that was asked.
