@@ -1,6 +1,9 @@
 package muster
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"slices"
+)
 
 // Params are an action's parameters by name.
 type Params map[string]json.RawMessage
@@ -106,11 +109,22 @@ type ActionInfo struct {
 	Result  json.RawMessage `json:"result"`
 	Nodes   []string        `json:"nodes"` // slugs that have this version
 
-	Idempotent bool            `json:"idempotent"`      // may be run again when the outcome is unknown
-	Check      bool            `json:"check"`           // it declares a dry run
-	Undo       json.RawMessage `json:"undo,omitzero"`   // as in the definition
-	Retry      json.RawMessage `json:"retry,omitzero"`  // as in the definition
-	Limits     json.RawMessage `json:"limits,omitzero"` // as in the definition, with what it leaves out
+	Check  bool            `json:"check"`           // it declares a dry run
+	Limits json.RawMessage `json:"limits,omitzero"` // as in the definition, with what it leaves out
+
+	// What a transaction goes by; Retry also who asks a node that cannot be reached.
+	Idempotent bool     `json:"idempotent"` // may be run again when the outcome is unknown
+	Undo       *TxUndo  `json:"undo,omitempty"`
+	Retry      *TxRetry `json:"retry,omitempty"`
+	LimitMs    int64    `json:"limit_ms,omitempty"` // one execution takes no longer
+}
+
+// TxUndo is how a definition says that its action is taken back. Its parameters
+// may hold ${result.x} and ${x}.
+type TxUndo struct {
+	Action   string `json:"action"`
+	Params   Params `json:"params,omitempty"`
+	OnFailed bool   `json:"on_failed,omitempty"`
 }
 
 // Execution asks one node to run an action now. Rights are the original
@@ -123,4 +137,21 @@ type Execution struct {
 	// StartWithinMs is how long it may wait for its turn, from when it arrives:
 	// after that nobody waits for it any more. 0: as long as it takes.
 	StartWithinMs int64 `json:"start_within_ms,omitzero"`
+	// Tx is what it is of a transaction. Its job then names transaction, step,
+	// operation and generation.
+	Tx *TxOp `json:"tx,omitempty"`
+}
+
+// Nothing reports that an action which did not succeed did nothing: it said so
+// itself, or was not begun. A program that a signal ended, or whose result is not
+// what was promised, may have done its work.
+func (r Result) Nothing() bool {
+	switch r.State {
+	case StateDenied, StateInvalid:
+		return true
+	case StateFailed:
+		return r.Error == nil || !slices.Contains([]string{"signal", "bad_result", "result_too_large", "panic"}, r.Error.Code)
+	default:
+		return false
+	}
 }

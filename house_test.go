@@ -23,6 +23,7 @@ var house = map[string][]string{
 	"actions":      {"."},
 
 	"actions/journal": {"."},
+	"actions/tx":      {".", "fsm"},
 
 	"cluster":        {".", "fsm"},
 	"cluster/trust":  {"."},
@@ -33,7 +34,7 @@ var house = map[string][]string{
 	"httpserver/metrics": {".", "httpserver/api"},
 	"httpserver/doctor":  {".", "httpserver/api"},
 	"cmd/daemon": {
-		".", "fsm", "gossip", "search", "search/query", "search/index", "actions", "actions/journal", "cluster", "cluster/trust",
+		".", "fsm", "gossip", "search", "search/query", "search/index", "actions", "actions/journal", "actions/tx", "cluster", "cluster/trust",
 		"httpserver", "httpserver/api", "httpserver/reqlog", "httpserver/metrics", "httpserver/doctor",
 	},
 	"cmd/muster": {".", "cmd/daemon", "httpserver/api", "cluster/trust", "testdata/corpora", "testdata/actions", "testdata/ports"},

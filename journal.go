@@ -17,6 +17,14 @@ type JournalEntry struct {
 	Ended   time.Time `json:"ended,omitzero"`
 	Result  Result    `json:"result,omitzero"`         // zero while it goes on
 	Cut     string    `json:"result_sha256,omitempty"` // of a result that was too long to keep, hex
+
+	Tx      *TxOp `json:"tx,omitempty"`      // what it is of a transaction
+	Refused bool  `json:"refused,omitempty"` // of a step: it was never begun
+
+	// For undoing a step: of how many executions it is known that they did it, and
+	// why it could not be undone if there were something to undo.
+	Seen    int   `json:"-"`
+	Unready error `json:"-"`
 }
 
 // SameRequest reports whether two entries ask for the same thing for the same

@@ -51,13 +51,16 @@ func (d Definition) Digest() string { return d.digest }
 func (d Definition) Info() muster.ActionInfo {
 	info := muster.ActionInfo{
 		Action: d.Action, Version: d.Version, Digest: d.digest, Title: d.Title, Risk: d.Risk,
-		Params: d.params, Result: d.result, Nodes: []string{}, Idempotent: d.Idempotent, Check: d.Check != nil, Limits: written(d.Limits),
+		Params: d.params, Result: d.result, Nodes: []string{}, Idempotent: d.Idempotent || d.Risk == muster.RiskRead,
+		Check: d.Check != nil, Limits: written(d.Limits), LimitMs: time.Duration(d.Limits.Timeout + d.Limits.KillAfter).Milliseconds(),
 	}
 	if d.Undo != nil {
-		info.Undo = written(d.Undo)
+		info.Undo = &muster.TxUndo{Action: d.Undo.Action, Params: d.Undo.Params, OnFailed: d.Undo.OnFailed}
 	}
-	if d.Retry != nil {
-		info.Retry = written(d.Retry)
+	if r := d.Retry; r != nil {
+		info.Retry = &muster.TxRetry{
+			Attempts: r.Attempts, FirstMs: time.Duration(r.First).Milliseconds(), MaxMs: time.Duration(r.Max).Milliseconds(), Jitter: r.Jitter, On: r.On,
+		}
 	}
 	return info
 }

@@ -33,7 +33,8 @@ type call struct {
 	within time.Duration // to start; 0: at any time
 	cells  *cells
 	log    *slog.Logger
-	seen   *prints // by those who look on; nil: nobody can
+	tx     *muster.TxOp // nil: of no transaction
+	seen   *prints      // by those who look on; nil: nobody can
 }
 
 // outcome is what a handler says. Its result is JSON, or nothing.
@@ -149,6 +150,7 @@ func (h *Handler) command(ctx context.Context, c call, dir string) *exec.Cmd {
 	if c.check {
 		cmd.Env = append(cmd.Env, "MUSTER_CHECK=1")
 	}
+	cmd.Env = append(cmd.Env, txEnv(c.tx)...)
 	ownGroup(cmd)
 	cmd.WaitDelay = time.Duration(c.def.Limits.KillAfter)
 	cmd.Cancel = func() error {

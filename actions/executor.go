@@ -22,6 +22,7 @@ type ExecutorConfig struct {
 	Docs        Documents    // this node's index; nil: it has none
 	Cache       Cache        // of answers; nil: it has none
 	Journal     Journal      // nil: nothing is written down
+	Steps       Steps        // the same journal; nil: no part in transactions
 	Spool       *Spool       // nil: what programs print is not kept
 	Log         *slog.Logger // nil: no log
 }
@@ -222,6 +223,9 @@ func (e *Executor) Execute(ctx context.Context, by muster.Rights, x muster.Execu
 		return resultOf(notStarted(err), nil, began)
 	}
 	defer end()
+	if x.Tx != nil {
+		return e.step(ctx, by, x, began)
+	}
 	a, c, err := e.admit(by, x)
 	if err != nil {
 		if muster.KindOf(err) == muster.Forbidden {
@@ -240,7 +244,7 @@ func (e *Executor) perform(ctx context.Context, a *action, c call) outcome {
 		o := e.attempt(ctx, a, c)
 		leaked += o.leaked
 		o.leaked = leaked
-		if !a.mayAgain(tries, o) {
+		if c.tx != nil || !a.mayAgain(tries, o) { // a transaction counts its tries itself
 			return o
 		}
 		wait := a.Retry.pause(tries)

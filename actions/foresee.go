@@ -3,6 +3,7 @@ package actions
 import (
 	"encoding/json"
 	"slices"
+	"time"
 
 	"muster"
 )
@@ -78,11 +79,14 @@ func (r *Runner) fits(v muster.ActionInfo, given muster.Params) error {
 // retryOf is how a node that has this version is asked again when it cannot be
 // reached; nil for not at all.
 func retryOf(v muster.ActionInfo) *Retry {
-	var p *Retry
-	if v.Retry == nil || json.Unmarshal(v.Retry, &p) != nil || p == nil || !slices.Contains(p.On, onUnavailable) {
+	r := v.Retry
+	if r == nil || !slices.Contains(r.On, onUnavailable) {
 		return nil
 	}
-	return p
+	return &Retry{
+		Attempts: r.Attempts, First: Duration(r.FirstMs) * Duration(time.Millisecond), Max: Duration(r.MaxMs) * Duration(time.Millisecond),
+		Jitter: r.Jitter, On: r.On,
+	}
 }
 
 // bounded holds the risk of an action against the caller's limit before an

@@ -80,16 +80,18 @@ func TestANodeThatCannotBeReachedIsAskedAgainWhereItsActionHasItSo(t *testing.T)
 			takes time.Duration
 		}{
 			{``, muster.Unavailable, 1, 0},
-			{`{"attempts":3,"first":"1s","max":"30s","on":["unavailable"]}`, muster.Unavailable, 3, 3 * time.Second},
-			{`{"attempts":4,"first":"1s","max":"2s","on":["unavailable"]}`, muster.Unavailable, 4, 5 * time.Second},
-			{`{"attempts":3,"first":"1s","on":["timeout"]}`, muster.Unavailable, 1, 0},
-			{`{"attempts":3,"first":"1s","on":["unavailable"]}`, muster.OutcomeUnknown, 1, 0}, // it may have been done
+			{`{"attempts":3,"first_ms":1000,"max_ms":30000,"on":["unavailable"]}`, muster.Unavailable, 3, 3 * time.Second},
+			{`{"attempts":4,"first_ms":1000,"max_ms":2000,"on":["unavailable"]}`, muster.Unavailable, 4, 5 * time.Second},
+			{`{"attempts":3,"first_ms":1000,"on":["timeout"]}`, muster.Unavailable, 1, 0},
+			{`{"attempts":3,"first_ms":1000,"on":["unavailable"]}`, muster.OutcomeUnknown, 1, 0}, // it may have been done
 		} {
 			f := newFleet(t, 2)
 			f.errs["b"] = muster.Errorf(c.err, "refused")
 			info := described(`{}`, muster.RiskLow, "b")
 			if c.retry != "" {
-				info.Retry = json.RawMessage(c.retry)
+				if err := json.Unmarshal([]byte(c.retry), &info.Retry); err != nil {
+					t.Fatal(err)
+				}
 			}
 			began := time.Now()
 			a, err := f.knowing(versions{info}).Run(t.Context(), operator(), muster.Run{Action: "app.x", On: names("b")})
@@ -112,7 +114,7 @@ func TestAJobThatRestsBetweenTwoTriesEndsWhenItIsCancelledOrItsNodeStops(t *test
 			f := newFleet(t, 2)
 			f.errs["b"] = muster.Errorf(muster.Unavailable, "refused")
 			info := described(`{}`, muster.RiskLow, "b")
-			info.Retry = json.RawMessage(`{"attempts":100,"first":"9s","max":"9s","on":["unavailable"]}`)
+			info.Retry = &muster.TxRetry{Attempts: 100, FirstMs: 9000, MaxMs: 9000, On: []string{"unavailable"}}
 			began, r := time.Now(), f.knowing(versions{info})
 			a, err := r.Run(t.Context(), operator(), muster.Run{Action: "app.x", On: names("b")})
 			if err != nil || a.Status != muster.JobRunning || told(a) != "b:pending" || len(f.called()) != 4 || time.Since(began) != 30*time.Second {

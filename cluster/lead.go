@@ -73,6 +73,9 @@ func (c *Cluster) lead(ctx context.Context) {
 	var pinging sync.WaitGroup
 	defer pinging.Wait()
 	pinging.Go(func() { c.keepPinging(ctx) })
+	if c.cfg.Reign != nil {
+		pinging.Go(func() { c.cfg.Reign(ctx) })
+	}
 	counted := since
 	for pause(ctx, leadTick) {
 		now := time.Now()

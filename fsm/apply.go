@@ -30,7 +30,7 @@ func (r *Registry) apply(txn *memdb.Txn, index uint64, c Command) (res Result, r
 	}
 	res = Result{Index: index}
 	if err == nil {
-		res.ID, err = applier{txn: txn, index: index, at: c.At, detail: &res.Detail}.do(body)
+		res.ID, err = applier{txn: txn, index: index, at: c.At, by: c.By, size: len(c.Body), detail: &res.Detail}.do(body)
 	}
 	if _, ok := errors.AsType[*muster.Error](err); ok {
 		why := RefusalOf(err)
@@ -94,6 +94,8 @@ type applier struct {
 	txn    *memdb.Txn
 	index  uint64
 	at     time.Time
+	by     string           // principal
+	size   int              // bytes of the command's body
 	detail *json.RawMessage // of the result
 }
 
@@ -137,6 +139,16 @@ func (a applier) do(body any) (id string, err error) {
 		return a.nodeKey(b)
 	case CatalogSet:
 		return a.catalogSet(b)
+	case TxBegin:
+		return a.txBegin(b)
+	case TxClaim:
+		return "", a.txClaim(b)
+	case TxAdvance:
+		return a.txAdvance(b)
+	case TxOperate:
+		return a.txOperate(b)
+	case TxPurge:
+		return "", a.txPurge(b)
 	case RunKey:
 		return b.Job, nil // it is the key that is remembered
 	default: // TermOpen: that it is committed is all it says
@@ -203,9 +215,10 @@ func (a applier) nodeEnter(b NodeRegister, desired muster.Status) (string, error
 	row := &node{
 		ID: b.ID, Name: g.Name, Slug: b.Slug, Live: true, Kind: muster.KindExternal, URL: g.URL,
 		Capabilities: g.Capabilities, Metadata: g.Metadata, Version: g.Version, Description: g.Description,
-		Weight: g.Weight, ReplicaOf: g.ReplicaOf, Desired: desired, CreatedAt: a.at,
+		Weight: 1, ReplicaOf: g.ReplicaOf, Desired: desired, CreatedAt: a.at,
 		Sealed: b.Sealed,
 	}
+	set(&row.Weight, g.Weight)
 	if err := a.putNode(row); err != nil {
 		return "", err
 	}

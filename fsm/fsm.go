@@ -48,6 +48,11 @@ const (
 	OpNodeKey      Op = "node.key"
 	OpNodeOffer    Op = "node.offer"
 	OpCatalogSet   Op = "catalog.set"
+	OpTxBegin      Op = "tx.begin"
+	OpTxClaim      Op = "tx.claim"
+	OpTxAdvance    Op = "tx.advance"
+	OpTxOperate    Op = "tx.operator"
+	OpTxPurge      Op = "tx.purge"
 	OpRunKey       Op = "run.key"
 )
 
@@ -63,7 +68,9 @@ func (o Op) Scope() string {
 		return muster.ScopeAny // the node asked has judged the run; the key is the caller's own
 	case OpKeyCreate, OpKeyRevoke, OpKeyRotate, OpNodeRemove, OpNodeLeave:
 		return muster.ScopeAdmin
-	case OpCatalogSet, OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve, OpHealthBatch, OpNodeReseal:
+	case OpTxBegin, OpTxOperate:
+		return muster.ScopeTx
+	case OpCatalogSet, OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve, OpHealthBatch, OpNodeReseal, OpTxClaim, OpTxAdvance, OpTxPurge:
 		return muster.ScopeNode
 	default:
 		return muster.ScopeNode
@@ -194,6 +201,16 @@ func (c Command) decode() (any, error) {
 		return body[CatalogSet](c)
 	case OpNodeKey:
 		return body[NodeKey](c)
+	case OpTxBegin:
+		return body[TxBegin](c)
+	case OpTxClaim:
+		return body[TxClaim](c)
+	case OpTxAdvance:
+		return body[TxAdvance](c)
+	case OpTxOperate:
+		return body[TxOperate](c)
+	case OpTxPurge:
+		return body[TxPurge](c)
 	case OpRunKey:
 		return body[RunKey](c)
 	default:

@@ -41,14 +41,20 @@ var commands = []struct {
 	{fsm.OpNodeKey, `{"node_id":"2","create":{"id":"k8","node_id":"2","scopes":["read"]}}`},
 	{fsm.OpCatalogSet, `{"node":"1","digests":["d","e"],"actions":[{"action":"app.x","version":"1","digest":"d","risk":"low","params":{"n":{"type":"int"}}}]}`},
 	{fsm.OpRunKey, `{"job":"j_1_2"}`},
+	{fsm.OpTxBegin, `{"tx":{"id":"t2","policy":"backward","deadline":"2026-11-26T12:00:00Z","deadline_ms":1000,"locks":["y"],"steps":[{"id":"a","node_id":"1","run":{"action":"app.x"}}]}}`},
+	{fsm.OpTxClaim, `{"driver":"1","park":{"code":"restored","message":"m"}}`},
+	{fsm.OpTxAdvance, `{"id":"t","epoch":3,"events":[{"event":"start","step":"a","generation":1},{"event":"done","step":"a","generation":1,"result":{"n":1}}]}`},
+	{fsm.OpTxOperate, `{"id":"t","command":"cancel","reason":"r"}`},
+	{fsm.OpTxPurge, `{"before":"2026-11-26T12:00:00Z"}`},
 }
 
-// populated is a registry with an agent and an external node.
+// populated is a registry with an agent, an external node and a transaction.
 func populated(t *testing.T) *log {
 	t.Helper()
 	l := newLog(t)
 	for _, res := range []fsm.Result{
 		l.do(fsm.OpNodeJoin, "", "", agent("1", "a")), l.do(fsm.OpNodeRegister, "k", "d", external("2", "shop")),
+		l.do(fsm.OpTxBegin, "", "", fsm.TxBegin{Tx: transaction("t", txStep("a"), txStep("b", "a"))}),
 	} {
 		if res.Err() != nil {
 			t.Fatal(res.Err())
@@ -59,7 +65,7 @@ func populated(t *testing.T) *log {
 
 func same(t *testing.T, a, b fsm.Machine) {
 	t.Helper()
-	if !reflect.DeepEqual(a.Nodes(), b.Nodes()) || !reflect.DeepEqual(a.Keys(), b.Keys()) || a.Index() != b.Index() {
+	if !reflect.DeepEqual(a.Nodes(), b.Nodes()) || !reflect.DeepEqual(a.Keys(), b.Keys()) || !reflect.DeepEqual(a.Txs(), b.Txs()) || a.Index() != b.Index() {
 		t.Fatalf("another registry:\n%+v %+v\n%+v %+v", a.Nodes(), a.Keys(), b.Nodes(), b.Keys())
 	}
 }

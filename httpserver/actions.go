@@ -28,6 +28,7 @@ func (s *Server) actionTable() []Route {
 		{Method: "GET", Path: "/v1/actions/{name}", Scope: scopeShow, Handle: s.showAction},
 		{Method: "POST", Path: "/api/ai-engine/actions", Scope: scopeRun, Body: maxDocuments, Waits: true, Handle: s.runAction},
 		{Method: "POST", Path: "/v1/run", Scope: scopeRun, Body: maxDocuments, Waits: true, Handle: s.run},
+		{Method: "GET", Path: api.PathActions, Scope: muster.ScopeNode, Handle: s.ownActions},
 		{Method: "POST", Path: api.PathRun, Scope: muster.ScopeNode, Body: maxExecution, Waits: true, Handle: s.execute},
 	}
 }
@@ -42,6 +43,19 @@ func (s *Server) infos() []muster.ActionInfo {
 		infos[i].Nodes = []string{s.slug()}
 	}
 	return append([]muster.ActionInfo{}, infos...)
+}
+
+// ownActions lists this node's actions for another one: those that the caller
+// behind it may see.
+func (s *Server) ownActions(_ context.Context, r *Request) (any, error) {
+	if !runsSome(r.Rights) {
+		if err := need(r.Rights, muster.ScopeRead); err != nil {
+			return nil, err
+		}
+	}
+	return api.Actions{
+		Actions: slices.DeleteFunc(s.infos(), func(a muster.ActionInfo) bool { return !mayShow(r.Rights, a.Action) }), Journal: s.cfg.JournalID,
+	}, nil
 }
 
 func (s *Server) catalog(ctx context.Context) api.Actions {

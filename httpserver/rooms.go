@@ -130,3 +130,17 @@ type Runner interface {
 	// Judge says why a run would be refused, and does nothing.
 	Judge(by muster.Rights, r muster.Run) error
 }
+
+// Txs makes transactions, and hands on what operators say of them.
+type Txs interface {
+	PlanTx(ctx context.Context, by muster.Rights, p muster.TxPlan) (muster.Tx, error)
+	BeginTx(ctx context.Context, w muster.Write, t muster.Tx) (muster.Tx, error)
+	OperateTx(ctx context.Context, w muster.Write, id string, o muster.TxOrder) (muster.Tx, error)
+}
+
+// Book is this node's copy of the transactions.
+type Book interface {
+	Txs() []muster.Tx // the newest first
+	Tx(id string) (muster.Tx, bool)
+	Changed() <-chan struct{} // closed at the next change
+}

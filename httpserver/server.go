@@ -44,6 +44,8 @@ type Config struct {
 	Actions  Actions // nil: this node has none
 	Catalog  Catalog // nil: this node's own
 	Runner   Runner  // nil: runs on this node only
+	Txs      Txs     // nil: no transactions
+	Book     Book    // of transactions
 	Keys     func() []muster.Key
 	Pinger   Pinger
 	Circuits Circuits                 // nil: this node has no breakers
@@ -62,6 +64,7 @@ type Config struct {
 	Metrics     func() ([]byte, error) // nil: it has none
 	MetricsOpen bool                   // metrics need no key
 
+	JournalID  string     // of this node
 	Jobs       Jobs       // nil: this node keeps none
 	Executions Executions // nil: it has none
 	// RunKey has a caller's key stand for a job, and returns the job that it stands

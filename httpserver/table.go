@@ -13,7 +13,7 @@ func (s *Server) table() []Route {
 	listQuery := append([]string{"status", "type", "capability", "healthy", "q", "deleted", "limit", "cursor"}, fresh...)
 	searchQuery := []string{"q", "limit", "nodes", "collections", "timeout_ms", "operator", "local", "dedupe", "cache", "content_length"}
 	inCollection := []string{"collection"}
-	return slices.Concat(s.actionTable(), s.jobTable(), s.pingTable(), s.watchTable(), s.curateTable(), s.moveTable(), []Route{
+	return slices.Concat(s.actionTable(), s.jobTable(), s.txTable(), s.pingTable(), s.watchTable(), s.curateTable(), s.moveTable(), []Route{
 		{Method: "GET", Path: api.PathHealth, Scope: muster.ScopePublic, Handle: s.health},
 		{Method: "POST", Path: "/api/ai-engine/register", Scope: muster.ScopeRegistry, Write: true, Open: true, Status: http.StatusCreated, Handle: s.register},
 		{Method: "GET", Path: "/api/ai-engine/status", Scope: muster.ScopeAny, Handle: s.nodeStatus},

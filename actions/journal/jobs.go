@@ -46,10 +46,10 @@ func (j *Journal) PutJob(job muster.Job, soon bool) error {
 			j.queue <- c
 			return nil
 		}
-		done := make(chan error, 1)
+		done := make(chan placed, 1)
 		c.done = done
 		j.queue <- c
-		return <-done
+		return (<-done).err
 	})
 }
 

@@ -21,6 +21,7 @@ import (
 // Config says where the journal is and how much it keeps.
 type Config struct {
 	Path    string
+	NoSync  bool          // leave it to the system when the file is on the disk: for trials
 	MaxAge  time.Duration // of an execution that has ended; 0 is 30 days
 	MaxSize int64         // bytes of all entries; 0 is 64 MiB
 	Log     *slog.Logger  // nil: no log
@@ -40,6 +41,7 @@ const (
 type Journal struct {
 	cfg     Config
 	db      *bbolt.DB
+	id      string // set by Start
 	queue   chan change
 	commits atomic.Uint64
 	bytes   int64 // of all entries and what the open ones may grow by; the writer's own
@@ -79,6 +81,7 @@ func (j *Journal) Start(context.Context) (err error) {
 		return muster.Errorf(muster.Unavailable, "open journal %s: %w", j.cfg.Path, err).
 			WithHint("restore it, or move it away: then nobody knows any more what this node has executed")
 	}
+	j.db.NoSync = j.cfg.NoSync
 	j.db.AllocSize = int(j.cfg.MaxSize / 16)
 	interrupted, err := j.recover(time.Now())
 	if err != nil {
@@ -144,7 +147,10 @@ func (j *Journal) Begin(ctx context.Context, e muster.JournalEntry) (*muster.Res
 func (j *Journal) start(x *execution) (known *muster.Result, err error) {
 	known, err = j.stored(x.entry)
 	if known == nil && err == nil {
-		err = j.put(x.entry)
+		var written muster.JournalEntry
+		if written, err = j.put(x.entry); err == nil && !written.Ended.IsZero() {
+			known = &written.Result // there was nothing to do
+		}
 	}
 	if known != nil || err != nil {
 		j.release(x, known)
@@ -161,7 +167,7 @@ func (j *Journal) End(key string, r muster.Result) muster.Result {
 	if x == nil {
 		return unwritten(r, muster.Errorf(muster.Internal, "it was not begun"))
 	}
-	if err := j.put(ended(x.entry, r, time.Now())); err != nil {
+	if _, err := j.put(ended(x.entry, r, time.Now())); err != nil {
 		r = unwritten(r, err)
 	}
 	j.release(x, &r)

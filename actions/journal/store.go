@@ -24,10 +24,13 @@ const (
 // recover reads what the last process left, and ends what it did not.
 func (j *Journal) recover(now time.Time) (interrupted int, err error) {
 	err = j.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range []string{bucketEntries, bucketOrder, bucketOpen, bucketJobs} {
+		for _, name := range []string{bucketEntries, bucketOrder, bucketOpen, bucketJobs, bucketSteps} {
 			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 				return err
 			}
+		}
+		if err := j.identify(tx); err != nil {
+			return err
 		}
 		var open []muster.JournalEntry
 		err := tx.Bucket([]byte(bucketOpen)).ForEach(func(key, _ []byte) error {
@@ -131,14 +134,15 @@ func (j *Journal) sweep(tx *bbolt.Tx, room int64, now time.Time) (freed int64, e
 		if age < j.cfg.MaxAge && (freed >= room || age < keepAtLeast) {
 			break
 		}
-		if e.Ended.IsZero() {
+		if e.Ended.IsZero() || e.Tx != nil && age < muster.TxMemory+keepAtLeast {
 			continue
 		}
 		freed += int64(len(key) + len(entries.Get(key)))
 		gone = append(gone, [2][]byte{append([]byte{}, at...), append([]byte{}, key...)})
 	}
 	for _, g := range gone {
-		err = errors.Join(err, order.Delete(g[0]), entries.Delete(g[1]))
+		e, bad := get(tx, g[1])
+		err = errors.Join(err, bad, order.Delete(g[0]), entries.Delete(g[1]), forgetStep(tx, e))
 	}
 	return freed, err
 }

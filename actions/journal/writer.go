@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"time"
 
 	"muster"
@@ -13,7 +14,13 @@ import (
 type change struct {
 	entry muster.JournalEntry
 	job   string
-	done  chan<- error // has room; nil: nobody waits
+	done  chan<- placed // has room; nil: nobody waits
+}
+
+// placed is what became of a change: the entry as it was written.
+type placed struct {
+	entry muster.JournalEntry
+	err   error
 }
 
 // using keeps the file open while do works with it.
@@ -29,13 +36,17 @@ func (j *Journal) using(do func() error) error {
 	return do()
 }
 
-// put writes an entry and returns when it is on the disk.
-func (j *Journal) put(e muster.JournalEntry) error {
-	return j.using(func() error {
-		done := make(chan error, 1)
+// put writes an entry and returns it when it is on the disk. The beginning of a
+// step may have ended with that.
+func (j *Journal) put(e muster.JournalEntry) (written muster.JournalEntry, err error) {
+	err = j.using(func() error {
+		done := make(chan placed, 1)
 		j.queue <- change{entry: e, done: done}
-		return <-done
+		p := <-done
+		written = p.entry
+		return p.err
 	})
+	return written, err
 }
 
 // write is the one writer. What came while it wrote goes to the disk together;
@@ -81,16 +92,13 @@ func (j *Journal) commit(batch []change) {
 			return err
 		}
 		bytes -= freed
-		for i, c := range batch {
-			if c.job != "" {
+		for i := range batch {
+			if batch[i].job != "" {
 				continue
 			}
-			if errs[i] = j.admit(c.entry, bytes); errs[i] != nil {
-				continue
-			}
-			grown, err := grow(tx, c.entry)
-			if err != nil {
-				return err
+			var grown int64
+			if grown, errs[i] = j.enter(tx, &batch[i].entry, bytes); errs[i] != nil && !told(errs[i]) {
+				return errs[i]
 			}
 			bytes += grown
 		}
@@ -104,13 +112,35 @@ func (j *Journal) commit(batch []change) {
 	}
 	j.arrived(late)
 	for i, c := range batch {
-		if errs[i] == nil && err != nil {
+		if (errs[i] == nil || !told(errs[i])) && err != nil {
 			errs[i] = wrap(err)
 		}
 		if c.done != nil {
-			c.done <- errs[i]
+			c.done <- placed{c.entry, errs[i]}
 		}
 	}
+}
+
+// enter writes one entry as it is to be, and returns by how much the entries are
+// more. An error that is told is that of this entry alone.
+func (j *Journal) enter(tx *bbolt.Tx, e *muster.JournalEntry, bytes int64) (int64, error) {
+	if err := j.admit(*e, bytes); err != nil {
+		return 0, err
+	}
+	if e.Tx != nil && e.Ended.IsZero() {
+		now, err := place(tx, *e, time.Now())
+		if err != nil {
+			return 0, err
+		}
+		*e = now
+	}
+	return grow(tx, *e)
+}
+
+// told reports whether an error is a refusal that the caller is told.
+func told(err error) bool {
+	_, ok := errors.AsType[*muster.Error](err)
+	return ok
 }
 
 // admit refuses a beginning that there is no room for.

@@ -15,6 +15,7 @@ type Actions struct {
 	Actions []muster.ActionInfo `json:"actions"`
 	Missing []string            `json:"missing,omitempty"`
 	Cursor  string              `json:"cursor,omitempty"`
+	Journal string              `json:"journal,omitempty"` // ID of the journal of a node that lists its own
 }
 
 // Ran is what became of an action on the node that was asked.
@@ -57,6 +58,11 @@ func (c *Client) Actions(ctx context.Context) (all Actions, err error) {
 // Action returns the versions of one action. It is NotFound when there is none.
 func (c *Client) Action(ctx context.Context, name string) (a Actions, err error) {
 	return a, c.Do(ctx, http.MethodGet, "/v1/actions/"+pathID(name), nil, &a)
+}
+
+// OwnActions returns the actions of the node that is asked. Nodes ask it.
+func (c *Client) OwnActions(ctx context.Context) (a Actions, err error) {
+	return a, c.Do(ctx, http.MethodGet, PathActions, nil, &a)
 }
 
 // Execute has the node that is asked run an action now. Nodes ask it.

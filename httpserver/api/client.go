@@ -48,6 +48,7 @@ const (
 	PathLead      = "/internal/v1/lead"
 	PathEvents    = "/internal/v1/events"
 	PathOutput    = "/internal/v1/output"
+	PathActions   = "/internal/v1/actions"
 	PathRequests  = "/internal/v1/requests"
 )
 

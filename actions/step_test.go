@@ -1,0 +1,138 @@
+package actions_test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/actions"
+	"muster/actions/journal"
+)
+
+// stepping is an executor that takes part in transactions. app.write appends its
+// parameter to the file returned, and app.slow does and waits.
+func stepping(t *testing.T) (e *actions.Executor, j *journal.Journal, wrote func() string) {
+	t.Helper()
+	j = journal.New(journal.Config{Path: filepath.Join(t.TempDir(), "journal.db")})
+	if err := j.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := j.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	file := filepath.Join(t.TempDir(), "wrote")
+	write := define(t, "app.write", `params: {w: {type: string, required: true}}
+result: {was: {type: string}}
+handler: {kind: exec, argv: [/bin/sh, -c, 'echo "$1" >>`+file+`; echo "{\"was\":\"$1\"}" >$MUSTER_RESULT', x, "${w}"]}
+`)
+	slow := define(t, "app.slow", `params: {w: {type: string}}
+handler: {kind: exec, argv: [/bin/sh, -c, 'echo "$1" >>`+file+`; sleep 60; echo late >>`+file+`', x, "${w}"]}
+limits: {kill_after: 1s}
+`)
+	env := define(t, "app.env", `handler: {kind: exec, argv: [/bin/sh, -c, 'echo $MUSTER_TX $MUSTER_STEP $MUSTER_OP $MUSTER_GENERATION $MUSTER_EPOCH >>`+file+"']}\n")
+	e = executor(t, actions.ExecutorConfig{Journal: j, Steps: j}, write, slow, env)
+	return e, j, func() string {
+		raw, _ := os.ReadFile(file)
+		return strings.Join(strings.Fields(string(raw)), " ")
+	}
+}
+
+func stepCall(j *journal.Journal, op, action string, generation int, w string) muster.Execution {
+	x := muster.Execution{Action: action, Job: "t_1.s." + op + "." + string(rune('0'+generation)), Tx: &muster.TxOp{
+		Tx: "1", Step: "s", Op: op, Generation: generation, Epoch: 9, Journal: j.ID(),
+	}}
+	if w != "" {
+		x.Params = muster.Params{"w": json.RawMessage(`"` + w + `"`)}
+	}
+	return x
+}
+
+func TestAStepIsDoneOnceAndUndoneOnceWithItsResult(t *testing.T) {
+	e, j, wrote := stepping(t)
+	for range 2 {
+		if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.write", 1, "do")); !r.Success || string(r.Result) != `{"was":"do"}` {
+			t.Fatalf("%+v, %+v", r, r.Error)
+		}
+	}
+	for range 2 {
+		if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpUndo, "app.write", 2, "un-${result.was}")); !r.Success {
+			t.Fatalf("%+v, %+v", r, r.Error)
+		}
+	}
+	r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.write", 1, "do"))
+	if !r.Success || wrote() != "do un-do" {
+		t.Errorf("wrote %s; at last %+v", wrote(), r)
+	}
+}
+
+func TestALateStepIsRefusedAfterItsEmptyUndo(t *testing.T) {
+	e, j, wrote := stepping(t)
+	r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpUndo, "app.write", 2, "un-${result.was}"))
+	if !r.Success || r.Error.Code != muster.CodeNothingToUndo {
+		t.Fatalf("%+v, %+v", r, r.Error)
+	}
+	r = e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.write", 1, "do"))
+	if r.State != muster.StateFailed || r.Error.Code != muster.CodeSuperseded || wrote() != "" {
+		t.Errorf("%+v, %+v, wrote %q", r, r.Error, wrote())
+	}
+}
+
+func TestAnUndoEndsWhatStillRunsAndComesAfterIt(t *testing.T) {
+	e, j, wrote := stepping(t)
+	over := make(chan muster.Result, 1)
+	go func() { over <- e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.slow", 1, "slow")) }()
+	for tick := time.NewTicker(5 * time.Millisecond); wrote() != "slow"; <-tick.C {
+		if t.Context().Err() != nil {
+			t.Fatal("it does not begin")
+		}
+	}
+	r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpUndo, "app.write", 2, "undone"))
+	if did := <-over; did.State != muster.StateCancelled || !r.Success || wrote() != "slow undone" {
+		t.Errorf("did %+v, undid %+v %+v, wrote %s", did, r, r.Error, wrote())
+	}
+}
+
+func TestARefusedStepStaysRefusedAndHasNothingToUndo(t *testing.T) {
+	e, j, wrote := stepping(t)
+	for range 2 {
+		if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.write", 1, "")); r.State != muster.StateInvalid {
+			t.Fatalf("%+v, %+v", r, r.Error)
+		}
+	}
+	if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpUndo, "app.write", 2, "un-${result.was}")); !r.Success || wrote() != "" {
+		t.Errorf("%+v, %+v, wrote %s", r, r.Error, wrote())
+	}
+}
+
+func TestAnUndoThatNeedsALostResultIsRefused(t *testing.T) {
+	e, j, wrote := stepping(t)
+	if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.env", 1, "")); !r.Success || wrote() != "1 s do 1 9" {
+		t.Fatalf("%+v, %+v, %s", r, r.Error, wrote())
+	}
+	if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpUndo, "app.write", 2, "un-${result.was}")); r.Success || r.Error.Code != "no_result" {
+		t.Errorf("%+v, %+v", r, r.Error)
+	}
+}
+
+func TestANodeWithAnotherJournalTakesNoPart(t *testing.T) {
+	e, j, wrote := stepping(t)
+	for _, op := range []string{muster.OpDo, muster.OpUndo} {
+		x := stepCall(j, op, "app.write", 1, "x")
+		x.Tx.Journal = "another"
+		if r := e.Execute(t.Context(), operator(), x); r.State != muster.StateFailed || r.Error.Code != muster.CodeJournalLost {
+			t.Errorf("%+v, %+v", r, r.Error)
+		}
+	}
+	known := stepCall(j, muster.OpUndo, "app.write", 2, "x")
+	known.Tx.Done = true
+	if r := e.Execute(t.Context(), operator(), known); r.Error == nil || r.Error.Code != muster.CodeNotRemembered || wrote() != "" {
+		t.Errorf("%+v, wrote %s", r, wrote())
+	}
+}

@@ -1,0 +1,397 @@
+package tx
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"muster"
+)
+
+// Log is where the master writes transactions down. Each call returns when the
+// entry is applied here; a Conflict says that it was refused, any other error that
+// nobody knows whether it is in the log.
+type Log interface {
+	ClaimTxs(ctx context.Context) error
+	AdvanceTx(ctx context.Context, id string, epoch uint64, events []muster.TxEvent) error
+	PurgeTxs(ctx context.Context, before time.Time) error
+}
+
+// Book is this node's copy of the transactions.
+type Book interface {
+	OpenTxs() []muster.Tx
+	Tx(id string) (muster.Tx, bool)
+	Changed() <-chan struct{} // closed at the next change
+}
+
+// Hands have nodes do their parts. The end of ctx ends the wait, not the work.
+type Hands interface {
+	// At has a node execute something. Unreachable says that this call did nothing,
+	// unknown that it may have.
+	At(ctx context.Context, nodeID string, by muster.Rights, x muster.Execution) muster.Result
+
+	// EndAt has a node end what it executes of a job.
+	EndAt(ctx context.Context, nodeID string, by muster.Rights, action, job string) error
+}
+
+// Callers knows who may still call.
+type Callers interface {
+	Allowed(by muster.Rights) error
+}
+
+// Config is what a Driver needs to know.
+type Config struct {
+	Self     string       // node ID
+	Parallel int          // steps of one transaction under way at once; 0: 10
+	Callers  Callers      // nil: all may go on
+	Log      *slog.Logger // nil: no log
+}
+
+// Driver leads all open transactions while this node is the master.
+type Driver struct {
+	cfg   Config
+	log   Log
+	book  Book
+	hands Hands
+}
+
+// NewDriver makes a driver; Lead has it work.
+func NewDriver(cfg Config, log Log, book Book, hands Hands) *Driver {
+	if cfg.Parallel == 0 {
+		cfg.Parallel = 10
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Driver{cfg: cfg, log: log, book: book, hands: hands}
+}
+
+const (
+	againAfter   = 100 * time.Millisecond // an entry that could not be written
+	refusedAfter = 5 * time.Millisecond   // an entry that an operator's word was faster than
+	endWait      = 5 * time.Second        // for a node to end what it executes
+	purgeEvery   = time.Hour
+	keepEnded    = 7 * 24 * time.Hour
+)
+
+// Lead drives transactions from the moment this node became the master until ctx
+// ends, which is when it is deposed. All that it began has returned then. What is
+// in the registry must be all that earlier masters wrote.
+func (d *Driver) Lead(ctx context.Context) {
+	for len(d.book.OpenTxs()) > 0 {
+		err := d.log.ClaimTxs(ctx)
+		if err == nil {
+			break
+		}
+		d.cfg.Log.Warn("claim transactions", "error", err)
+		if !pause(ctx, againAfter) {
+			return
+		}
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { d.purge(ctx) })
+	runs := runs{live: map[string]*run{}}
+	for {
+		changed, ended := d.book.Changed(), runs.ended()
+		for _, t := range d.book.OpenTxs() {
+			if d.others(t) {
+				continue
+			}
+			if r, mine := runs.of(t); mine {
+				wg.Go(func() {
+					d.drive(ctx, r)
+					runs.over(r)
+				})
+			}
+		}
+		select {
+		case <-changed:
+		case <-ended: // perhaps it has to be begun again
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// others reports whether another node drives a transaction: this one was deposed,
+// and does not know it yet. A call for what another wrote down would be one that
+// the other cannot know of.
+func (d *Driver) others(t muster.Tx) bool { return t.Driver != "" && t.Driver != d.cfg.Self }
+
+// purge has what ended long ago forgotten.
+func (d *Driver) purge(ctx context.Context) {
+	for pause(ctx, purgeEvery) {
+		if err := d.log.PurgeTxs(ctx, time.Now().Add(-keepEnded)); err != nil {
+			d.cfg.Log.Warn("forget old transactions", "error", err)
+		}
+	}
+}
+
+// pause passes time, and reports whether ctx still holds then.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// runs are the transactions that are driven.
+type runs struct {
+	mu   sync.Mutex
+	live map[string]*run // guarded by mu
+	wake chan struct{}   // guarded by mu; closed when one is over
+}
+
+// run is one transaction that is driven.
+type run struct {
+	id      string
+	news    chan struct{} // has room for one: the transaction changed
+	index   uint64        // of the change last told; guarded by runs.mu
+	answers chan Answer
+	calls   map[string]*made // under way, by operation, step and generation
+	own     map[string]bool  // generations whose intent this run wrote, before their first call
+}
+
+// made is a call under way.
+type made struct {
+	order Order
+	end   context.CancelFunc
+}
+
+// of tells the run of a transaction that it changed. mine is true if there is none
+// and one is needed: then the caller has to begin the one returned.
+func (s *runs) of(t muster.Tx) (r *run, mine bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r = s.live[t.ID]
+	switch {
+	case r == nil && t.Status.Driven():
+		r = &run{id: t.ID, news: make(chan struct{}, 1), index: t.Index, answers: make(chan Answer, 4*muster.MaxTxSteps), calls: map[string]*made{}, own: map[string]bool{}}
+		s.live[t.ID] = r
+		return r, true
+	case r == nil || r.index == t.Index:
+		return r, false
+	}
+	r.index = t.Index
+	select {
+	case r.news <- struct{}{}:
+	default:
+	}
+	return r, false
+}
+
+func (s *runs) over(r *run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.live, r.id)
+	if s.wake != nil {
+		close(s.wake)
+		s.wake = nil
+	}
+}
+
+// ended returns a channel that is closed when the next run is over.
+func (s *runs) ended() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wake == nil {
+		s.wake = make(chan struct{})
+	}
+	return s.wake
+}
+
+// drive leads one transaction until nothing is left to do, it is another's, or
+// ctx ends.
+func (d *Driver) drive(ctx context.Context, r *run) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	calls, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var heard []Answer
+	for {
+		t, ok := d.book.Tx(r.id)
+		if !ok || d.others(t) || t.Status.Ended() || !t.Status.Driven() && len(r.calls) == 0 && len(heard) == 0 {
+			d.abandon(ctx, &wg, t, r)
+			return
+		}
+		now := time.Now()
+		if events := Decide(t, heard, now, d.rules(t)); len(events) > 0 {
+			first, rest := split(events)
+			if err := d.log.AdvanceTx(ctx, t.ID, t.Epoch, first); err != nil {
+				if !d.mine(ctx, t, err) {
+					return
+				}
+				continue // decide anew, with what was heard
+			}
+			r.wrote(t, first)
+			if len(rest) > 0 {
+				continue
+			}
+			if t, ok = d.book.Tx(r.id); !ok {
+				return
+			}
+		}
+		orders, wake := Calls(t, now)
+		for _, o := range orders {
+			d.call(calls, &wg, t, r, o)
+		}
+		d.abandon(ctx, &wg, t, r)
+		heard = r.wait(ctx, wake)
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// rules are those for a transaction now.
+func (d *Driver) rules(t muster.Tx) Rules {
+	rules := Rules{Parallel: d.cfg.Parallel, Draw: rand.Float64}
+	if d.cfg.Callers == nil {
+		return rules
+	}
+	if err := d.cfg.Callers.Allowed(t.By); err != nil {
+		rules.Denied = &muster.ActionError{Code: muster.CodeOf(err), Message: "its caller may not go on: " + err.Error()}
+	}
+	return rules
+}
+
+// mine reports whether this node still drives a transaction whose entry was not
+// taken. When nobody knows whether it is in the log, no call may leave: the run
+// ends, and begins anew with what the registry has, if this node still leads.
+func (d *Driver) mine(ctx context.Context, t muster.Tx, err error) bool {
+	if muster.KindOf(err) == muster.Conflict && muster.CodeOf(err) != "stale_epoch" {
+		return pause(ctx, refusedAfter)
+	}
+	if ctx.Err() == nil {
+		d.cfg.Log.Warn("write down a transaction", "tx", t.ID, "error", err)
+		pause(ctx, againAfter)
+	}
+	return false
+}
+
+// split cuts events so that the first of them are one entry.
+func split(events []muster.TxEvent) (first, rest []muster.TxEvent) {
+	size := 0
+	for i, e := range events {
+		raw, err := json.Marshal(e)
+		if size += len(raw) + 1; err != nil || size > muster.MaxTxEntry-1024 && i > 0 {
+			return events[:i], events[i:]
+		}
+	}
+	return events, nil
+}
+
+func callKey(op, step string, generation int) string {
+	return fmt.Sprintf("%s %d %s", op, generation, step)
+}
+
+// wrote remembers which calls nobody can have made yet; t is the transaction
+// before.
+func (r *run) wrote(t muster.Tx, events []muster.TxEvent) {
+	for _, e := range events {
+		fresh := e.Event == muster.EventStart
+		for _, s := range t.Steps {
+			fresh = fresh || e.Event == muster.EventAgain && s.ID == e.Step && s.Status == muster.StepStarting && e.Generation > s.Generation
+		}
+		if fresh {
+			r.own[callKey(muster.OpDo, e.Step, e.Generation)] = true
+		}
+	}
+}
+
+// call makes a call, unless it is under way.
+func (d *Driver) call(ctx context.Context, wg *sync.WaitGroup, t muster.Tx, r *run, o Order) {
+	key := callKey(o.Op, o.Step, o.Generation)
+	if r.calls[key] != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Limit)
+	r.calls[key] = &made{o, cancel}
+	first := r.own[key]
+	r.own[key] = false
+	wg.Go(func() {
+		result := d.hands.At(ctx, o.NodeID, t.By, o.Execution)
+		r.answers <- Answer{Step: o.Step, Op: o.Op, Generation: o.Generation, First: first, Result: result}
+	})
+}
+
+// wait waits for answers, for a change from outside, for a time, or for the end.
+func (r *run) wait(ctx context.Context, wake time.Time) (heard []Answer) {
+	var alarm <-chan time.Time
+	if !wake.IsZero() {
+		timer := time.NewTimer(time.Until(wake))
+		defer timer.Stop()
+		alarm = timer.C
+	}
+	select {
+	case a := <-r.answers:
+		heard = append(heard, a)
+	case <-r.news:
+	case <-alarm:
+	case <-ctx.Done():
+	}
+	for len(r.answers) > 0 {
+		heard = append(heard, <-r.answers)
+	}
+	for _, a := range heard {
+		key := callKey(a.Op, a.Step, a.Generation)
+		if m := r.calls[key]; m != nil {
+			m.end()
+			delete(r.calls, key)
+		}
+	}
+	return heard
+}
+
+// abandon gives up calls that nobody waits for any more. What does a step that
+// nothing will undo is ended where it runs; of one that is undone, the undo sees
+// to that.
+func (d *Driver) abandon(ctx context.Context, wg *sync.WaitGroup, t muster.Tx, r *run) {
+	for key, m := range r.calls {
+		s, wanted := asker(t, m.order)
+		if wanted {
+			continue
+		}
+		m.end()
+		delete(r.calls, key)
+		if m.order.Op == muster.OpDo && s.Undo.Action == "" {
+			wg.Go(func() { d.end(ctx, t, m.order) })
+		}
+	}
+}
+
+func (d *Driver) end(ctx context.Context, t muster.Tx, o Order) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWait)
+	defer cancel()
+	if err := d.hands.EndAt(ctx, o.NodeID, t.By, o.Execution.Action, o.Execution.Job); err != nil {
+		d.cfg.Log.Warn("end a step", "tx", t.ID, "step", o.Step, "error", err)
+	}
+}
+
+// asker is the step that a call is for, and whether it still waits for the answer.
+func asker(t muster.Tx, o Order) (s muster.TxStep, waits bool) {
+	i := slices.IndexFunc(t.Steps, func(s muster.TxStep) bool { return s.ID == o.Step })
+	if i < 0 {
+		return s, false
+	}
+	s = t.Steps[i]
+	switch o.Op {
+	case OpCheck:
+		waits = t.Status == muster.TxPending && !s.Checked
+	case muster.OpDo:
+		waits = s.Status == muster.StepStarting && s.Generation == o.Generation
+	default:
+		waits = s.Status == muster.StepUndoing && s.Generation == o.Generation
+	}
+	return s, waits
+}

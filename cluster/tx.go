@@ -1,0 +1,56 @@
+package cluster
+
+import (
+	"context"
+	"time"
+
+	"muster"
+	"muster/fsm"
+)
+
+// BeginTx enters a transaction whose steps are bound to nodes; the master drives
+// it from then on. A repeated call with the same idempotency key gives the first
+// one's transaction, as it is now.
+func (c *Cluster) BeginTx(ctx context.Context, w muster.Write, t muster.Tx) (muster.Tx, error) {
+	return c.writeTx(ctx, w, fsm.OpTxBegin, fsm.TxBegin{Tx: t})
+}
+
+// OperateTx is an operator's word on a transaction: a Conflict if it means nothing
+// in the state that is in.
+func (c *Cluster) OperateTx(ctx context.Context, w muster.Write, id string, o muster.TxOrder) (muster.Tx, error) {
+	return c.writeTx(ctx, w, fsm.OpTxOperate, fsm.TxOperate{ID: id, Command: o.Command, Step: o.Step, Reason: o.Reason})
+}
+
+func (c *Cluster) writeTx(ctx context.Context, w muster.Write, op fsm.Op, body any) (muster.Tx, error) {
+	res, err := c.write(ctx, w, op, body)
+	if err != nil {
+		return muster.Tx{}, err
+	}
+	t, ok := c.reg.Tx(res.ID)
+	if !ok {
+		return t, muster.Errorf(muster.Gone, "transaction %s ended long ago and is not kept any more", res.ID)
+	}
+	return t, nil
+}
+
+// ClaimTxs makes this node, which must be the master, the driver of all open
+// transactions.
+func (c *Cluster) ClaimTxs(ctx context.Context) error {
+	return c.commit(ctx, fsm.OpTxClaim, fsm.TxClaim{Driver: c.cfg.Self.ID})
+}
+
+// AdvanceTx writes down what the driver of an epoch has to say. It is a Conflict
+// if that is refused.
+func (c *Cluster) AdvanceTx(ctx context.Context, id string, epoch uint64, events []muster.TxEvent) error {
+	return c.commit(ctx, fsm.OpTxAdvance, fsm.TxAdvance{ID: id, Epoch: epoch, Driver: c.cfg.Self.ID, Events: events})
+}
+
+// PurgeTxs forgets the transactions that ended before a time, if there are any.
+func (c *Cluster) PurgeTxs(ctx context.Context, before time.Time) error {
+	for _, t := range c.reg.Txs() {
+		if t.Status.Ended() && t.EndedAt.Before(before) {
+			return c.commit(ctx, fsm.OpTxPurge, fsm.TxPurge{Before: before.UTC()})
+		}
+	}
+	return nil
+}

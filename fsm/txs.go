@@ -1,0 +1,216 @@
+package fsm
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"muster"
+)
+
+// TxBegin is the body of OpTxBegin: a transaction whose steps are bound to nodes.
+type TxBegin struct {
+	Tx muster.Tx `json:"tx"`
+}
+
+// TxClaim is the body of OpTxClaim: a new master takes over all that is open.
+// With Park it parks them instead of going on: what they did is not what the
+// registry knows, which was restored from a copy.
+type TxClaim struct {
+	Driver string              `json:"driver"`
+	Park   *muster.ActionError `json:"park,omitempty"`
+}
+
+// TxAdvance is the body of OpTxAdvance: what a driver has to say of a
+// transaction, results and the next intents together.
+type TxAdvance struct {
+	ID     string           `json:"id"`
+	Epoch  uint64           `json:"epoch"`
+	Driver string           `json:"driver,omitempty"` // node ID: of one that nobody has claimed
+	Events []muster.TxEvent `json:"events"`
+}
+
+// TxOperate is the body of OpTxOperate: an operator's word.
+type TxOperate struct {
+	ID      string           `json:"id"`
+	Command muster.TxCommand `json:"command"`
+	Step    string           `json:"step,omitempty"`
+	Reason  string           `json:"reason,omitempty"`
+}
+
+// TxPurge is the body of OpTxPurge: forget what ended before a time.
+type TxPurge struct {
+	Before time.Time `json:"before"`
+}
+
+func (b TxBegin) named() []string   { return []string{b.Tx.ID} }
+func (b TxClaim) named() []string   { return []string{b.Driver} }
+func (b TxAdvance) named() []string { return []string{b.ID} }
+func (b TxOperate) named() []string { return []string{b.ID} }
+func (TxPurge) named() []string     { return nil }
+
+// txRow is a transaction as it is stored.
+type txRow struct {
+	ID    string    `json:"id"`
+	Order string    `json:"order"` // open ones, then those that have ended, by when
+	Size  int       `json:"size"`  // bytes of one that has ended
+	Tx    muster.Tx `json:"tx"`
+}
+
+const (
+	orderOpen  = "0 "
+	orderEnded = "1 "
+)
+
+func (a applier) txBegin(b TxBegin) (string, error) {
+	if a.size > muster.MaxTxEntry {
+		return "", muster.Errorf(muster.TooLarge, "the transaction is %d bytes with what is known of its actions; %d may be", a.size, muster.MaxTxEntry).
+			WithHint("give its steps shorter parameters, or make two of it")
+	}
+	if a.tx(b.Tx.ID) != nil {
+		return "", muster.Errorf(muster.Conflict, "transaction %s exists", b.Tx.ID)
+	}
+	t, err := BeginTx(b.Tx, a.index, a.at)
+	if err != nil {
+		return "", err
+	}
+	open := a.txs(orderOpen)
+	if len(open) >= muster.MaxOpenTxs {
+		return "", muster.Errorf(muster.Limited, "%d transactions are open; no more may be", len(open)).WithCode("too_many_txs").
+			WithHint("muster tx list shows them; parked ones can be closed")
+	}
+	for _, row := range open {
+		for _, lock := range row.Tx.Locks {
+			if slices.Contains(t.Locks, lock) {
+				return "", muster.Errorf(muster.Conflict, "the lock %s is held by transaction %s, which is %s", lock, row.ID, row.Tx.Status).WithCode("locked").
+					WithHint("wait for it: muster tx watch " + row.ID)
+			}
+		}
+	}
+	return t.ID, a.putTx(t)
+}
+
+func (a applier) txClaim(b TxClaim) error {
+	for _, row := range a.txs(orderOpen) {
+		if err := a.putTx(ClaimTx(row.Tx, b.Driver, b.Park, a.index, a.at)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a applier) txAdvance(b TxAdvance) (string, error) {
+	row := a.tx(b.ID)
+	if row == nil {
+		return "", noTx(b.ID)
+	}
+	t, err := AdvanceTx(row.Tx, b.Epoch, b.Events, a.index, a.at)
+	if err != nil {
+		return "", err
+	}
+	t.Driver = cmp.Or(t.Driver, b.Driver)
+	return t.ID, a.putTx(t)
+}
+
+func (a applier) txOperate(b TxOperate) (string, error) {
+	row := a.tx(b.ID)
+	if row == nil {
+		return "", noTx(b.ID)
+	}
+	t, err := OperateTx(row.Tx, b, a.by, a.index, a.at)
+	if err != nil {
+		return "", err
+	}
+	return t.ID, a.putTx(t)
+}
+
+func noTx(id string) error {
+	return muster.Errorf(muster.NotFound, "no transaction %s", id).WithHint("muster tx list shows them")
+}
+
+// txPurge forgets transactions that ended before a time.
+func (a applier) txPurge(b TxPurge) error {
+	for _, row := range a.txs(orderEnded) {
+		if !row.Tx.EndedAt.Before(b.Before) {
+			return nil
+		}
+		if err := a.txn.Delete(tableTxs, row); err != nil {
+			return fmt.Errorf("forget transaction: %w", err)
+		}
+	}
+	return nil
+}
+
+// putTx stores a transaction. When one ends, the oldest of those that ended are
+// forgotten as far as there are too many, or too much of them.
+func (a applier) putTx(t muster.Tx) error {
+	row := &txRow{ID: t.ID, Order: orderOpen + t.ID, Tx: t}
+	if !t.Status.Ended() {
+		return a.put(tableTxs, row)
+	}
+	raw, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("measure transaction: %w", err)
+	}
+	row.Size, row.Order = len(raw), fmt.Sprintf("%s%020d", orderEnded, a.index)
+	if err := a.put(tableTxs, row); err != nil {
+		return err
+	}
+	kept, bytes := a.txs(orderEnded), 0
+	for i, old := range slices.Backward(kept) {
+		bytes += old.Size
+		if len(kept)-i <= muster.MaxEndedTxs && bytes <= muster.MaxEndedSize {
+			continue
+		}
+		if err := a.txn.Delete(tableTxs, old); err != nil {
+			return fmt.Errorf("forget transaction: %w", err)
+		}
+	}
+	return nil
+}
+
+func (a applier) tx(id string) *txRow { return first[txRow](a.txn, tableTxs, "id", id) }
+
+// txs lists transactions, those open or those ended, in their order.
+func (a applier) txs(order string) (rows []*txRow) {
+	it, err := a.txn.Get(tableTxs, "order_prefix", order)
+	if err != nil {
+		return nil
+	}
+	for raw := it.Next(); raw != nil; raw = it.Next() {
+		if row, ok := raw.(*txRow); ok {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// Txs returns the transactions, the newest first.
+func (r *Registry) Txs() []muster.Tx {
+	rows := all[txRow](r.now(), tableTxs, "id")
+	txs := make([]muster.Tx, len(rows))
+	for i, row := range rows {
+		txs[len(rows)-1-i] = row.Tx // IDs begin with the time
+	}
+	return txs
+}
+
+// OpenTxs returns those that have not ended.
+func (r *Registry) OpenTxs() []muster.Tx {
+	rows := applier{txn: r.now()}.txs(orderOpen)
+	txs := make([]muster.Tx, len(rows))
+	for i, row := range rows {
+		txs[i] = row.Tx
+	}
+	return txs
+}
+
+// Tx returns a transaction by its ID.
+func (r *Registry) Tx(id string) (muster.Tx, bool) {
+	if row := (applier{txn: r.now()}).tx(id); row != nil {
+		return row.Tx, true
+	}
+	return muster.Tx{}, false
+}
