@@ -286,13 +286,15 @@ func (d *Definition) finishUndo(bad faults) {
 		bad.check(len(refs) == strings.Count(string(value), "${"), at, "a placeholder ${x} is not closed")
 		for _, ref := range refs {
 			field, ofResult := strings.CutPrefix(ref, "result.")
-			_, declared := d.Result[field]
-			var param Param
+			told, declared := d.Result[field]
+			secret := told.Secret
 			if !ofResult {
+				var param Param
 				param, declared = d.Params[strings.TrimPrefix(ref, "params.")]
+				secret = param.Secret
 			}
 			bad.check(declared, at, "${%s} is not declared", ref)
-			bad.check(!param.Secret, at, "${%s} is secret, and what an undo is given is kept", ref)
+			bad.check(!secret, at, "${%s} is secret, and what an undo is given is kept", ref)
 		}
 	}
 }

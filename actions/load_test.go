@@ -171,14 +171,15 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 
 func TestOtherParametersNeedTheirOwnPlace(t *testing.T) {
 	for rest, want := range map[string]string{
-		"params: {x: {type: list}}\nhandler: {kind: exec, argv: [/bin/x, '${x}']}":         "x is a list: use stdin",
-		"params: {x: {type: int, required: true}}\nhandler: {kind: exec, argv: ['${x}']}":  "absolute path",
-		"params: {x: {type: int, pattern: a}}\nhandler: {kind: exec, argv: [/bin/x]}":      "pattern: is for strings only",
-		"params: {x: {type: bool, min: 1}}\nhandler: {kind: exec, argv: [/bin/x]}":         "is not for this type",
-		"params: {x: {type: float, min: 1e999999}}\nhandler: {kind: exec, argv: [/bin/x]}": "is no bound",
-		"handler: {kind: exec, argv: [/bin/x]}\nundo: {action: a, params: {X: 1}}":         "is no parameter's name",
-		"handler: {kind: exec, argv: [/bin/x]}\ncheck: {kind: go}":                         "check.kind: go actions are part of a program",
-		"handler: {kind: exec, argv: [/bin/x]}\nresult: {Bad: {type: string}}":             "result.Bad",
+		"params: {x: {type: list}}\nhandler: {kind: exec, argv: [/bin/x, '${x}']}":                                                              "x is a list: use stdin",
+		"params: {x: {type: int, required: true}}\nhandler: {kind: exec, argv: ['${x}']}":                                                       "absolute path",
+		"params: {x: {type: int, pattern: a}}\nhandler: {kind: exec, argv: [/bin/x]}":                                                           "pattern: is for strings only",
+		"params: {x: {type: bool, min: 1}}\nhandler: {kind: exec, argv: [/bin/x]}":                                                              "is not for this type",
+		"params: {x: {type: float, min: 1e999999}}\nhandler: {kind: exec, argv: [/bin/x]}":                                                      "is no bound",
+		"handler: {kind: exec, argv: [/bin/x]}\nundo: {action: a, params: {X: 1}}":                                                              "is no parameter's name",
+		"handler: {kind: exec, argv: [/bin/x]}\nresult: {k: {type: string, secret: true}}\nundo: {action: app.y, params: {k: \"${result.k}\"}}": "${result.k} is secret",
+		"handler: {kind: exec, argv: [/bin/x]}\ncheck: {kind: go}":                                                                              "check.kind: go actions are part of a program",
+		"handler: {kind: exec, argv: [/bin/x]}\nresult: {Bad: {type: string}}":                                                                  "result.Bad",
 		"params: {x: {type: string, required: true}}\nhandler: {kind: exec, argv: [/bin/x, '${x}']}\n" +
 			"examples: [{params: {x: -rf}}]": "examples.0.params: x: must not begin with -",
 	} {
