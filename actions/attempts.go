@@ -32,6 +32,11 @@ const (
 	defaultMax   = 30 * time.Second
 )
 
+// nothing reports whether a try did nothing for sure.
+func (o outcome) nothing() bool {
+	return o.again != nil && o.again.undone || o.fault != nil && oneOf(o.fault.Code, "start", "address")
+}
+
 // mayAgain reports whether an execution that came to this may be tried once more.
 func (d *Definition) mayAgain(tries int, o outcome) bool {
 	if d.Retry == nil || tries >= d.Retry.Attempts {

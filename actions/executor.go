@@ -237,15 +237,20 @@ func (e *Executor) Execute(ctx context.Context, by muster.Rights, x muster.Execu
 }
 
 // perform does an action, and tries it again where its definition has it so. An
-// end of ctx between two tries leaves it cancelled, or interrupted.
+// end of ctx between two tries leaves it cancelled, or interrupted. What an earlier
+// try may have done stands when the last one did nothing.
 func (e *Executor) perform(ctx context.Context, a *action, c call) outcome {
 	leaked := 0
+	var doubt *outcome // of the latest try that may have done something
 	for tries := 1; ; tries++ {
 		o := e.attempt(ctx, a, c)
 		leaked += o.leaked
 		o.leaked = leaked
 		if c.tx != nil || !a.mayAgain(tries, o) { // a transaction counts its tries itself
-			return o
+			return o.orElse(doubt)
+		}
+		if !o.nothing() {
+			doubt = &o
 		}
 		wait := a.Retry.pause(tries)
 		e.cfg.Log.Info("action is tried again", "action", a.Action, "job", c.job, "tries", tries, "state", string(o.state), "in", wait)
@@ -253,6 +258,17 @@ func (e *Executor) perform(ctx context.Context, a *action, c call) outcome {
 			return o.endedBy(context.Cause(ctx))
 		}
 	}
+}
+
+// orElse is this outcome, or that of an earlier try if this one did nothing.
+func (o outcome) orElse(doubt *outcome) outcome {
+	if doubt == nil || !o.nothing() {
+		return o
+	}
+	leaked := o.leaked
+	o = *doubt
+	o.leaked = leaked
+	return o
 }
 
 // attempt runs the handler within its limit.
@@ -267,6 +283,9 @@ func (e *Executor) attempt(ctx context.Context, a *action, c call) outcome {
 	hide, shown := c.hide.withResult(c.def, o.result)
 	if o.result = shown; len(hide) > len(c.hide) {
 		o = o.hidden(hide)
+	}
+	if o.fault != nil && c.def.confides() {
+		o.fault.Output = "" // nobody knows the secrets of a result that is not there
 	}
 	if len(o.result) > int(a.Limits.Output) {
 		leaked := o.leaked

@@ -112,8 +112,11 @@ func (h *Handler) post(ctx context.Context, c call) outcome {
 		Transport:     &http.Transport{DialContext: (&net.Dialer{Timeout: dialLimit, Control: h.open.control}).DialContext, DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	for {
+	for begun := false; ; begun = true {
 		o, later := h.ask(ctx, client, c, token, body)
+		if begun && o.nothing() { // not by this call, but it has said that it is at it
+			o = outcome{state: muster.StateUnknown, fault: &muster.ActionError{Code: "no_answer", Message: "it was begun, and then: " + o.fault.Message}, again: &again{on: onUnavailable}}
+		}
 		if later == 0 {
 			return o.hidden(c.hide)
 		}

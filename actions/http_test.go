@@ -326,3 +326,32 @@ func TestAnActionIsTriedAgainWhereItsDefinitionHasItSo(t *testing.T) {
 		t.Errorf("cancelled between two tries: %s %+v", r.State, r.Error)
 	}
 }
+
+func TestAnApplicationThatGoesDownAfterItBeganMayHaveDoneIt(t *testing.T) {
+	var calls atomic.Int32
+	var s *httptest.Server
+	s = application(t, func(w http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		w.Header().Set("Retry-After", "0")
+		w.WriteHeader(http.StatusTooEarly)
+		_ = s.Listener.Close()
+	})
+	retry := "retry: {attempts: 3, first: 1ms, on: [unavailable]}"
+	r := run(t, executor(t, actions.ExecutorConfig{}, hook(t, s.URL, "", retry)), "app.hook", `{}`)
+	if r.State != muster.StateUnknown || r.Error.Code != "no_answer" || calls.Load() != 1 {
+		t.Errorf("%s %+v after %d calls", r.State, r.Error, calls.Load())
+	}
+}
+
+func TestWhatAnEarlierTryMayHaveDoneIsNotForgotten(t *testing.T) {
+	var s *httptest.Server
+	s = application(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_ = s.Listener.Close()
+	})
+	retry := "idempotent: true\nretry: {attempts: 2, first: 1ms, on: [unavailable]}"
+	r := run(t, executor(t, actions.ExecutorConfig{}, hook(t, s.URL, "", retry)), "app.hook", `{}`)
+	if r.State != muster.StateUnknown || r.Error.Code != "http_503" {
+		t.Errorf("%s %+v", r.State, r.Error)
+	}
+}
