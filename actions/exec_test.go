@@ -455,6 +455,25 @@ func TestASecretFieldOfAResultIsToldToNobody(t *testing.T) {
 	}
 }
 
+func TestAProgramWithASecretResultTellsNothingElseItPrinted(t *testing.T) {
+	const declared = `|result: {token: {type: string, secret: true}, n: {type: int}}`
+	for _, c := range []struct{ handler, text string }{
+		{`], stdout: json`, `echo '{"token":"canary-9","n":1}'; exit 1`},
+		{`], stdout: json`, `echo '{"token":"canary-9"}'`},
+		{`]`, `echo canary-9; echo canary-9 >&2`},
+		{`], stdout: json`, `echo '["canary-9"]'`},
+	} {
+		e := executor(t, actions.ExecutorConfig{}, script(t, c.handler+declared+"\ncheck: {kind: exec, argv: [/bin/echo, '[\"canary-9\"]'], stdout: json}", c.text))
+		for _, check := range []bool{false, true} {
+			r := e.Execute(t.Context(), operator(), muster.Execution{Action: "a.script", Job: "j_1", Check: check})
+			told, err := json.Marshal(r)
+			if err != nil || strings.Contains(string(told), "canary") || r.State == muster.StateInvalid {
+				t.Errorf("%q, check %v: %v %s", c.text, check, err, told)
+			}
+		}
+	}
+}
+
 func TestSecretsOfAKilledProgramAreHidden(t *testing.T) {
 	pids := filepath.Join(t.TempDir(), "pid")
 	e := executor(t, actions.ExecutorConfig{}, script(t, `], stdin: params|params: {token: {type: string, secret: true}}`,

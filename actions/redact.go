@@ -52,8 +52,11 @@ func (r redactor) withResult(d *Definition, raw json.RawMessage) (redactor, json
 		if !f.Secret {
 			continue
 		}
+		if raw == nil {
+			return r, nil
+		}
 		if fields == nil && json.Unmarshal(raw, &fields) != nil {
-			return r, raw
+			return r, json.RawMessage(`"` + redacted + `"`) // of a dry run: it may be any part of it
 		}
 		value, there := fields[name]
 		if !there {

@@ -144,13 +144,18 @@ type watched struct {
 // prints reports whether there is a program whose output may be seen. While a
 // program runs nobody knows the secrets of its result, and it may print them.
 func (d *Definition) prints(check bool) bool {
+	h := d.handler(check)
+	return h != nil && h.Kind == "exec" && !d.confides()
+}
+
+// confides reports whether a field of the result is secret.
+func (d *Definition) confides() bool {
 	for _, field := range d.Result {
 		if field.Secret {
-			return false
+			return true
 		}
 	}
-	h := d.handler(check)
-	return h != nil && h.Kind == "exec"
+	return false
 }
 
 // watch has what an execution prints seen, and kept when it ends.
