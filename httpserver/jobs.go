@@ -105,7 +105,8 @@ func away(leader muster.Node, err error) error {
 		WithHint("what it runs on other nodes goes on; ask again when that node is back")
 }
 
-// job returns a job that this node keeps, for a caller who may run its action.
+// job returns a job that this node keeps, for a caller who may run its action on
+// all of its nodes.
 func (s *Server) job(by muster.Rights, id string) (muster.Job, error) {
 	if s.cfg.Jobs == nil {
 		return muster.Job{}, noJob(id)
@@ -114,7 +115,10 @@ func (s *Server) job(by muster.Rights, id string) (muster.Job, error) {
 	if err != nil {
 		return muster.Job{}, err
 	}
-	return j, need(by, "run:"+j.Action)
+	if err := need(by, "run:"+j.Action); err != nil {
+		return muster.Job{}, err
+	}
+	return j, s.spans(by, j)
 }
 
 // showJob tells how a job is.
@@ -126,6 +130,9 @@ func (s *Server) showJob(_ context.Context, r *Request) (any, error) {
 func (s *Server) cancelJob(ctx context.Context, r *Request) (any, error) {
 	if s.cfg.Jobs == nil {
 		return nil, noJob(r.Params["id"])
+	}
+	if _, err := s.job(r.Rights, r.Params["id"]); err != nil {
+		return nil, err
 	}
 	return s.cfg.Jobs.Cancel(ctx, r.Rights, r.Params["id"])
 }
@@ -165,11 +172,14 @@ func (s *Server) cancel(_ context.Context, r *Request) (any, error) {
 	if s.cfg.Executions == nil {
 		return struct{}{}, nil
 	}
+	if err := s.reached(r.Rights); err != nil {
+		return nil, err
+	}
 	return struct{}{}, s.cfg.Executions.Cancel(r.Rights, c.Action, c.Job)
 }
 
 // listJobs lists the jobs of one node, or of all, the newest first: those whose
-// action the caller may run.
+// action the caller may run there.
 func (s *Server) listJobs(ctx context.Context, r *Request) (any, error) {
 	if err := oneOf(r.Query, "scope", "local", "cluster"); err != nil {
 		return nil, err
@@ -234,7 +244,7 @@ func (s *Server) jobsHere(r *Request) (list api.Jobs, err error) {
 	all, err := s.cfg.Jobs.Jobs()
 	q, before := r.Query, r.Query.Get("cursor")
 	for _, j := range all {
-		if before != "" && began(j.Job) >= began(before) || !r.Rights.May("run:"+j.Action) ||
+		if before != "" && began(j.Job) >= began(before) || !r.Rights.May("run:"+j.Action) || s.spans(r.Rights, j) != nil ||
 			q.Has("status") && j.Status != q.Get("status") || q.Has("action") && j.Action != q.Get("action") {
 			continue
 		}
@@ -267,6 +277,9 @@ func (s *Server) jobOutput(ctx context.Context, r *Request) (any, error) {
 func (s *Server) output(ctx context.Context, by muster.Rights, ask muster.OutputAsk) (muster.Output, error) {
 	if s.cfg.Executions == nil {
 		return muster.Output{}, noJob(ask.Job)
+	}
+	if err := s.reached(by); err != nil {
+		return muster.Output{}, err
 	}
 	out, err := s.cfg.Executions.Output(ctx, by, ask)
 	out.Node = s.slug()

@@ -102,6 +102,44 @@ func TestAKeyReachesItsTargetsOnlyAndFindsWhatItsFilterLetsThrough(t *testing.T)
 	}
 }
 
+func TestAJobBeyondAKeysTargetsIsNeitherToldNorEnded(t *testing.T) {
+	a, _ := prodAndTest(t)
+	on := func(slugs ...string) muster.Run {
+		return muster.Run{Action: "node.sleep", Params: muster.Params{"for": json.RawMessage(`"10m"`)}, On: muster.Selector{Nodes: &slugs}}
+	}
+	confined := a.with(a.make(t, muster.KeySpec{Name: "k", Scopes: []string{"run:*"}, Targets: "env=test"}))
+	far, err := a.op.Begin(t.Context(), on("a", "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := confined.Begin(t.Context(), on("b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, do := range map[string]func() error{
+		"show":   func() error { _, err := confined.Job(t.Context(), far.Job); return err },
+		"cancel": func() error { _, err := confined.CancelJob(t.Context(), far.Job); return err },
+		"output": func() error { _, err := confined.JobOutput(t.Context(), far.Job, "a"); return err },
+		"watch": func() error {
+			_, err := confined.Watch(t.Context(), far.Job, 5*time.Second, func(muster.JobEvent) error { return nil })
+			return err
+		},
+	} {
+		if err := do(); muster.CodeOf(err) != "out_of_reach" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	all, err := confined.Jobs(t.Context(), api.JobFilter{Everyone: true})
+	if err != nil || len(all.Jobs) != 1 || all.Jobs[0].Job != own.Job {
+		t.Errorf("%+v %v", all, err)
+	}
+	for client, job := range map[*api.Client]string{confined: own.Job, a.op: far.Job} {
+		if _, err := client.CancelJob(t.Context(), job); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestTheNodeThatDoesTheWorkHoldsACallerToItsTargetsAndFilter(t *testing.T) {
 	a, b := prodAndTest(t)
 	doc := `{"id":"1","content":"sloe","metadata":{"tenant":"x"}}`
@@ -121,7 +159,7 @@ func TestTheNodeThatDoesTheWorkHoldsACallerToItsTargetsAndFilter(t *testing.T) {
 	}
 	far := muster.Rights{Principal: "key:1", Scopes: []string{"search", "run:*"}, Targets: "env=test"}
 	for path, body := range map[string]string{
-		api.PathPin: `{"query":"sloe","operator":"or"}`, api.PathShard: `{}`, api.PathRun: `{"action":"node.ping","job":"j_1"}`,
+		api.PathPin: `{"query":"sloe","operator":"or"}`, api.PathShard: `{}`, api.PathRun: `{"action":"node.ping","job":"j_1"}`, api.PathCancel: `{"action":"node.ping","job":"j_1"}`,
 	} {
 		if code, body := sent(path, body, far); code != 403 || !strings.Contains(body, "out_of_reach") {
 			t.Errorf("%s: %d %s", path, code, body)
