@@ -29,6 +29,7 @@ type call struct {
 	job    string
 	node   string // ID of this node
 	check  bool
+	by     muster.Rights
 	hide   redactor
 	within time.Duration // to start; 0: at any time
 	cells  *cells

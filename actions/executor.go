@@ -23,6 +23,7 @@ type ExecutorConfig struct {
 	Cache       Cache        // of answers; nil: it has none
 	Journal     Journal      // nil: nothing is written down
 	Steps       Steps        // the same journal; nil: no part in transactions
+	Callers     Callers      // nil: whoever could ask for an execution may end it
 	Spool       *Spool       // nil: what programs print is not kept
 	Log         *slog.Logger // nil: no log
 }
@@ -91,6 +92,11 @@ func (e *Executor) Reload(defs []Definition) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	for name, a := range set { // its limits hold for what runs and what comes together
+		if old := e.set[name]; old != nil && old.gate.as(a.gate) {
+			a.gate = old.gate
+		}
+	}
 	e.set = set
 	return nil
 }
@@ -169,7 +175,7 @@ func (e *Executor) admit(by muster.Rights, x muster.Execution) (*action, call, e
 	if err != nil {
 		return nil, call{}, err
 	}
-	c := call{def: &a.Definition, params: params, job: x.Job, node: e.cfg.ID, check: x.Check, hide: secretsOf(&a.Definition, params), within: within(x), cells: &e.cells, log: e.cfg.Log}
+	c := call{def: &a.Definition, params: params, job: x.Job, node: e.cfg.ID, check: x.Check, hide: secretsOf(&a.Definition, params), within: within(x), cells: &e.cells, log: e.cfg.Log, by: by}
 	if h := a.handler(x.Check); h != nil {
 		c.argv, err = h.fill(params)
 	}
@@ -257,7 +263,19 @@ func (e *Executor) perform(ctx context.Context, a *action, c call) outcome {
 		if !rest(ctx, wait) {
 			return o.endedBy(context.Cause(ctx))
 		}
+		if e.ended(c) != nil { // what the last try came to stands
+			return o.orElse(doubt)
+		}
 	}
+}
+
+// ended says why a caller may have nothing more started: the rights have ended
+// since. A step of a transaction, and its undo, are the transaction's to judge.
+func (e *Executor) ended(c call) error {
+	if e.cfg.Callers == nil || c.tx != nil {
+		return nil
+	}
+	return e.cfg.Callers.Allowed(c.by)
 }
 
 // orElse is this outcome, or that of an earlier try if this one did nothing.
@@ -321,6 +339,10 @@ func (e *Executor) turn(ctx context.Context, a *action, c call) (leave func(), e
 		leave()
 		return nil, context.Cause(ctx)
 	}
+	if err := e.ended(c); err != nil {
+		leave()
+		return nil, err
+	}
 	return leave, nil
 }
 
@@ -342,6 +364,9 @@ func (e *Executor) safely(ctx context.Context, c call) (o outcome) {
 func notStarted(err error) outcome {
 	if muster.CodeOf(err) == "queue_full" {
 		return refused(err)
+	}
+	if _, judged := errors.AsType[*muster.Error](err); judged { // the caller's rights ended
+		return outcome{state: muster.StateDenied, fault: &muster.ActionError{Code: muster.CodeOf(err), Message: "it was not started: " + err.Error()}}
 	}
 	o := outcome{}.endedBy(err)
 	o.fault.Message = "it was not started: " + o.fault.Message

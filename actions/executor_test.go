@@ -4,9 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -360,4 +364,59 @@ func TestCatalogJoinsWhatIsTheSameAndShowsWhatIsNot(t *testing.T) {
 	if rows[1].Digest > rows[2].Digest || len(one.Nodes) != 0 {
 		t.Fatalf("%+v", rows)
 	}
+}
+
+// revoked is whether the caller's key is.
+type revoked struct{ atomic.Bool }
+
+func (r *revoked) Allowed(muster.Rights) error {
+	if r.Load() {
+		return muster.Errorf(muster.Unauthorized, "Invalid API key")
+	}
+	return nil
+}
+
+func TestWhatWaitsOrIsTriedAgainDoesNotStartOnceTheCallersKeyIsRevoked(t *testing.T) {
+	var key revoked
+	tries := filepath.Join(t.TempDir(), "tries")
+	d := define(t, "app.busy", "limits: {concurrency: 1}\nretry: {attempts: 100, first: 1ms, max: 1ms}\n"+
+		"handler: {kind: exec, argv: [/bin/sh, -c, 'echo x >>"+tries+"; exit 75']}\n")
+	e := executor(t, actions.ExecutorConfig{Callers: &key}, d)
+	first := make(chan muster.Result, 1)
+	go func() { first <- run(t, e, "app.busy", `{}`) }()
+	for raw := []byte(nil); len(raw) == 0; raw, _ = os.ReadFile(tries) {
+		runtime.Gosched()
+	}
+	second := make(chan muster.Result, 1)
+	go func() { second <- e.Execute(t.Context(), operator(), muster.Execution{Action: "app.busy", Job: "j_2"}) }()
+	key.Store(true)
+	if r := <-first; r.State != muster.StateFailed || r.Error.Code != "exit" {
+		t.Errorf("what was tried: %s %+v", r.State, r.Error)
+	}
+	if r := <-second; r.State != muster.StateDenied || r.Error.Code != "unauthorized" {
+		t.Errorf("what waited: %s %+v", r.State, r.Error)
+	}
+	if raw, err := os.ReadFile(tries); err != nil || len(raw) > 100 {
+		t.Errorf("%d bytes of tries, %v", len(raw), err)
+	}
+}
+
+func TestAReloadLetsNoMoreInThanTheLimit(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pid")
+	d := define(t, "app.one", "limits: {concurrency: 1, queue: 0}\nhandler: {kind: exec, argv: [/bin/sh, -c, 'echo $$ >"+pids+"; exec sleep 600']}\n")
+	e := executor(t, actions.ExecutorConfig{}, d)
+	ctx, cancel := context.WithCancel(t.Context())
+	first := make(chan muster.Result, 1)
+	go func() { first <- e.Execute(ctx, operator(), muster.Execution{Action: "app.one", Job: "j_1"}) }()
+	pidIn(t, pids)
+	if err := e.Reload([]actions.Definition{d}); err != nil {
+		t.Fatal(err)
+	}
+	over, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	defer stop()
+	if r := e.Execute(over, operator(), muster.Execution{Action: "app.one", Job: "j_2"}); r.Error == nil || r.Error.Code != "queue_full" {
+		t.Errorf("beside what runs: %s %+v", r.State, r.Error)
+	}
+	cancel()
+	<-first
 }

@@ -56,10 +56,18 @@ func (f *fan) over(ctx context.Context) bool {
 		return true
 	}
 	f.full = f.fails >= f.maxFail
-	if !f.full && f.r.cfg.Callers != nil {
-		f.denied = f.r.cfg.Callers.Allowed(f.by)
+	if !f.full {
+		f.denied = f.ended()
 	}
 	return f.full || f.denied != nil
+}
+
+// ended says why the caller may go on no more.
+func (f *fan) ended() error {
+	if f.r.cfg.Callers == nil {
+		return nil
+	}
+	return f.r.cfg.Callers.Allowed(f.by)
 }
 
 func (f *fan) isHalted() bool {
@@ -234,6 +242,9 @@ func (f *fan) start(ctx context.Context, t target, replies chan<- reply) {
 			for tries := 1; result.State == muster.StateUnreachable && tries < again.Attempts; tries++ {
 				f.resting.Store(t.node.Slug, result)
 				if !f.rest(call, again.pause(tries)) {
+					break
+				}
+				if f.ended() != nil {
 					break
 				}
 				f.resting.Delete(t.node.Slug)

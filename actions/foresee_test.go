@@ -102,6 +102,21 @@ func TestANodeThatCannotBeReachedIsAskedAgainWhereItsActionHasItSo(t *testing.T)
 	})
 }
 
+func TestANodeIsNotAskedAgainOnceTheCallersRightsHaveEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2)
+		f.errs["b"] = muster.Errorf(muster.Unavailable, "refused")
+		info := described(`{}`, muster.RiskLow, "b")
+		info.Retry = &muster.TxRetry{Attempts: 50, FirstMs: 1000, MaxMs: 1000, On: []string{"unavailable"}}
+		cfg := actions.RunnerConfig{Self: "id-a", Catalog: versions{info}, Callers: caller{time.Now().Add(2500 * time.Millisecond)}}
+		r := actions.NewRunner(cfg, f, f.executors["id-a"], f)
+		a, err := r.Run(t.Context(), operator(), muster.Run{Action: "app.x", On: names("b"), TimeoutMs: 600_000})
+		if err != nil || len(f.called()) != 3 || told(a) != "b:unreachable/unavailable" {
+			t.Errorf("%d calls, %s %v", len(f.called()), told(a), err)
+		}
+	})
+}
+
 func TestAJobThatRestsBetweenTwoTriesEndsWhenItIsCancelledOrItsNodeStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for status, end := range map[string]func(*actions.Runner, string) error{

@@ -17,6 +17,11 @@ func newGate(l Limits) *gate {
 	return &gate{places: make(chan struct{}, *l.Concurrency+*l.Queue), slots: make(chan struct{}, *l.Concurrency)}
 }
 
+// as reports whether both let in as many.
+func (g *gate) as(o *gate) bool {
+	return cap(g.places) == cap(o.places) && cap(g.slots) == cap(o.slots)
+}
+
 // enter waits for a slot. A full queue is a Limited error at once; leave must
 // be called if there is none.
 func (g *gate) enter(ctx context.Context) (leave func(), err error) {

@@ -352,7 +352,7 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 		return err
 	}
 	executor, err := actions.NewExecutor(actions.ExecutorConfig{
-		ID: d.id.ID, Definitions: d.defined, Own: d.cfg.Own, Docs: documents{docs}, Cache: federation, Journal: book, Steps: book, Spool: spool, Log: d.log,
+		ID: d.id.ID, Definitions: d.defined, Own: d.cfg.Own, Docs: documents{docs}, Cache: federation, Journal: book, Steps: book, Spool: spool, Callers: ended{callers{d.reg}}, Log: d.log,
 	})
 	if err != nil {
 		return err
