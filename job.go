@@ -96,6 +96,7 @@ type Output struct {
 	Stderr    string    `json:"stderr"`
 	Truncated bool      `json:"truncated"`
 	Dropped   int64     `json:"dropped_bytes,omitzero"`
+	Try       int       `json:"try,omitzero"`       // how often it was started again
 	Progress  *Progress `json:"progress,omitempty"` // the latest
 }
 
@@ -106,13 +107,14 @@ type Progress struct {
 	Text    string `json:"text,omitempty"`
 }
 
-// OutputAsk asks for what was printed behind what is known, in bytes of the
-// texts; with Wait for as long as nothing has, the program runs and the caller's
+// OutputAsk asks for what was printed behind what is known of a try, in bytes of
+// the texts; with Wait for as long as nothing has, the program runs and the caller's
 // time lasts.
 type OutputAsk struct {
 	Job    string
 	Stdout int
 	Stderr int
+	Try    int
 	Step   int // of progress
 	Wait   bool
 }

@@ -51,8 +51,11 @@ func (c *calls) begin(ctx context.Context, name string) (_ context.Context, end 
 	}, nil
 }
 
-// cancel ends the calls of a name, and those that come yet.
+// cancel ends the calls of a name, and those that come yet; without a name none.
 func (c *calls) cancel(name string) {
+	if name == "" {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over = append(c.over, name)

@@ -37,12 +37,17 @@ const (
 	cellLook   = 2 * time.Millisecond
 )
 
-// open makes a cell.
-func (c *cells) open() *cell {
+// prepare finds where cells can be made, and ends those that were left there.
+func (c *cells) prepare() {
 	c.find.Do(func() {
 		c.base = ownControlGroup()
 		c.sweep()
 	})
+}
+
+// open makes a cell.
+func (c *cells) open() *cell {
+	c.prepare()
 	if c.base == "" || c.off.Load() {
 		return nil
 	}

@@ -9,6 +9,8 @@ type cells struct{}
 
 type cell struct{}
 
+func (*cells) prepare() {}
+
 func (*cells) open() *cell { return nil }
 
 func (*cells) refuse() {}

@@ -266,6 +266,9 @@ func (r *Retry) finish(bad faults) {
 	}
 	bad.check(r.Attempts > 0 && r.Attempts <= maxAttempts, "/retry/attempts", "must be from 1 to %d", maxAttempts)
 	bad.check(r.Max == 0 || r.Max >= r.First, "/retry/max", "must not be below first")
+	for name, pause := range map[string]Duration{"first": r.First, "max": r.Max} {
+		bad.check(time.Duration(pause) <= maxTimeout, "/retry/"+name, "must be at most %v", maxTimeout)
+	}
 	if len(r.On) == 0 {
 		r.On = []string{onUnavailable}
 	}

@@ -68,6 +68,10 @@ func NewExecutor(cfg ExecutorConfig) (*Executor, error) {
 	return e, e.Reload(cfg.Definitions)
 }
 
+// EndLeft ends what programs of an agent that was killed have left running here,
+// where they had control groups.
+func (e *Executor) EndLeft() { e.cells.prepare() }
+
 // Reload puts other definitions in the place of those from files, all or, with
 // an error, none. What is running goes on as it began.
 func (e *Executor) Reload(defs []Definition) error {

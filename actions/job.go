@@ -2,6 +2,7 @@ package actions
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -12,9 +13,11 @@ import (
 )
 
 const (
-	maxJobs    = 100 // that a node leads at once without anybody waiting
-	recentJobs = 50  // that have ended and whose events are still told one by one
-	maxParams  = 4 << 10
+	maxJobs     = 100 // that a node leads at once without anybody waiting
+	recentJobs  = 50  // that have ended and whose events are still told one by one
+	maxParams   = 4 << 10
+	maxLive     = 1000     // that a node leads at once, waited for or not
+	recentBytes = 16 << 20 // of the results of those that have ended, but for the latest
 )
 
 // Jobs keeps jobs, also when the process dies.
@@ -35,6 +38,7 @@ type jobs struct {
 	live   map[string]*job // by ID; guarded by mu
 	alone  int             // of those under way nobody waits for; guarded by mu
 	recent []*job          // that have ended, the latest last; guarded by mu
+	bytes  int             // of their results; guarded by mu
 }
 
 // job is one that is led here.
@@ -48,6 +52,7 @@ type job struct {
 	news       *news
 	by         muster.Rights // of who began it
 	book       sync.Mutex    // held while the job is written down
+	bytes      int           // of the results of one that has ended; guarded by jobs.mu
 }
 
 // add takes a job in, unless there are too many; one with this ID that is there
@@ -60,6 +65,9 @@ func (s *jobs) add(j *job) (known *job, err error) {
 	}
 	if j.alone && s.alone >= maxJobs {
 		return nil, muster.Errorf(muster.Limited, "this node leads %d jobs already that nobody waits for", maxJobs).WithCode("too_many_jobs")
+	}
+	if len(s.live) >= maxLive {
+		return nil, muster.Errorf(muster.Limited, "this node leads %d jobs already", maxLive).WithCode("too_many_jobs")
 	}
 	if s.live == nil {
 		s.live = map[string]*job{}
@@ -133,8 +141,15 @@ func (s *jobs) end(j *job, ended muster.Job) {
 	defer s.mu.Unlock()
 	j.Job = ended
 	s.dropLocked(j)
-	s.recent = append(s.recent, j)
-	s.recent = s.recent[max(0, len(s.recent)-recentJobs):]
+	for _, r := range ended.Results {
+		j.bytes += len(r.Result)
+	}
+	s.recent, s.bytes = append(s.recent, j), s.bytes+j.bytes
+	for len(s.recent) > recentJobs || s.bytes > recentBytes && len(s.recent) > 1 {
+		s.bytes -= s.recent[0].bytes
+		s.recent[0] = nil
+		s.recent = s.recent[1:]
+	}
 }
 
 // drop forgets a job that did not begin.
@@ -231,13 +246,30 @@ func (r *Runner) begin(ctx context.Context, by muster.Rights, run muster.Run, p 
 // order is what a job was asked, as far as it is kept.
 func (r *Runner) order(run muster.Run, p plan) *muster.JobOrder {
 	o := &muster.JobOrder{How: run.How, Check: run.Check, Digest: paramsDigest(run.Params)}
-	if len(paramsJSON(run.Params)) <= maxParams && r.local.open(run.Action, run.Params) {
+	if len(paramsJSON(run.Params)) <= maxParams && r.open(run) {
 		o.Params = run.Params
 	}
 	for _, t := range p.targets {
 		o.Targets = append(o.Targets, muster.JobTarget{Slug: t.node.Slug, ID: t.node.ID})
 	}
 	return o
+}
+
+// open reports whether it is known that none of the parameters is a secret, here or
+// of another node's version.
+func (r *Runner) open(run muster.Run) bool {
+	for _, v := range r.versions(run.Action) {
+		var declared map[string]Param
+		if json.Unmarshal(v.Params, &declared) != nil {
+			return false
+		}
+		for param := range run.Params {
+			if declared[param].Secret {
+				return false
+			}
+		}
+	}
+	return r.local.open(run.Action, run.Params)
 }
 
 // open reports whether it is known that none of the parameters is a secret.

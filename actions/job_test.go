@@ -451,3 +451,67 @@ func TestOnlyTheLatestThousandOutputsAreKeptAlsoAfterARestart(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsPrintedByTheNextTryIsToldFromItsBeginning(t *testing.T) {
+	f := newFleet(t, 1)
+	done := filepath.Join(t.TempDir(), "done")
+	f.programs(t, define(t, "app.again", "retry: {attempts: 2, first: 1s}\n"+
+		"handler: {kind: exec, argv: [/bin/sh, -c, 'if [ -e "+done+" ]; then echo two; else touch "+done+"; echo the first try; exit 75; fi']}\n"))
+	r := f.keeping(t, book(t, filepath.Join(t.TempDir(), "journal.db")))
+	j, err := r.Begin(t.Context(), operator(), muster.Run{Action: "app.again", On: muster.Selector{All: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, after := "", int64(0)
+	for ended := false; !ended; {
+		told, err := r.Events(t.Context(), j.Job, after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range told.Events {
+			text, after = text+e.Text, e.Seq
+		}
+		ended = told.Ended
+	}
+	if text != "the first try\ntwo\n" {
+		t.Errorf("%q", text)
+	}
+}
+
+func TestLargeResultsAreNotKeptInMemoryForLong(t *testing.T) {
+	f := newFleet(t, 2)
+	large, err := json.Marshal(strings.Repeat("x", 6<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.answers["b"] = muster.Result{State: muster.StateOK, Success: true, Result: large}
+	r := f.keeping(t, book(t, filepath.Join(t.TempDir(), "journal.db")))
+	var jobs []muster.Job
+	for range 4 {
+		j, err := r.Run(t.Context(), operator(), muster.Run{Action: "node.ping", On: names("b")})
+		if err != nil || len(j.Results["b"].Result) != len(large) {
+			t.Fatalf("%s, %v", told(j), err)
+		}
+		jobs = append(jobs, j)
+	}
+	for i, whole := range []bool{false, false, true, true} {
+		if j, err := r.Job(jobs[i].Job); err != nil || j.Status != muster.JobSucceeded || (len(j.Results["b"].Result) > 0) != whole {
+			t.Errorf("job %d: %s, %d bytes, %v", i, j.Status, len(j.Results["b"].Result), err)
+		}
+	}
+}
+
+func TestAParameterThatIsSecretInAnyVersionIsNotKept(t *testing.T) {
+	f := newFleet(t, 2)
+	f.programs(t, define(t, "app.x", "params: {p: {type: string}}\nhandler: {kind: exec, argv: [/bin/true]}\n"))
+	for params, kept := range map[string]bool{`{"p":{"type":"string"}}`: true, `{"p":{"type":"string","secret":true}}`: false} {
+		r := f.knowing(versions{described(params, muster.RiskLow, "b")})
+		j, err := r.Begin(t.Context(), operator(), muster.Run{Action: "app.x", On: names("a"), Params: muster.Params{"p": json.RawMessage(`"canary"`)}})
+		if err != nil || (j.Order.Params != nil) != kept {
+			t.Errorf("%s: %+v, %v", params, j.Order, err)
+		}
+		if err := r.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}

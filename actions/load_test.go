@@ -149,6 +149,7 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 		{"concurrency: 1", "concurrency: -1", "limits.concurrency"},
 		{"queue: 4", "queue: -4", "limits.queue"},
 		{"attempts: 3", "attempts: 0", "d.yaml:17: retry.attempts"},
+		{"max: 30s", "max: 61m", "d.yaml:17: retry.max: must be at most 1h0m0s"},
 		{"first: 1s", "first: 31s", "retry.max: must not be below first"},
 		{"[unavailable, timeout]", "[always]", "retry.on.0: must be"},
 		{"app:${node}", "app:${tag}", "d.yaml:18: locks.0"},

@@ -280,6 +280,9 @@ func (r *Runner) outputAt(ctx context.Context, j *job, id string, a muster.Outpu
 
 // printed tells what is new in an output, and notes in a that it is known.
 func (n *news) printed(slug string, out muster.Output, a *muster.OutputAsk) {
+	if out.Try != a.Try {
+		a.Try, a.Stdout, a.Stderr = out.Try, 0, 0
+	}
 	a.Stdout, a.Stderr = a.Stdout+len(out.Stdout), a.Stderr+len(out.Stderr)
 	if p := out.Progress; p != nil && p.Step > a.Step {
 		a.Step = p.Step

@@ -21,18 +21,23 @@ type prints struct {
 
 	mu       sync.Mutex
 	out, err *capture         // guarded by mu; nil: no program was started
+	try      int              // how often it was started again; guarded by mu
 	progress *muster.Progress // the latest; guarded by mu
 	ended    bool             // guarded by mu
 	news     chan struct{}    // closed with the next change; guarded by mu; nil: nobody waits
 }
 
-// attach names the streams of the program that is started.
+// attach names the streams of the program that is started, or started again.
 func (p *prints) attach(out, err *capture) {
 	if p == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.out != nil {
+		p.try++
+		p.tellLocked()
+	}
 	p.out, p.err = out, err
 	out.to, err.to = p, p
 }
@@ -85,7 +90,7 @@ func (p *prints) ask(ctx context.Context, a muster.OutputAsk) muster.Output {
 	for waited := false; ; waited = true {
 		p.mu.Lock()
 		out := p.showLocked()
-		more := len(out.Stdout) > a.Stdout || len(out.Stderr) > a.Stderr || out.Progress != nil && out.Progress.Step > a.Step || !out.Running
+		more := out.Try != a.Try || len(out.Stdout) > a.Stdout || len(out.Stderr) > a.Stderr || out.Progress != nil && out.Progress.Step > a.Step || !out.Running
 		if more || !a.Wait || ctx.Err() != nil {
 			p.mu.Unlock()
 			if more && waited && out.Running {
@@ -119,7 +124,7 @@ func pass(ctx context.Context, d time.Duration) {
 }
 
 func (p *prints) showLocked() muster.Output {
-	o := muster.Output{Job: p.job, Action: p.action, Running: !p.ended, Progress: p.progress}
+	o := muster.Output{Job: p.job, Action: p.action, Running: !p.ended, Progress: p.progress, Try: p.try}
 	if p.out == nil {
 		return o
 	}
@@ -140,8 +145,12 @@ func (p *prints) showLocked() muster.Output {
 	return o
 }
 
-// behind is the part of an output that an asker does not know.
+// behind is the part of an output that an asker does not know: all, if it was
+// started again.
 func behind(o muster.Output, a muster.OutputAsk) muster.Output {
+	if o.Try != a.Try {
+		return o
+	}
 	o.Stdout, o.Stderr = o.Stdout[min(max(a.Stdout, 0), len(o.Stdout)):], o.Stderr[min(max(a.Stderr, 0), len(o.Stderr)):]
 	return o
 }

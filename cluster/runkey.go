@@ -18,3 +18,10 @@ func (c *Cluster) RunKey(ctx context.Context, w muster.Write, job string) (strin
 	res, err := c.propose(ctx, w.By, cmd)
 	return res.ID, err
 }
+
+// Keyed reports whether a caller's idempotency key stands for something, as far as
+// this node has heard.
+func (c *Cluster) Keyed(w muster.Write) bool {
+	cmd, err := c.command(w, fsm.OpRunKey, fsm.RunKey{})
+	return err == nil && c.reg.Keyed(cmd.Key)
+}

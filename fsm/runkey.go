@@ -7,3 +7,8 @@ type RunKey struct {
 }
 
 func (b RunKey) named() []string { return []string{b.Job} }
+
+// Keyed reports whether a command with this key is remembered.
+func (r *Registry) Keyed(key string) bool {
+	return key != "" && first[done](r.now(), tableDone, "id", key) != nil
+}

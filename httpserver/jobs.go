@@ -56,7 +56,7 @@ func (s *Server) jobTable() []Route {
 		{Method: "POST", Path: api.PathCancel, Scope: muster.ScopeNode, Write: true, Handle: s.cancel},
 		{Method: "POST", Path: api.PathLead, Scope: muster.ScopeNode, Body: maxExecution, Waits: true, Handle: s.leadHere},
 		{Method: "GET", Path: api.PathEvents, Scope: muster.ScopeNode, Query: []string{"job", "after", "wait_ms"}, Handle: s.ownEvents},
-		{Method: "GET", Path: api.PathOutput, Scope: muster.ScopeNode, Query: []string{"job", "stdout", "stderr", "step", "wait_ms"}, Handle: s.ownOutput},
+		{Method: "GET", Path: api.PathOutput, Scope: muster.ScopeNode, Query: []string{"job", "stdout", "stderr", "try", "step", "wait_ms"}, Handle: s.ownOutput},
 	}
 }
 
@@ -289,7 +289,7 @@ func (s *Server) output(ctx context.Context, by muster.Rights, ask muster.Output
 // ownOutput tells another node what a program prints here.
 func (s *Server) ownOutput(ctx context.Context, r *Request) (any, error) {
 	ask := muster.OutputAsk{Job: r.Query.Get("job"), Wait: r.Query.Has("wait_ms")}
-	for name, to := range map[string]*int{"stdout": &ask.Stdout, "stderr": &ask.Stderr, "step": &ask.Step} {
+	for name, to := range map[string]*int{"stdout": &ask.Stdout, "stderr": &ask.Stderr, "try": &ask.Try, "step": &ask.Step} {
 		n, err := strconv.Atoi(cmp.Or(r.Query.Get(name), "0"))
 		if err != nil || n < 0 {
 			return nil, muster.FieldError(name, "must be a whole number, not below 0")

@@ -21,13 +21,14 @@ func (s *Server) lead(ctx context.Context, by muster.Rights, run muster.Run) (j 
 	if s.cfg.RunKey == nil {
 		return j, muster.FieldError("key", "this node cannot remember it")
 	}
-	if err := s.cfg.Runner.Judge(by, run); err != nil {
-		return j, err
+	w := muster.Write{By: by, Route: "run", Key: run.Key, Digest: content(run)}
+	if err := s.cfg.Runner.Judge(by, run); err != nil && (s.cfg.Keyed == nil || !s.cfg.Keyed(w)) {
+		return j, err // a bad run takes no key; but one that has begun is told, whatever changed since
 	}
 	run.ID = s.newJob()
 	soon, cancel := context.WithTimeout(ctx, writeDeadline)
 	defer cancel()
-	job, err := s.cfg.RunKey(soon, muster.Write{By: by, Route: "run", Key: run.Key, Digest: content(run)}, run.ID)
+	job, err := s.cfg.RunKey(soon, w, run.ID)
 	if err != nil || job == run.ID {
 		return s.begun(ctx, by, run, err)
 	}

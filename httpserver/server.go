@@ -70,6 +70,7 @@ type Config struct {
 	// RunKey has a caller's key stand for a job, and returns the job that it stands
 	// for; nil: keys are refused.
 	RunKey func(ctx context.Context, w muster.Write, job string) (string, error)
+	Keyed  func(w muster.Write) bool // whether it is known here that the key stands for one
 	// EveryJob lists the jobs of all other nodes, and names those that did not
 	// answer; nil: there are no others.
 	EveryJob  func(ctx context.Context, f api.JobFilter) (lists []api.Jobs, missing []string)

@@ -254,6 +254,10 @@ func TestAKeyBeginsOneJobWhicheverNodeIsAsked(t *testing.T) {
 	if j, err := d.client(other(d, master)).Begin(t.Context(), run); err != nil || j.Job != first.Job || j.Status != muster.JobSucceeded {
 		t.Errorf("later, without waiting: %+v, %v", j, err)
 	}
+	d.give(t, master, "app.count", "params: {m: {type: int, required: true}}\nhandler: {kind: exec, argv: [/bin/false]}\n")
+	if j, err := d.client(master).Begin(t.Context(), run); err != nil || j.Job != first.Job {
+		t.Errorf("when its definition has changed: %+v, %v", j, err)
+	}
 	run.Params = muster.Params{"n": json.RawMessage("2")}
 	for _, name := range d.names {
 		if _, err := d.client(name).Run(t.Context(), run); muster.KindOf(err) != muster.Conflict {

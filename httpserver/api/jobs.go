@@ -102,7 +102,7 @@ func OutputPath(a muster.OutputAsk) string {
 	if a.Wait {
 		wait = strconv.FormatInt(pollWait.Milliseconds(), 10)
 	}
-	return PathOutput + query("job", a.Job, "stdout", number(a.Stdout), "stderr", number(a.Stderr), "step", number(a.Step), "wait_ms", wait)
+	return PathOutput + query("job", a.Job, "stdout", number(a.Stdout), "stderr", number(a.Stderr), "try", number(a.Try), "step", number(a.Step), "wait_ms", wait)
 }
 
 // OwnOutput returns what a job's program prints at the node that is asked. Nodes
