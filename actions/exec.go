@@ -77,11 +77,16 @@ func (h *Handler) start(ctx context.Context, c call) outcome {
 	if err := safe(h.Argv[0]); err != nil {
 		return failed("start", "%v", err)
 	}
-	around, err := os.MkdirTemp("", "muster-action-")
+	around, err := os.MkdirTemp("", scratchPrefix)
 	if err != nil {
 		return failed("start", "%v", err)
 	}
 	defer func() { _ = os.RemoveAll(around) }()
+	letGo, err := hold(around)
+	if err != nil {
+		return failed("start", "%v", err)
+	}
+	defer letGo()
 	dir := filepath.Join(around, "work")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return failed("start", "%v", err)
@@ -132,6 +137,8 @@ func (h *Handler) within(ctx context.Context, c call, dir string, p *process, in
 }
 
 const (
+	scratchPrefix = "muster-work-" // of the directory of an execution
+
 	resultFile = "result.json"
 	resultEnv  = "MUSTER_RESULT=" // its value is of one execution only
 )

@@ -69,8 +69,11 @@ func NewExecutor(cfg ExecutorConfig) (*Executor, error) {
 }
 
 // EndLeft ends what programs of an agent that was killed have left running here,
-// where they had control groups.
-func (e *Executor) EndLeft() { e.cells.prepare() }
+// where they had control groups, and removes their directories.
+func (e *Executor) EndLeft() {
+	e.cells.prepare()
+	sweepScratch()
+}
 
 // Reload puts other definitions in the place of those from files, all or, with
 // an error, none. What is running goes on as it began.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -119,10 +120,7 @@ func parse(name string, raw []byte, do Func) (d Definition, err error) {
 	if err != nil {
 		return d, Faults{{File: name, Line: 1, Reason: err.Error()}}.err()
 	}
-	bad := faults{}
-	if err := json.Unmarshal(doc.json, &d, json.RejectUnknownMembers(true)); err != nil {
-		pointer, reason := explain(err)
-		bad.check(false, pointer, "%s", reason)
+	if bad := d.decode(doc.json); len(bad) > 0 {
 		return d, doc.err(name, bad)
 	}
 	d.source, d.line, d.Handler.call = name, doc.line("/action"), do
@@ -130,6 +128,59 @@ func parse(name string, raw []byte, do Func) (d Definition, err error) {
 		d.Check.call = do
 	}
 	return d, doc.err(name, d.finish(canonical(doc.json)))
+}
+
+// maxShapes is how many faults of form are told of one file.
+const maxShapes = 50
+
+// decode reads a definition. What has no such field, or the wrong type, is told and
+// left out, so that the next one is found, too.
+func (d *Definition) decode(raw []byte) faults {
+	bad := faults{}
+	for range maxShapes {
+		*d = Definition{}
+		err := json.Unmarshal(raw, d, json.RejectUnknownMembers(true))
+		if err == nil {
+			break
+		}
+		pointer, reason := explain(err)
+		bad.check(false, pointer, "%s", reason)
+		if raw = without(raw, pointer); raw == nil {
+			break
+		}
+	}
+	return bad
+}
+
+// without is a JSON object without one member, or without the list that a bad
+// element is in; nil if there is no such member.
+func without(raw []byte, pointer string) []byte {
+	for at := strings.LastIndexByte(pointer, '/'); at >= 0 && made(pointer[at+1:], digits); at = strings.LastIndexByte(pointer, '/') {
+		pointer = pointer[:at]
+	}
+	var out bytes.Buffer
+	dec, enc := jsontext.NewDecoder(bytes.NewReader(raw)), jsontext.NewEncoder(&out)
+	found := false
+	for {
+		token, err := dec.ReadToken()
+		if err != nil {
+			break
+		}
+		if pointer != "" && string(dec.StackPointer()) == pointer && !found {
+			found = true
+			if err := dec.SkipValue(); err != nil { // what was read is the name
+				return nil
+			}
+			continue
+		}
+		if enc.WriteToken(token) != nil {
+			return nil
+		}
+	}
+	if !found {
+		return nil
+	}
+	return out.Bytes()
 }
 
 // document is a file as JSON, and the line each value stands on.
@@ -180,11 +231,27 @@ func explain(err error) (pointer, reason string) {
 	case semantic.Err != nil:
 		reason = semantic.Err.Error()
 	case semantic.GoType != nil:
-		reason = "must be a " + strings.ToLower(semantic.GoType.Kind().String())
+		reason = "must be " + kindOf(semantic.GoType.Kind())
 	default:
 		reason = "has the wrong type"
 	}
 	return string(semantic.JSONPointer), reason
+}
+
+// kindOf is a kind in the words of a file.
+func kindOf(kind reflect.Kind) string {
+	switch kind {
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int:
+		return "a whole number"
+	default:
+		return "a " + kind.String()
+	}
 }
 
 // canonical is the same JSON with sorted keys and no white space. Numbers keep

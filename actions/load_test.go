@@ -99,7 +99,7 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 		{"version: 1.4.0", "version: '1.4'", "d.yaml:2: version: must be a version"},
 		{"app.deploy", "App Deploy", "d.yaml:1: action: must be lower-case"},
 		{"app.deploy", strings.Repeat("a", 65), "d.yaml:1: action:"},
-		{"idempotent: false", "idempotent: maybe", "d.yaml:5: idempotent: must be a bool"},
+		{"idempotent: false", "idempotent: maybe", "d.yaml:5: idempotent: must be true or false"},
 		{"idempotent: false", "idempotent: &x false", "anchor is not allowed"},
 		{"idempotent: false", "idempotent: !!bool false", "tag is not allowed"},
 		{`'v\d{4}\.\d+\.\d+'`, `'a)|(?:b'`, "d.yaml:7: params.tag.pattern: error parsing regexp"},
@@ -312,4 +312,22 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%s %s", info.Params, info.Result)
 		}
 	})
+}
+
+func TestEveryFaultOfFormIsToldAtOnce(t *testing.T) {
+	_, err := parse("d.yaml", "action: app.x\nversion: 1\ntitle: T\nriks: low\nidempotent: maybe\nlocks: [a, 1, b]\n"+
+		"params:\n  a: {type: string, defualt: 3}\n  b: []\nhandler: {kind: exec, argv: /bin/true}\nlimits: {timeout: 5, concurrency: two}\n")
+	want := []string{
+		"d.yaml:2: version: must be a string", "d.yaml:4: riks: no such field", "d.yaml:5: idempotent: must be true or false", "d.yaml:6: locks.1: must be a string",
+		"d.yaml:8: params.a.defualt: no such field", "d.yaml:9: params.b: must be an object", "d.yaml:10: handler.argv: must be a list",
+		"d.yaml:11: limits.concurrency: must be a whole number", "d.yaml:11: limits.timeout: ",
+	}
+	for _, line := range want {
+		if err == nil || !strings.Contains(err.Error(), line) {
+			t.Errorf("no %q in\n%v", line, err)
+		}
+	}
+	if _, err := parse("d.yaml", "- a\n- b\n"); err == nil || !strings.Contains(err.Error(), "d.yaml:1: must be an object") {
+		t.Error(err)
+	}
 }

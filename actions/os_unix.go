@@ -3,6 +3,7 @@
 package actions
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -21,6 +22,19 @@ func ownedByOthers(info fs.FileInfo) (uid int, others bool) {
 	}
 	uid = int(stat.Uid)
 	return uid, uid != 0 && uid != os.Geteuid()
+}
+
+// hold keeps a directory from being taken for one that a dead process left, until
+// let go is called or this process ends.
+func hold(dir string) (letGo func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { _ = f.Close() }, nil
 }
 
 // ownGroup makes the process the first of its own group, which does not outlive

@@ -110,8 +110,12 @@ func showJob(io streams, f *clientFlags, j muster.Job) error {
 		if len(j.Pending) > 0 {
 			line(w, "Pending", strings.Join(j.Pending, ", "))
 		}
+		if len(results) > 0 {
+			line(w)
+			line(w, "NODE", "STATE", "MS", "RESULT")
+		}
 		for _, r := range results {
-			line(w, r.Node, r.State, fmt.Sprintf("%d ms", r.DurationMs), plain(said(r)))
+			line(w, r.Node, r.State, r.DurationMs, plain(said(r)))
 		}
 	}); err != nil || j.Status == muster.JobRunning {
 		return err

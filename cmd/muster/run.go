@@ -267,4 +267,13 @@ func showAction(w *grid, a muster.ActionInfo) {
 	line(w, "Nodes", strings.Join(a.Nodes, ", "))
 	line(w, "Parameters", string(a.Params))
 	line(w, "Result", string(a.Result))
+	line(w, "Limits", string(a.Limits))
+	line(w, "Idempotent", a.Idempotent)
+	line(w, "Dry run", a.Check)
+	if r := a.Retry; r != nil {
+		line(w, "Retry", fmt.Sprintf("%d attempts, on %s", r.Attempts, strings.Join(r.On, ", ")))
+	}
+	if a.Undo != nil {
+		line(w, "Undo", a.Undo.Action)
+	}
 }
