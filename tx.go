@@ -78,6 +78,7 @@ type Tx struct {
 	Driver     string       `json:"driver"`         // node ID; empty: nobody has written anything down of it yet
 	Steps      []TxStep     `json:"steps"`
 	Error      *ActionError `json:"error,omitempty"` // why it did not succeed, or is parked
+	Cause      *ActionError `json:"cause,omitempty"` // why its direction is back
 	History    []TxNote     `json:"history"`
 	Forgotten  int          `json:"forgotten,omitempty"` // notes that are no longer there
 	CreatedAt  time.Time    `json:"created_at"`
@@ -105,12 +106,12 @@ type TxStep struct {
 
 	Status     StepStatus      `json:"status"`
 	Checked    bool            `json:"checked,omitempty"`    // its precheck passed
-	Outcome    StepStatus      `json:"outcome,omitempty"`    // of doing it: done, failed or unknown
+	Outcome    StepStatus      `json:"outcome,omitempty"`    // of doing it: done, failed or unknown; of one skipped: what the operator saw to, done or undone
 	Doubt      bool            `json:"doubt,omitempty"`      // a call before the last may have done it, whatever the last comes to
 	Generation int             `json:"generation,omitempty"` // of the last call: a node does none that is older than one it knows
 	Attempts   int             `json:"attempts,omitempty"`   // calls since it began, of doing and of undoing
 	Tries      int             `json:"tries,omitempty"`      // of them, those of what goes on
-	Since      time.Time       `json:"since,omitzero"`       // when what goes on began
+	Since      time.Time       `json:"since,omitzero"`       // when what goes on began: the call, or all the undoing
 	NotBefore  time.Time       `json:"not_before,omitzero"`  // of the next call
 	Result     json.RawMessage `json:"result,omitempty"`
 	Error      *ActionError    `json:"error,omitempty"`
@@ -295,6 +296,8 @@ func (s TxStep) left() bool {
 		return s.Undo.Action == "" && s.Run.Risk != RiskRead
 	case StepUndoing, StepUndoFailed:
 		return true
+	case StepSkipped:
+		return s.Outcome == StepDone // by hand: nobody knows how it is undone
 	default:
 		return false
 	}

@@ -30,7 +30,7 @@ func (r *Registry) apply(txn *memdb.Txn, index uint64, c Command) (res Result, r
 	}
 	res = Result{Index: index}
 	if err == nil {
-		res.ID, err = applier{txn: txn, index: index, at: c.At, by: c.By, size: len(c.Body), detail: &res.Detail}.do(body)
+		res.ID, err = applier{txn: txn, index: index, at: c.At, by: c.By, detail: &res.Detail}.do(body)
 	}
 	if _, ok := errors.AsType[*muster.Error](err); ok {
 		why := RefusalOf(err)
@@ -95,7 +95,6 @@ type applier struct {
 	index  uint64
 	at     time.Time
 	by     string           // principal
-	size   int              // bytes of the command's body
 	detail *json.RawMessage // of the result
 }
 

@@ -199,6 +199,9 @@ func (c Command) decode() (any, error) {
 	case OpNodeKey:
 		return body[NodeKey](c)
 	case OpTxBegin:
+		if len(c.Body) > muster.MaxTxEntry {
+			return nil, tooLong(len(c.Body))
+		}
 		return body[TxBegin](c)
 	case OpTxClaim:
 		return body[TxClaim](c)

@@ -311,6 +311,47 @@ func TestTheWordsOfAnOperatorAreTakenOnlyWhereTheyMeanSomething(t *testing.T) {
 	}
 }
 
+func TestASecondCancelChangesNothing(t *testing.T) {
+	l := newLog(t)
+	l.do(fsm.OpTxBegin, "", "", fsm.TxBegin{Tx: transaction("t", txStep("a"))})
+	l.do(fsm.OpTxOperate, "", "", fsm.TxOperate{ID: "t", Command: muster.TxCancel})
+	before, _ := l.m.Tx("t")
+	if err := l.do(fsm.OpTxOperate, "", "", fsm.TxOperate{ID: "t", Command: muster.TxCancel}).Err(); err != nil {
+		t.Error(err)
+	}
+	if after, _ := l.m.Tx("t"); before.Status != muster.TxRolledBack || !reflect.DeepEqual(after, before) {
+		t.Errorf("was %+v, is %+v", before, after)
+	}
+}
+
+func TestAStepThatAnOperatorDidByHandIsNotSaidToBeUndone(t *testing.T) {
+	tx := fsm.ClaimTx(play(t, began(t, txStep("a"), txStep("b", "a")), "start a"), "n2", &muster.ActionError{Code: "restored"}, 9, epoch)
+	tx, err := fsm.OperateTx(tx, fsm.TxOperate{Command: muster.TxSkip, Step: "a"}, "operator", 10, epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := play(t, tx, "start b", "failed b", "abort").Answer()
+	if a.Status != muster.TxRolledBack || !reflect.DeepEqual(a.NotCompensated, []string{"a"}) {
+		t.Errorf("%s, not compensated: %v", a.Status, a.NotCompensated)
+	}
+}
+
+func TestABeginningThatIsTooLongDoesNotGetIntoTheLog(t *testing.T) {
+	long := transaction("t", txStep("a"))
+	long.Name = strings.Repeat("x", muster.MaxTxEntry)
+	c, err := fsm.NewCommand(fsm.OpTxBegin, epoch, "operator", fsm.TxBegin{Tx: long})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fsm.Decode(raw); muster.KindOf(err) != muster.TooLarge {
+		t.Errorf("the master takes it: %v", err)
+	}
+}
+
 func TestANewMasterClaimsWhatIsOpenAndTheOldOneIsNotHeardAnyMore(t *testing.T) {
 	l := newLog(t)
 	if err := l.do(fsm.OpTxBegin, "", "", fsm.TxBegin{Tx: transaction("t", txStep("a"))}).Err(); err != nil {

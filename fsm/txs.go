@@ -64,11 +64,13 @@ const (
 	orderEnded = "1 "
 )
 
+// tooLong refuses a beginning, before it gets into the log.
+func tooLong(bytes int) error {
+	return muster.Errorf(muster.TooLarge, "the transaction is %d bytes with what is known of its actions; %d may be", bytes, muster.MaxTxEntry).
+		WithHint("give its steps shorter parameters, or make two of it")
+}
+
 func (a applier) txBegin(b TxBegin) (string, error) {
-	if a.size > muster.MaxTxEntry {
-		return "", muster.Errorf(muster.TooLarge, "the transaction is %d bytes with what is known of its actions; %d may be", a.size, muster.MaxTxEntry).
-			WithHint("give its steps shorter parameters, or make two of it")
-	}
 	if a.tx(b.Tx.ID) != nil {
 		return "", muster.Errorf(muster.Conflict, "transaction %s exists", b.Tx.ID)
 	}
@@ -122,6 +124,9 @@ func (a applier) txOperate(b TxOperate) (string, error) {
 	t, err := OperateTx(row.Tx, b, a.by, a.index, a.at)
 	if err != nil {
 		return "", err
+	}
+	if t.Index == row.Tx.Index {
+		return t.ID, nil
 	}
 	return t.ID, a.putTx(t)
 }

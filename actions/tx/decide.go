@@ -30,12 +30,13 @@ type Rules struct {
 	Parallel int            // steps under way at once
 	Draw     func() float64 // from 0 up to 1, for jitter
 
-	Denied *muster.ActionError // why no step may be begun any more; nil: they may
+	Denied *muster.ActionError // why no step may be begun any more, or anew; nil: they may
 }
 
 // How often and how long is tried, where neither the plan nor a definition says.
 const (
-	callTries    = 3 // of a node that cannot be reached
+	callTries    = 3                     // of a node that cannot be reached
+	leastPause   = 50 * time.Millisecond // each try is an entry of the log
 	callFirst    = 250 * time.Millisecond
 	callMost     = 5 * time.Second
 	undoTries    = 10
@@ -136,6 +137,7 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 		failed = muster.EventUnknown
 	}
 	stubborn := (s.Retriable || d.t.Policy == muster.PolicyForward) && d.now.Before(d.t.Deadline)
+	may := d.rules.Denied == nil // do it anew
 	switch verdict(r, a.First) {
 	case good:
 		e.Event, e.Result, e.Error = muster.EventDone, r.Result, nil
@@ -144,23 +146,23 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 		}
 	case notSent:
 		e.Event = failed
-		if stubborn || d.again(s, "unavailable", callTries) {
+		if may && (stubborn || d.again(s, "unavailable", callTries)) {
 			e = anew
 		}
 	case bad:
 		e.Event = failed
-		if stubborn {
+		if may && stubborn {
 			e = anew
 		}
 	case silent: // ask again with the same generation: it is done once at most
 		e.Event = muster.EventUnknown
-		if d.now.Before(s.Since.Add(limit(s.Run) + settleFor)) {
+		if stubborn || d.now.Before(s.Since.Add(limit(s.Run)+settleFor)) {
 			anew.Generation = s.Generation
 			e = anew
 		}
 	case open:
 		e.Event = muster.EventUnknown
-		if s.Run.Idempotent && (stubborn || s.Run.Retry != nil && d.again(s, "timeout", 0)) {
+		if may && s.Run.Idempotent && (stubborn || s.Run.Retry != nil && d.again(s, "timeout", 0)) {
 			e = anew
 			e.Doubt = true
 		}
@@ -218,7 +220,9 @@ func verdict(r muster.Result, first bool) judgement {
 		switch {
 		case code(r) == muster.CodeJournal && !first, code(r) == muster.CodeStillRunning: // it may have begun before
 			return silent
-		case !r.Nothing(), code(r) == muster.CodeJournalLost && !first: // what it did went with its journal
+		case !r.Nothing(),
+			code(r) == muster.CodeJournalLost && !first, // what it did went with its journal
+			code(r) == muster.CodeSuperseded:            // it knows a later call, of which the registry knows nothing
 			return open
 		}
 		return bad
@@ -296,9 +300,9 @@ func (d *decider) later(s muster.TxStep) time.Time {
 			most = time.Duration(retry.MaxMs) * time.Millisecond
 		}
 	}
-	pause := first
+	pause := max(first, leastPause)
 	for range min(max(s.Tries-1, 0), 30) {
-		pause = min(2*pause, max(first, most))
+		pause = min(2*pause, max(first, most, leastPause))
 	}
 	if jitter && d.rules.Draw != nil {
 		pause = pause/2 + time.Duration(float64(pause/2)*d.rules.Draw())

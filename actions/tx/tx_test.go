@@ -503,6 +503,145 @@ func TestPrechecksComeBeforeAnything(t *testing.T) {
 	}
 }
 
+// operate has an operator say something.
+func (w *world) operate(o fsm.TxOperate) {
+	w.t.Helper()
+	next, err := fsm.OperateTx(w.tx, o, "operator", w.tx.Index+1, w.now)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.tx, w.calls = next, nil
+}
+
+func TestWhatIsParkedBeforeItsPrechecksPassedMakesThemAgainAtAWord(t *testing.T) {
+	check := func(s *tx.Step) { c := call("app.look"); s.Precheck = &c }
+	plan := tx.Plan{Policy: muster.PolicyForward, Steps: []tx.Step{step("one", "a", check), step("two", "b", check)}}
+	w := &world{t: t, now: noon, tx: resolve(t, plan)}
+	broken := except(tx.OpCheck, state(muster.StateFailed, "exit"), "two")
+	w.run(broken)
+	if w.tx.Status != muster.TxParked || !w.tx.Steps[0].Checked {
+		t.Fatalf("%s, %v", w.tx.Status, w.calls)
+	}
+	w.operate(fsm.TxOperate{Command: muster.TxTryNow})
+	w.run(broken)
+	if want := []string{"check one 0", "check two 0"}; w.tx.Status != muster.TxParked || !reflect.DeepEqual(w.calls, want) {
+		t.Errorf("steps began before their prechecks passed: %s, %v", w.tx.Status, w.calls)
+	}
+	w.operate(fsm.TxOperate{Command: muster.TxTryNow})
+	w.run(ok)
+	if want := []string{"check one 0", "check two 0", "do one 1", "do two 1"}; w.tx.Status != muster.TxSucceeded || w.tx.Error != nil || !reflect.DeepEqual(w.calls, want) {
+		t.Errorf("%s (%v), %v", w.tx.Status, w.tx.Error, w.calls)
+	}
+}
+
+func TestAfterAParkedUndoItIsSaidWhyTheTransactionWentBack(t *testing.T) {
+	w := three(t)
+	w.run(func(o tx.Order) muster.Result {
+		if o.Step == "three" && o.Op == muster.OpDo || o.Step == "one" && o.Op == muster.OpUndo {
+			return state(muster.StateFailed, "exit")
+		}
+		return ok(o)
+	})
+	if w.tx.Status != muster.TxParked || w.tx.Error.Code != "undo_failed" {
+		t.Fatalf("%s, %v", w.tx.Status, w.tx.Error)
+	}
+	w.operate(fsm.TxOperate{Command: muster.TxTryNow})
+	w.run(ok)
+	if w.tx.Status != muster.TxRolledBack || w.tx.Error == nil || w.tx.Error.Code != "step_failed" {
+		t.Errorf("%s, because %+v", w.tx.Status, w.tx.Error)
+	}
+}
+
+func TestBehindThePivotANodeThatFallsSilentIsAskedUntilTheDeadline(t *testing.T) {
+	plan := tx.Plan{Steps: []tx.Step{step("switch", "b", pivot), step("last", "c", retriable)}}
+	w := &world{t: t, now: noon, tx: resolve(t, plan)}
+	w.run(func(o tx.Order) muster.Result {
+		switch sinceBegin := w.now.Sub(noon); {
+		case o.Step == "last" && sinceBegin < 4*time.Minute:
+			return state(muster.StateFailed, "exit")
+		case o.Step == "last" && sinceBegin < 8*time.Minute:
+			return state(muster.StateUnknown, "no_answer")
+		}
+		return ok(o)
+	})
+	if w.tx.Status != muster.TxSucceeded {
+		t.Errorf("%s (%v) after %v, %v", w.tx.Status, w.tx.Error, w.now.Sub(noon), w.calls)
+	}
+}
+
+func TestASilenceIsWaitedOutForEachCallAnew(t *testing.T) {
+	many := func(s *tx.Step) { s.Run.Run = "app.patient" }
+	patient := info("app.patient", muster.RiskLow)
+	patient.Retry = &muster.TxRetry{Attempts: 10, FirstMs: 60_000, On: []string{"unavailable"}}
+	can := able()
+	can["id-a"] = tx.Ability{Journal: "j-a", Actions: append(can["id-a"].Actions, patient)}
+	made, err := tx.Resolve(tx.Plan{ID: "t", Steps: []tx.Step{step("one", "a", many)}}, can, operator(), noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, err := fsm.BeginTx(made, 1, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, now: noon, tx: begun}
+	asked := 0
+	w.run(func(o tx.Order) muster.Result {
+		asked++
+		switch asked {
+		case 1, 2:
+			return state(muster.StateUnreachable, "no_connection")
+		case 3:
+			return state(muster.StateUnknown, "no_answer")
+		}
+		return ok(o)
+	})
+	if want := []string{"do one 1", "do one 2", "do one 3", "do one 3"}; w.tx.Status != muster.TxSucceeded || !reflect.DeepEqual(w.calls, want) {
+		t.Errorf("%s, %v", w.tx.Status, w.calls)
+	}
+}
+
+func TestWhoseKeyEndsHasNothingTriedAnew(t *testing.T) {
+	for name, r := range map[string]muster.Result{
+		"failed": state(muster.StateFailed, "exit"), "not reached": state(muster.StateUnreachable, "no_connection"),
+	} {
+		w := &world{t: t, now: noon, tx: resolve(t, tx.Plan{Policy: muster.PolicyForward, Steps: []tx.Step{step("one", "a")}})}
+		w.write()
+		w.rules.Denied = &muster.ActionError{Code: "unauthorized", Message: "revoked"}
+		w.run(func(tx.Order) muster.Result { return r })
+		if want := []string{"do one 1"}; w.tx.Status != muster.TxParked || !reflect.DeepEqual(w.calls, want) {
+			t.Errorf("%s: %s, %v", name, w.tx.Status, w.calls)
+		}
+	}
+}
+
+func TestAStepWhoseNodeKnowsALaterCallMayHaveBeenDone(t *testing.T) {
+	w := three(t)
+	w.run(except(muster.OpDo, state(muster.StateFailed, muster.CodeSuperseded), "two"))
+	if want := []string{"do one 1", "do two 1", "undo two 2", "undo one 2"}; !reflect.DeepEqual(w.calls, want) {
+		t.Errorf("%s, %v", w.tx.Status, w.calls)
+	}
+}
+
+func TestTriesThatFollowEachOtherAtOnceAreHeldApart(t *testing.T) {
+	hasty := info("app.hasty", muster.RiskLow)
+	hasty.Retry = &muster.TxRetry{Attempts: 2, FirstMs: 1, MaxMs: 1}
+	can := able()
+	can["id-a"] = tx.Ability{Journal: "j-a", Actions: append(can["id-a"].Actions, hasty)}
+	made, err := tx.Resolve(tx.Plan{ID: "t", DeadlineMs: 1000, Policy: muster.PolicyForward, Steps: []tx.Step{step("one", "a", runs("app.hasty"))}}, can, operator(), noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, err := fsm.BeginTx(made, 1, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, now: noon, tx: begun}
+	w.run(except(muster.OpDo, state(muster.StateFailed, "exit"), "one"))
+	if w.tx.Status != muster.TxParked || len(w.calls) > 30 {
+		t.Errorf("%s after %d calls in a second", w.tx.Status, len(w.calls))
+	}
+}
+
 func TestResultsOfEarlierStepsAreFilledIn(t *testing.T) {
 	w := &world{t: t, now: noon, tx: resolve(t, tx.Plan{Steps: []tx.Step{
 		step("one", "a"), step("two", "b", runs("app.do", "x", `["${steps.one.result.v}","is ${steps.one.result.text}, \u0024{steps.one.result.v}"]`)),
