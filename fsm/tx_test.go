@@ -412,6 +412,47 @@ func TestALockIsHeldUntilItsTransactionHasEnded(t *testing.T) {
 	}
 }
 
+func TestAKeyThatWasRefusedForALockBeginsOnceTheLockIsFree(t *testing.T) {
+	l := newLog(t)
+	with := func(id string) fsm.TxBegin {
+		tx := transaction(id, txStep("a"))
+		tx.Locks = []string{"x"}
+		return fsm.TxBegin{Tx: tx}
+	}
+	l.do(fsm.OpTxBegin, "", "", with("holder"))
+	at := func(seconds int, id string) fsm.Result {
+		c, err := fsm.NewCommand(fsm.OpTxBegin, epoch.Add(time.Duration(seconds)*time.Second), "operator", with(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Key, c.Digest = "release 7", "d"
+		raw, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.raw(raw)
+	}
+	if res := at(1, "t1"); res.Err() == nil || res.Refused.Code != "locked" {
+		t.Fatalf("%+v", res)
+	}
+	if res := at(2, "t2"); res.Err() == nil || res.Replayed {
+		t.Errorf("while it is held: %+v", res)
+	}
+	l.do(fsm.OpTxOperate, "", "", fsm.TxOperate{ID: "holder", Command: muster.TxCancel})
+	if res := at(2, "t2"); res.Err() == nil || !res.Replayed {
+		t.Errorf("the same command, sent twice on its way: %+v", res)
+	}
+	if res := at(1, "t1"); res.Err() == nil || !res.Replayed {
+		t.Errorf("one that came late: %+v", res)
+	}
+	if res := at(3, "t3"); res.Err() != nil || res.ID != "t3" {
+		t.Errorf("asked again when it is free: %+v", res)
+	}
+	if res := at(4, "t4"); res.Err() != nil || res.ID != "t3" || !res.Replayed {
+		t.Errorf("asked again after it began: %+v", res)
+	}
+}
+
 func TestOfTransactionsOnlySoManyAreOpenAndSoMuchIsKept(t *testing.T) {
 	l := newLog(t)
 	begin := func(i int, name string) fsm.Result {

@@ -59,6 +59,8 @@ type txRow struct {
 	Tx    muster.Tx `json:"tx"`
 }
 
+const codeLocked = "locked"
+
 const (
 	orderOpen  = "0 "
 	orderEnded = "1 "
@@ -86,7 +88,7 @@ func (a applier) txBegin(b TxBegin) (string, error) {
 	for _, row := range open {
 		for _, lock := range row.Tx.Locks {
 			if slices.Contains(t.Locks, lock) {
-				return "", muster.Errorf(muster.Conflict, "the lock %s is held by transaction %s, which is %s", lock, row.ID, row.Tx.Status).WithCode("locked").
+				return "", muster.Errorf(muster.Conflict, "the lock %s is held by transaction %s, which is %s", lock, row.ID, row.Tx.Status).WithCode(codeLocked).
 					WithHint("wait for it: muster tx watch " + row.ID)
 			}
 		}
