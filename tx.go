@@ -221,6 +221,11 @@ type TxOp struct {
 	Done     bool            `json:"done,omitempty"`
 	Result   json.RawMessage `json:"result,omitempty"`
 	OnFailed bool            `json:"on_failed,omitempty"`
+
+	// Given is what placeholders of an undo's parameters stand for, by name, but
+	// for ${result.FIELD}, which the node fills in: all at once, for what is filled
+	// in may look like a placeholder.
+	Given Params `json:"given,omitempty"`
 }
 
 // TxAnswer is a transaction as callers see it.

@@ -32,7 +32,9 @@ func (e *Executor) step(ctx context.Context, by muster.Rights, x muster.Executio
 			WithCode(muster.CodeJournalLost)), nil, began)
 	}
 	mine := entry(by, &action{Definition: Definition{Action: x.Action}}, x)
-	mine.Tx = x.Tx
+	op := *x.Tx
+	op.Result, op.Given = nil, nil // they can be long, and are for the call alone
+	mine.Tx = &op
 	if known, err := e.cfg.Journal.Recall(ctx, mine); known != nil || err != nil {
 		return repeated(known, err, began)
 	}
@@ -43,7 +45,7 @@ func (e *Executor) step(ctx context.Context, by muster.Rights, x muster.Executio
 			return repeated(nil, err, began)
 		}
 		mine.Seen = seen
-		x.Params, missing = withResult(x.Params, done)
+		x.Params, missing = withResult(x.Params, done, x.Tx.Given)
 	}
 	a, c, err := e.admit(by, x)
 	if missing != nil {
@@ -103,15 +105,19 @@ func (e *Executor) undoing(ctx context.Context, x muster.Execution) (done json.R
 	return done, seen, nil
 }
 
-// withResult fills ${result.x} into the parameters of an undo. missing says that
-// something cannot be filled in, which matters only if there is something to undo.
-func withResult(with muster.Params, done json.RawMessage) (full muster.Params, missing error) {
+// withResult fills ${result.x}, and what is given, into the parameters of an undo.
+// missing says that something cannot be filled in, which matters only if there is
+// something to undo.
+func withResult(with muster.Params, done json.RawMessage, given muster.Params) (full muster.Params, missing error) {
 	full = make(muster.Params, len(with))
 	for name, value := range with {
 		filled, err := muster.Fill(value, func(ref string) (json.RawMessage, error) {
+			if raw, ok := given[ref]; ok {
+				return raw, nil
+			}
 			field, ok := strings.CutPrefix(ref, "result.")
 			if !ok {
-				return nil, errors.New("only ${result.FIELD} is filled in here")
+				return nil, errors.New("nobody said what ${" + ref + "} stands for")
 			}
 			return muster.FieldOf(done, field)
 		})

@@ -121,6 +121,18 @@ func TestAnUndoThatNeedsALostResultIsRefused(t *testing.T) {
 	}
 }
 
+func TestWhatIsFilledIntoAnUndoIsNotFilledInAgain(t *testing.T) {
+	e, j, wrote := stepping(t)
+	if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.write", 1, "do")); !r.Success {
+		t.Fatalf("%+v, %+v", r, r.Error)
+	}
+	x := stepCall(j, muster.OpUndo, "app.write", 2, "un-${result.was},${steps.one.result.text}")
+	x.Tx.Given = muster.Params{"steps.one.result.text": json.RawMessage(`"for-${5}-and-${result.was}"`)}
+	if r := e.Execute(t.Context(), operator(), x); !r.Success || wrote() != "do un-do,for-${5}-and-${result.was}" {
+		t.Errorf("%+v, %+v, wrote %s", r, r.Error, wrote())
+	}
+}
+
 func TestANodeWithAnotherJournalTakesNoPart(t *testing.T) {
 	e, j, wrote := stepping(t)
 	for _, op := range []string{muster.OpDo, muster.OpUndo} {

@@ -445,33 +445,44 @@ func notRemembered() *muster.ActionError {
 	return &muster.ActionError{Code: muster.CodeNotRemembered, Message: fmt.Sprintf("it began more than %v ago: the node may have forgotten what it did", muster.TxMemory)}
 }
 
+// filling is parameters with the results of other steps, and what was put in by
+// the names of the placeholders.
+type filling struct{ full, given muster.Params }
+
 // filled puts results of other steps into parameters. ${result.x} stays: the
 // node that undoes a step knows what doing it gave.
-func filled(t muster.Tx, with muster.Params) (muster.Params, error) {
-	out := make(muster.Params, len(with))
+func filled(t muster.Tx, with muster.Params) (filling, error) {
+	f := filling{muster.Params{}, muster.Params{}}
 	for name, value := range with {
-		v, err := muster.Fill(value, func(ref string) (json.RawMessage, error) { return resultOf(t, ref) })
+		v, err := muster.Fill(value, func(ref string) (json.RawMessage, error) {
+			raw, of, err := resultOf(t, ref)
+			if of {
+				f.given[ref] = raw
+			}
+			return raw, err
+		})
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return f, fmt.Errorf("%s: %w", name, err)
 		}
-		out[name] = v
+		f.full[name] = v
 	}
-	return out, nil
+	return f, nil
 }
 
-func resultOf(t muster.Tx, ref string) (json.RawMessage, error) {
+// resultOf is what a placeholder stands for, if it is one of another step.
+func resultOf(t muster.Tx, ref string) (raw json.RawMessage, of bool, err error) {
 	id, field, ok := stepRef(ref)
 	if !ok {
-		return json.RawMessage(`"${` + ref + `}"`), nil
+		return json.RawMessage(`"${` + ref + `}"`), false, nil
 	}
 	for _, s := range t.Steps {
 		if s.ID == id || s.Group == id {
 			raw, err := muster.FieldOf(s.Result, field)
 			if err != nil {
-				return nil, fmt.Errorf("step %s: %w", id, err)
+				return nil, false, fmt.Errorf("step %s: %w", id, err)
 			}
-			return raw, nil
+			return raw, true, nil
 		}
 	}
-	return nil, fmt.Errorf("there is no step %s", id)
+	return nil, false, fmt.Errorf("there is no step %s", id)
 }

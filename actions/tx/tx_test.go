@@ -663,6 +663,26 @@ func TestResultsOfEarlierStepsAreFilledIn(t *testing.T) {
 	}
 }
 
+func TestAnUndoTakesResultsAlongAndItsNodeFillsInAllAtOnce(t *testing.T) {
+	undo := call("app.undo", "x", `"${result.v} for ${steps.one.result.odd}"`)
+	w := &world{t: t, now: noon, tx: resolve(t, tx.Plan{Steps: []tx.Step{
+		step("one", "a"), step("two", "b", func(s *tx.Step) { s.Undo = &undo }), step("three", "c"),
+	}})}
+	var got muster.Execution
+	w.run(func(o tx.Order) muster.Result {
+		switch {
+		case o.Step == "three":
+			return state(muster.StateFailed, "exit")
+		case o.Step == "two" && o.Op == muster.OpUndo:
+			got = o.Execution
+		}
+		return muster.Result{State: muster.StateOK, Success: true, Result: json.RawMessage(`{"v":1,"odd":"${home}"}`)}
+	})
+	if string(got.Params["x"]) != string(undo.With["x"]) || string(got.Tx.Given["steps.one.result.odd"]) != `"${home}"` || len(got.Tx.Given) != 1 {
+		t.Errorf("%s, given %s", got.Params, got.Tx.Given)
+	}
+}
+
 func TestStepsThatNeedNothingRunSideBySideUpToTheLimit(t *testing.T) {
 	plan := tx.Plan{Steps: []tx.Step{step("one", "a", needs()), step("two", "b", needs()), step("three", "c", needs())}}
 	for parallel, want := range map[int]int{1: 1, 2: 2, 10: 3} {
