@@ -2,6 +2,7 @@ package muster
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -341,13 +342,41 @@ func (t Tx) todo(s TxStep) []TxTodo {
 	}
 	switch {
 	case t.Back && s.Undoable():
-		do.Action, do.With = s.Undo.Action, s.Undo.With
+		do.Action, do.With = s.Undo.Action, t.known(s, s.Undo.With)
 		return []TxTodo{do}
 	case !t.Back && s.Status != StepDone && s.Status != StepSkipped: // those too whose turn has not come
+		do.With = t.known(s, s.Run.With)
 		return []TxTodo{do}
 	default:
 		return nil
 	}
+}
+
+// known are the parameters of a step, or of its undo, with the results that are
+// known filled in. What is not known stays as it is in the plan.
+func (t Tx) known(s TxStep, with Params) Params {
+	out := Params{}
+	for name, value := range with {
+		full, err := Fill(value, func(ref string) (json.RawMessage, error) { return t.valueOf(s, ref) })
+		if err != nil {
+			full = value
+		}
+		out[name] = full
+	}
+	return out
+}
+
+// valueOf is what a placeholder in the parameters of a step stands for.
+func (t Tx) valueOf(s TxStep, ref string) (json.RawMessage, error) {
+	if field, ok := strings.CutPrefix(ref, "result."); ok {
+		return FieldOf(s.Result, field)
+	}
+	for _, other := range t.Steps {
+		if field, ok := strings.CutPrefix(ref, "steps."+other.ID+".result."); ok {
+			return FieldOf(other.Result, field)
+		}
+	}
+	return nil, Errorf(Invalid, "there is no %s", ref)
 }
 
 // TxPlan asks for a transaction.

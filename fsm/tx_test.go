@@ -148,6 +148,26 @@ func TestTheSheetNamesWhatIsLeftToDo(t *testing.T) {
 	}
 }
 
+func TestTheSheetHasTheParametersWithTheResultsThatAreKnown(t *testing.T) {
+	b := txStep("b", "a")
+	b.Undo.With = muster.Params{"to": json.RawMessage(`"${result.was} of ${steps.a.result.v}"`), "by": json.RawMessage(`"${result.gone}"`)}
+	tx := play(t, began(t, txStep("a"), b, txStep("c", "b")), "start a")
+	done := func(id, result string) {
+		next, err := fsm.AdvanceTx(tx, tx.Epoch, []muster.TxEvent{{Event: muster.EventDone, Step: id, Generation: 1, Result: json.RawMessage(result)}}, 9, epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx = next
+	}
+	done("a", `{"v":1}`)
+	tx = play(t, tx, "start b")
+	done("b", `{"was":"old"}`)
+	a := play(t, tx, "start c", "failed c", "abort", "undo b", "undo_failed b", "park").Answer()
+	if with := a.Sheet[1].With; a.Sheet[1].Step != "b" || string(with["to"]) != `"old of 1"` || string(with["by"]) != `"${result.gone}"` {
+		t.Errorf("%s", with)
+	}
+}
+
 func TestOnlyEventsOfTheEpochAndOfTheCallAreTaken(t *testing.T) {
 	tx := transaction("t", txStep("s"))
 	tx.Status, tx.Epoch, tx.Steps[0].Status, tx.Steps[0].Generation = muster.TxRunning, 7, muster.StepStarting, 2
