@@ -516,6 +516,23 @@ func TestOfTransactionsOnlySoManyAreOpenAndSoMuchIsKept(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatEndedOrWasForgottenIsOver(t *testing.T) {
+	l := newLog(t)
+	over := func(id string, at time.Duration, want bool) {
+		t.Helper()
+		if got := l.m.TxOver(id, epoch.Add(at)); got != want {
+			t.Errorf("%s, of which something was done at %v: %v", id, at, got)
+		}
+	}
+	over("t1", 0, false) // a copy that knows nothing may be behind
+	l.do(fsm.OpTxBegin, "", "", fsm.TxBegin{Tx: transaction("t2", txStep("a"))})
+	over("t2", 0, false)
+	over("t1", 0, false)
+	over("t1", -time.Second, true)
+	l.do(fsm.OpTxOperate, "", "", fsm.TxOperate{ID: "t2", Command: muster.TxCancel})
+	over("t2", 0, true)
+}
+
 func TestTransactionsAreInTheSnapshot(t *testing.T) {
 	l := newLog(t)
 	l.do(fsm.OpTxBegin, "", "", fsm.TxBegin{Tx: transaction("t", txStep("a"), txStep("b", "a"))})

@@ -214,6 +214,19 @@ func (r *Registry) OpenTxs() []muster.Tx {
 	return txs
 }
 
+// TxOver reports whether a transaction, of which a node did something at a time,
+// is known to need nothing more: it has ended, or was forgotten since. A copy that
+// knows of none begun later may only be behind.
+func (r *Registry) TxOver(id string, at time.Time) bool {
+	txn := r.now()
+	if row := (applier{txn: txn}).tx(id); row != nil {
+		return row.Tx.Status.Ended()
+	}
+	raw, err := txn.Last(tableTxs, "id")
+	row, ok := raw.(*txRow)
+	return err == nil && ok && row.Tx.CreatedAt.After(at)
+}
+
 // Tx returns a transaction by its ID.
 func (r *Registry) Tx(id string) (muster.Tx, bool) {
 	if row := (applier{txn: r.now()}).tx(id); row != nil {
