@@ -20,7 +20,7 @@ type ledgerApp struct {
 	file string
 
 	mu     sync.Mutex
-	calls  map[string][]string    // points by key; guarded by mu
+	calls  map[string][]string     // points by key; guarded by mu
 	fails  string                  // step whose doing fails; guarded by mu
 	strike func(key, point string) // nil, or what happens at each call, which waits for it; guarded by mu
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -272,10 +273,15 @@ func masterDies(t *testing.T, runs int, names ...string) {
 		runs, len(names), r.ended, len(r.took), r.took[len(r.took)/2].Round(time.Millisecond), r.took[len(r.took)-1].Round(time.Millisecond))
 }
 
+// TestTheMasterDiesAtEveryStepOfATransaction kills or stops it ten times, with
+// MUSTER_CHAOS 200 times, with MUSTER_RUNS=N 2 N times.
 func TestTheMasterDiesAtEveryStepOfATransaction(t *testing.T) {
 	three, more := 7, 3
 	if os.Getenv("MUSTER_CHAOS") != "" {
 		three, more = 130, 70
+	}
+	if n, err := strconv.Atoi(os.Getenv("MUSTER_RUNS")); err == nil {
+		three, more = n, n
 	}
 	t.Run("of three", func(t *testing.T) { masterDies(t, three, "a", "b", "c") })
 	t.Run("of five", func(t *testing.T) { masterDies(t, more, "a", "b", "c", "d", "e") })
