@@ -228,6 +228,7 @@ func (w *sim) decide(t muster.Tx, heard []tx.Answer) []muster.TxEvent {
 			for _, s := range t.Steps {
 				add(muster.TxEvent{Event: muster.EventFailed, Step: s.ID, Generation: s.Generation})
 			}
+		default:
 		}
 		add(e)
 	}
@@ -275,7 +276,7 @@ func (r *run) write(t muster.Tx, events []muster.TxEvent) {
 func (w *sim) apply(m *master, e *entry) error {
 	err := w.write(fsm.OpTxAdvance, "", e.body)
 	if w.trace != nil {
-		var line []string
+		line := make([]string, 0, len(e.body.Events))
 		for _, v := range e.body.Events {
 			line = append(line, fmt.Sprint(v.Event, " ", v.Step, " ", v.Generation))
 		}

@@ -2,6 +2,7 @@ package tx_test
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"muster"
@@ -244,25 +245,16 @@ func (w *sim) act(x muster.Execution) {
 	}
 	for _, s := range t.Steps {
 		other := w.steps[x.Tx.Tx+" "+s.ID]
-		if containsString(s.Needs, x.Tx.Step) && other.stand && s.Undo.Action != "" && !p.skipped[s.ID] {
+		if slices.Contains(s.Needs, x.Tx.Step) && other.stand && s.Undo.Action != "" && !p.skipped[s.ID] {
 			w.wrong("%s undid what %s needs, which stands", x.Job, s.ID)
 		}
 	}
 }
 
-func containsString(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
-}
-
 // mayStand reports whether a transaction that was rolled back says that this may
 // be left.
 func (d *deed) mayStand(t muster.Tx) bool {
-	return t.Status == muster.TxRolledBack && containsString(t.Answer().NotCompensated, d.step.ID)
+	return t.Status == muster.TxRolledBack && slices.Contains(t.Answer().NotCompensated, d.step.ID)
 }
 
 func (w *sim) played(id string) *played {
@@ -316,7 +308,7 @@ func (w *sim) judgeStep(p *played, t muster.Tx, s muster.TxStep) {
 		w.wrong("%s succeeded, but %s does not stand", p.id, s.ID)
 	case t.Status == muster.TxRolledBack && d.stand && !d.mayStand(t):
 		w.wrong("%s was rolled back, but %s stands", p.id, s.ID)
-	case t.Status == muster.TxParked && t.Back && d.stand && !onSheet && !containsString(a.NotCompensated, s.ID):
+	case t.Status == muster.TxParked && t.Back && d.stand && !onSheet && !slices.Contains(a.NotCompensated, s.ID):
 		w.wrong("%s is parked going back, %s stands and is not on the sheet", p.id, s.ID)
 	case t.Status == muster.TxParked && !t.Back && d.stand && !onSheet && s.Status != muster.StepDone:
 		w.wrong("%s is parked going forward, %s stands, is %s, and is not on the sheet", p.id, s.ID, s.Status)
