@@ -88,8 +88,10 @@ func TestAnUndoEndsWhatStillRunsAndComesAfterIt(t *testing.T) {
 	e, j, wrote := stepping(t)
 	over := make(chan muster.Result, 1)
 	go func() { over <- e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.slow", 1, "slow")) }()
-	for wrote() != "slow" {
-		time.Sleep(5 * time.Millisecond)
+	for tick := time.NewTicker(5 * time.Millisecond); wrote() != "slow"; <-tick.C {
+		if t.Context().Err() != nil {
+			t.Fatal("it does not begin")
+		}
 	}
 	r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpUndo, "app.write", 2, "undone"))
 	if did := <-over; did.State != muster.StateCancelled || !r.Success || wrote() != "slow undone" {

@@ -136,8 +136,7 @@ func TestALivingHolderKeepsItsNameWhateverGossipSays(t *testing.T) {
 
 func TestASilentHolderLosesItsNameOnlyOnceGossipHasItDead(t *testing.T) {
 	w := newWorld(t)
-	a := w.make("a", founder).start().entered()
-	b := w.make("b", nil).start().entered()
+	a, b, _ := w.three() // they go on without b
 	seen, _ := w.Peer(b.id)
 	b.stop()
 	other := muster.Joining{ID: newID(), Name: "b", PublicKey: []byte("k")}

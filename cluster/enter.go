@@ -69,9 +69,11 @@ func (c *Cluster) found(voters []muster.Peer) {
 	}
 	err := c.raft.BootstrapCluster(conf).Error()
 	if err != nil {
-		if !errors.Is(err, raft.ErrCantBootstrap) { // it is in one already
-			c.log.Error("found cluster", "error", err)
+		if errors.Is(err, raft.ErrCantBootstrap) {
+			c.log.Info("is in a cluster already, founds none")
+			return
 		}
+		c.log.Error("found cluster", "error", err)
 		return
 	}
 	c.log.Info("founded cluster", "voters", len(voters))
@@ -119,6 +121,7 @@ func (c *Cluster) expect(ctx context.Context) {
 		if promised == "" || c.longDead(promised) {
 			promised = ids[0]
 			c.cfg.Promise(promised)
+			c.log.Info("enough agents see each other", "seen", len(ids), "founder", promised)
 		}
 		if promised != c.cfg.Self.ID || ids[0] != promised {
 			continue

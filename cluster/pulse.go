@@ -26,6 +26,8 @@ type pulse struct {
 	c    *Cluster
 	slot chan struct{} // bounds the pings under way
 
+	telling sync.Mutex // held while news are written: an older batch must not come after a newer one
+
 	mu    sync.Mutex
 	beats map[string]*beat // by node ID; guarded by mu
 	told  time.Time        // guarded by mu: when the registry last heard
@@ -47,15 +49,16 @@ func (c *Cluster) keepPinging(ctx context.Context) {
 	var pings sync.WaitGroup
 	defer pings.Wait()
 	var resealed time.Time
+	odd := map[string][]byte{} // what cannot be sealed anew, by node ID: said once
 	for pause(ctx, leadTick) {
 		if time.Since(resealed) > resealEvery {
 			resealed = time.Now()
-			c.reseal(ctx)
+			c.reseal(ctx, odd)
 		}
 		for _, n := range p.due(time.Now()) {
 			pings.Go(func() { p.ping(ctx, n) })
 		}
-		p.tell(ctx)
+		p.tell(ctx, false)
 	}
 }
 
@@ -145,12 +148,15 @@ func changes(h fsm.Health, n muster.Node) bool {
 		len(h.Capabilities) > 0 && !slices.Equal(h.Capabilities, n.Capabilities)
 }
 
-// tell writes news into the registry: at once if a node changed by it, else
-// once a minute. What cannot be written is told the next time.
-func (p *pulse) tell(ctx context.Context) {
+// tell writes news into the registry: at once if asked to or if a node changed
+// by it, else once a minute. What cannot be written is told the next time.
+func (p *pulse) tell(ctx context.Context, urgent bool) {
+	p.telling.Lock()
+	defer p.telling.Unlock()
 	p.mu.Lock()
 	var batch fsm.HealthBatch
-	sent, urgent := map[*beat]int{}, time.Since(p.told) > pulseEvery
+	sent := map[*beat]int{}
+	urgent = urgent || time.Since(p.told) > pulseEvery
 	for _, b := range p.beats {
 		if b.news == 0 {
 			continue
@@ -218,7 +224,7 @@ func (c *Cluster) Ping(ctx context.Context, nodes []muster.Node) muster.Pings {
 	}
 	all.Failed = all.Total - all.Healthy
 	if p != nil {
-		p.tell(ctx)
+		p.tell(ctx, true)
 	}
 	return all
 }
@@ -232,15 +238,18 @@ func (c *Cluster) pingOne(ctx context.Context, p *pulse, n muster.Node) muster.P
 }
 
 // reseal seals credentials anew that an earlier secret sealed, so that it can be
-// dropped.
-func (c *Cluster) reseal(ctx context.Context) {
+// dropped. It tries again what it cannot open, and complains of each once.
+func (c *Cluster) reseal(ctx context.Context, odd map[string][]byte) {
 	for _, n := range c.reg.Nodes() {
 		if len(n.Sealed) == 0 || c.cfg.Vault.Fresh(n.Sealed) {
 			continue
 		}
 		text, err := c.cfg.Vault.Open(n.ID, n.Sealed)
 		if err != nil {
-			c.log.Warn("credential cannot be opened", "node", n.Slug, "error", err)
+			if !slices.Equal(odd[n.ID], n.Sealed) {
+				c.log.Warn("credential cannot be opened", "node", n.Slug, "error", err)
+			}
+			odd[n.ID] = n.Sealed
 			continue
 		}
 		sealed, err := c.cfg.Vault.Seal(n.ID, text)

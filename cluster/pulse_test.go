@@ -3,9 +3,12 @@ package cluster_test
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"muster"
+	"muster/cluster"
 	"muster/cluster/trust"
 )
 
@@ -141,6 +144,33 @@ func TestAPingThatIsAskedForCountsBeforeItsAnswer(t *testing.T) {
 	}
 	if n := a.shop(t); !n.Healthy || n.Status != muster.StatusActive {
 		t.Fatalf("%+v", n)
+	}
+}
+
+func TestPingsAskedForAtOnceAllCount(t *testing.T) {
+	const many = 50
+	w := newWorld(t)
+	a := w.make("a", func(c *cluster.Config) { founder(c); c.PingEvery = time.Hour }).start().entered()
+	if _, err := a.registerShop("k"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the first ping", func() bool { return a.shop(t).Healthy })
+	first := a.shop(t)
+	if a.Ping(t.Context(), []muster.Node{first}); !a.shop(t).LastPingAt.After(*first.LastPingAt) {
+		t.Fatal("a ping that was asked for is not in the registry when it is answered")
+	}
+	w.hears(vital{err: errDown})
+	var pings sync.WaitGroup
+	for range many {
+		pings.Go(func() { a.Ping(t.Context(), []muster.Node{first}) })
+	}
+	pings.Wait()
+	if n := a.shop(t).PingFailures; n != many {
+		t.Fatalf("the registry knows of %d of %d failures", n, many)
+	}
+	w.hears(vital{})
+	if a.Ping(t.Context(), []muster.Node{first}); a.shop(t).PingFailures != 0 {
+		t.Fatal("the success after them is not in the registry")
 	}
 }
 

@@ -186,6 +186,7 @@ func (c *Cluster) WaitIndex(ctx context.Context, index uint64) error {
 // Linearize returns when this copy has everything that was acknowledged,
 // anywhere, before the call.
 func (c *Cluster) Linearize(ctx context.Context) error {
+	var unheard error
 	for {
 		index, err := c.readIndex(ctx)
 		if err == nil {
@@ -193,10 +194,15 @@ func (c *Cluster) Linearize(ctx context.Context) error {
 		}
 		switch muster.KindOf(err) {
 		case muster.NotMaster, muster.NoMaster, muster.Unavailable, muster.OutcomeUnknown, muster.Timeout:
+		case muster.Unauthorized: // this node's signature, not its caller's key
+			unheard = err
 		default:
 			return err
 		}
 		if !pause(ctx, retryPause) {
+			if unheard != nil {
+				return refused(unheard)
+			}
 			return muster.Errorf(muster.NoMaster, "no master confirmed this read before the deadline").
 				WithHint("ask with consistency=local, or check `muster status`")
 		}

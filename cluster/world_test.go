@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -34,6 +35,7 @@ type world struct {
 	pings   int                    // guarded by mu
 	gossip  map[string]muster.Peer // guarded by mu
 	members map[string]*member     // guarded by mu
+	refusal error                  // guarded by mu: what calls to the master end with
 	answers map[string]string      // guarded by mu: base URL to the ID that answers there
 }
 
@@ -186,6 +188,9 @@ func (w *world) at(id string) (*member, error) {
 
 func (w *world) Apply(ctx context.Context, to muster.Peer, by muster.Rights, command []byte) ([]byte, error) {
 	m, err := w.at(to.ID)
+	w.mu.Lock()
+	err = cmp.Or(err, w.refusal)
+	w.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
@@ -202,6 +207,9 @@ func (w *world) Join(ctx context.Context, to muster.Peer, j muster.Joining) (mus
 
 func (w *world) ReadIndex(ctx context.Context, to muster.Peer) (uint64, error) {
 	m, err := w.at(to.ID)
+	w.mu.Lock()
+	err = cmp.Or(err, w.refusal)
+	w.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}

@@ -32,6 +32,7 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 		return fsm.Result{}, muster.Errorf(muster.Internal, "encode command: %w", err)
 	}
 	sent := false
+	var unheard error // why the master did not hear this node, if it is not the master's doing
 	for {
 		if res, seen := c.reg.Answered(cmd); sent && seen { // an earlier try got through
 			return res, res.Err()
@@ -48,6 +49,7 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 			sent = true
 		case muster.NotMaster, muster.NoMaster, muster.Unavailable:
 		case muster.Unauthorized: // it was this node's signature: a master just elected may not know the node yet
+			unheard = err
 		default:
 			return fsm.Result{}, err
 		}
@@ -56,10 +58,20 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 				return fsm.Result{}, muster.Errorf(muster.OutcomeUnknown, "the deadline passed while the master was changing").
 					WithHint(hintRepeat)
 			}
+			if unheard != nil {
+				return fsm.Result{}, refused(unheard)
+			}
 			return fsm.Result{}, muster.Errorf(muster.NoMaster, "there was no master before the deadline").
 				WithHint("check `muster status`: a majority of voters must be up")
 		}
 	}
+}
+
+// refused is the error of a node whose signature the master does not take. It is
+// not the caller's fault.
+func refused(why error) error {
+	return muster.Errorf(muster.NoMaster, "the master refused this node's calls until the deadline: %v", why).
+		WithHint("compare the clocks of the two, and ask another node meanwhile: muster doctor looks at both")
 }
 
 // atMaster runs an encoded command here if this node leads, and at the master

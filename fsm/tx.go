@@ -101,6 +101,7 @@ func step(t *muster.Tx, e muster.TxEvent, at time.Time) error {
 		}
 		t.Status, t.Error = muster.TxParked, e.Error
 		return nil
+	default:
 	}
 	i := slices.IndexFunc(t.Steps, func(s muster.TxStep) bool { return s.ID == e.Step })
 	if i < 0 {
@@ -155,13 +156,14 @@ func advance(t *muster.Tx, s *muster.TxStep, e muster.TxEvent, at time.Time) (wh
 		return start(t, s, e, at)
 	case muster.EventUndo:
 		return undo(t, s, e, at)
+	case muster.EventAgain:
+		return again(t, s, e)
+	default:
 	}
-	if e.Generation != s.Generation && e.Event != muster.EventAgain {
+	if e.Generation != s.Generation {
 		return "it is about another call"
 	}
 	switch e.Event {
-	case muster.EventAgain:
-		return again(t, s, e, at)
 	case muster.EventDone, muster.EventFailed, muster.EventUnknown:
 		if s.Status != muster.StepStarting || t.Status.Ended() || t.Status == muster.TxPending {
 			return "it is " + string(s.Status)
@@ -226,7 +228,7 @@ func undo(t *muster.Tx, s *muster.TxStep, e muster.TxEvent, at time.Time) string
 
 // again is the intent to call once more: with the same generation, to hear what
 // became of it, or with the next one, to have it done anew.
-func again(t *muster.Tx, s *muster.TxStep, e muster.TxEvent, at time.Time) string {
+func again(t *muster.Tx, s *muster.TxStep, e muster.TxEvent) string {
 	switch {
 	case e.Generation != s.Generation && e.Generation != s.Generation+1:
 		return "it is about another call"

@@ -201,9 +201,10 @@ func (r *Registry) Txs() []muster.Tx {
 // OpenTxs returns those that have not ended.
 func (r *Registry) OpenTxs() []muster.Tx {
 	db, _ := r.snapshot()
-	var txs []muster.Tx
-	for _, row := range (applier{txn: db.Txn(false)}).txs(orderOpen) {
-		txs = append(txs, row.Tx)
+	rows := applier{txn: db.Txn(false)}.txs(orderOpen)
+	txs := make([]muster.Tx, len(rows))
+	for i, row := range rows {
+		txs[i] = row.Tx
 	}
 	return txs
 }

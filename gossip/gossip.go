@@ -99,8 +99,9 @@ func (p *Pool) Start(ctx context.Context) (err error) {
 	if p.list, err = memberlist.Create(conf); err != nil {
 		return errors.Join(fmt.Errorf("open gossip on %s: %w", p.cfg.Bind, err), conf.Transport.Shutdown())
 	}
+	addr := p.list.LocalNode().Address() // takes memberlist's lock, under which it calls for ours
 	p.mu.Lock()
-	p.addr = p.list.LocalNode().Address()
+	p.addr = addr
 	p.mu.Unlock()
 	p.recall()
 	p.wg.Go(func() { p.keepJoining(loop) })

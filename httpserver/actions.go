@@ -14,11 +14,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// How long a run is waited for: if nobody says, and at most.
-const (
-	runDeadline    = 30 * time.Second
-	maxRunDeadline = 10 * time.Minute
-)
+// maxRunDeadline is how long a run is waited for at most.
+const maxRunDeadline = 10 * time.Minute
 
 // maxExecution is the largest body of an execution: a run's, and what the node
 // that leads it adds.
@@ -133,7 +130,7 @@ func decodeRun(r *Request) (a asked, err error) {
 // already, or what the body says; the smaller wins. The header is no field of
 // the run's: what it says beyond the most is cut.
 func patience(ctx context.Context, r *Request, ms int) time.Duration {
-	limit := runDeadline
+	limit := r.usual
 	if ms > 0 {
 		limit = time.Duration(ms) * time.Millisecond
 	} else if r.timed {

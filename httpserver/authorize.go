@@ -38,7 +38,7 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 	if route.Scope == muster.ScopePublic {
 		return nil
 	}
-	token, ok := strings.CutPrefix(string(c.Request.Header.Peek("Authorization")), "Bearer ")
+	token, ok := bearer(string(c.Request.Header.Peek(fasthttp.HeaderAuthorization)))
 	if !ok && s.cfg.Open && route.Open {
 		return s.stranger(c, req)
 	}
@@ -66,6 +66,13 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 		return err
 	}
 	return s.admit(req, by, route)
+}
+
+// bearer is the token of an Authorization header. The scheme is compared without
+// case (RFC 9110, 11.1).
+func bearer(header string) (token string, ok bool) {
+	scheme, token, ok := strings.Cut(header, " ")
+	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
 }
 
 // admit notes who calls, if the route is for them now.

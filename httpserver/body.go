@@ -42,7 +42,10 @@ func (s *Server) read(c *fasthttp.RequestCtx, route Route, req *Request) (err er
 	if len(req.Body) == 0 {
 		return nil
 	}
-	return checkMedia(string(c.Request.Header.ContentType()), route.Media)
+	if err := checkMedia(string(c.Request.Header.ContentType()), route.Media); err != nil || !route.bare() {
+		return err
+	}
+	return api.Decode(req.Body, &struct{}{})
 }
 
 // checkKey refuses an idempotency key that could not be kept or shown.

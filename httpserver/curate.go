@@ -40,7 +40,7 @@ func (s *Server) curateTable() []Route {
 	return []Route{
 		{Method: "PATCH", Path: "/v1/nodes/{slug}", Scope: muster.ScopeRegistry, Write: true, Handle: s.updateNode},
 		{Method: "DELETE", Path: "/v1/nodes/{slug}", Scope: muster.ScopeRegistry, Write: true, Handle: s.deleteNode},
-		{Method: "POST", Path: "/v1/nodes/{slug}/restore", Scope: muster.ScopeRegistry, Write: true, Handle: s.restoreNode},
+		{Method: "POST", Path: "/v1/nodes/{slug}/restore", Scope: muster.ScopeRegistry, Write: true, Bare: true, Handle: s.restoreNode},
 		{Method: "POST", Path: "/v1/nodes/sync", Scope: muster.ScopeRegistry, Write: true, Handle: s.syncNodes},
 		{Method: "POST", Path: "/v1/nodes/cleanup", Scope: muster.ScopeRegistry, Write: true, Handle: s.cleanupNodes},
 		{Method: "GET", Path: "/v1/stats", Scope: muster.ScopeRead, Query: []string{"consistency", "min_index"}, Handle: s.stats},
@@ -73,6 +73,7 @@ func (s *Server) updateNode(ctx context.Context, r *Request) (any, error) {
 	}
 	bad := complaints{}
 	bad.node(change)
+	bad.distant(s.cfg.Distant, change.URL)
 	if err := bad.err("the change has invalid fields"); err != nil {
 		return nil, err
 	}
@@ -171,5 +172,5 @@ func (s *Server) syncNodes(ctx context.Context, r *Request) (any, error) {
 	if ask.Nodes == nil {
 		return nil, muster.FieldError("nodes", "must be a list of nodes")
 	}
-	return s.cfg.Cluster.SyncNodes(ctx, r.write(), readRows(ask), ask.Apply)
+	return s.cfg.Cluster.SyncNodes(ctx, r.write(), readRows(ask, s.cfg.Distant), ask.Apply)
 }

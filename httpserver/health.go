@@ -76,8 +76,18 @@ func (s *Server) nodeStatus(_ context.Context, r *Request) (any, error) {
 			"is_healthy": self.Healthy, "avg_response_time": self.AvgResponseTime,
 			"ping_failures": self.PingFailures, "last_ping_at": self.LastPingAt, "success_rate": s.successRate(self.ID),
 		},
-		"circuit_breaker": s.circuit(self.ID),
+		"circuit_breaker": s.circuit(self.ID), "load": s.load(self),
 	}, nil
+}
+
+// load is how much a node has to do, and its share: of this one the requests
+// under way, the one that asks among them; what others do is not known here.
+func (s *Server) load(n muster.Node) map[string]any {
+	load := map[string]any{"weight": n.Weight, "active_requests": nil}
+	if n.ID == s.cfg.ID {
+		load["active_requests"] = s.active.Load()
+	}
+	return load
 }
 
 func (s *Server) cluster(context.Context, *Request) (any, error) { return s.cfg.Cluster.Status(), nil }

@@ -21,17 +21,12 @@ type Mover interface {
 
 func (s *Server) moveTable() []Route {
 	return []Route{
-		{Method: "POST", Path: "/v1/cluster/leave", Scope: muster.ScopeAdmin, Write: true, Handle: s.leave},
+		{Method: "POST", Path: "/v1/cluster/leave", Scope: muster.ScopeAdmin, Write: true, Bare: true, Handle: s.leave},
 		{Method: "POST", Path: "/v1/cluster/transfer", Scope: muster.ScopeAdmin, Write: true, Handle: s.transfer},
 	}
 }
 
 func (s *Server) leave(ctx context.Context, r *Request) (any, error) {
-	if len(r.Body) > 0 {
-		if err := api.Decode(r.Body, &struct{}{}); err != nil {
-			return nil, err
-		}
-	}
 	return map[string]bool{"success": true}, s.cfg.Cluster.Leave(ctx, r.write())
 }
 

@@ -24,8 +24,8 @@ type Circuits interface {
 
 func (s *Server) pingTable() []Route {
 	return []Route{
-		{Method: "POST", Path: "/v1/nodes/ping", Scope: muster.ScopeRegistry, Handle: s.pingAll},
-		{Method: "POST", Path: "/v1/nodes/{slug}/ping", Scope: muster.ScopeRegistry, Handle: s.pingOne},
+		{Method: "POST", Path: "/v1/nodes/ping", Scope: muster.ScopeRegistry, Bare: true, Handle: s.pingAll},
+		{Method: "POST", Path: "/v1/nodes/{slug}/ping", Scope: muster.ScopeRegistry, Bare: true, Handle: s.pingOne},
 	}
 }
 
@@ -50,7 +50,7 @@ func (s *Server) ping(ctx context.Context, r *Request, slug string) (pings muste
 		}
 	}
 	if len(nodes) == 0 {
-		return pings, muster.Errorf(muster.NotFound, "no node %s", slug)
+		return pings, muster.Errorf(muster.NotFound, "no node %s", slug).WithHint("muster node list shows them")
 	}
 	return s.cfg.Pinger.Ping(ctx, nodes), nil
 }

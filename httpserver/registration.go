@@ -25,11 +25,8 @@ func (s *Server) register(ctx context.Context, r *Request) (any, error) {
 	if err := api.Decode(r.Body, &g); err != nil {
 		return nil, err
 	}
-	if err := checkRegistration(g); err != nil {
+	if err := checkRegistration(g, s.cfg.Distant); err != nil {
 		return nil, err
-	}
-	if s.cfg.Distant && loopbackURL(g.URL) {
-		return nil, muster.FieldError("url", "must not lead to loopback: this node and the others are reached from other machines")
 	}
 	if err := exceeds(r.Rights, g.Scopes, "", nil); err != nil {
 		return nil, err
@@ -51,12 +48,13 @@ func goodCredential(text string) bool {
 	return len(text) <= maxCredential && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-func checkRegistration(g muster.Registration) error {
+func checkRegistration(g muster.Registration, distant bool) error {
 	bad := complaints{}
 	bad.node(muster.NodeChange{
 		Name: &g.Name, Slug: given(g.Slug), Type: given(g.Type), URL: &g.URL, Capabilities: &g.Capabilities, Metadata: g.Metadata,
 		Version: &g.Version, Description: &g.Description, Weight: given(g.Weight), ReplicaOf: &g.ReplicaOf,
 	})
+	bad.distant(distant, &g.URL)
 	bad.when(!goodCredential(g.Credential), "credential", "must be at most 4096 printable ASCII characters without spaces")
 	bad.scopes(g.Scopes)
 	return bad.err("the registration has invalid fields")

@@ -28,6 +28,8 @@ func (e *methodError) Unwrap() error { return e.why }
 
 // serve runs one request through the table.
 func (s *Server) serve(c *fasthttp.RequestCtx) {
+	s.active.Add(1)
+	defer s.active.Add(-1)
 	req := arrival(c)
 	answer, code, err := s.answer(c, req)
 	drain(c, req.known)
@@ -52,6 +54,7 @@ func (s *Server) fault(c *fasthttp.RequestCtx, req *Request, answer any, err err
 	if muster.CodeOf(err) == codeSlow {
 		code = http.StatusRequestTimeout
 	}
+	body.Error = http.StatusText(code)
 	if code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests {
 		c.Response.Header.Set("Retry-After", "1")
 	}
@@ -120,7 +123,9 @@ func (s *Server) refuse(c *fasthttp.RequestCtx, err error) {
 	}
 	id := requestID(c)
 	s.sign(c, id)
-	s.writeJSON(c, id, code, api.ErrorBody(kind, id))
+	body := api.ErrorBody(kind, id)
+	body.Error = http.StatusText(code)
+	s.writeJSON(c, id, code, body)
 	c.SetConnectionClose()
 }
 

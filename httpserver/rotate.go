@@ -110,5 +110,5 @@ func (s *Server) living(slug string) (muster.Node, error) {
 	if n, ok := s.cfg.Cluster.Find(slug); ok {
 		return n, nil
 	}
-	return muster.Node{}, muster.Errorf(muster.NotFound, "no node %s", slug)
+	return muster.Node{}, muster.Errorf(muster.NotFound, "no node %s", slug).WithHint("muster node list shows them")
 }

@@ -2,6 +2,7 @@ package httpserver
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -25,6 +26,7 @@ type Route struct {
 	Open   bool     // for those without a key, too, where registration is open
 	OfJob  bool     // done by the node whose ID is in that of the job
 	Waits  bool     // the body may say for how long
+	Bare   bool     // the body says nothing; that of GET and DELETE never does
 	Status int      // of success; 0 is 200
 	Handle func(context.Context, *Request) (any, error)
 }
@@ -44,8 +46,9 @@ type Request struct {
 	Match  string // If-Match
 	Route  string
 
-	known   bool // who sends it
-	timed   bool // the header says how long it may take
+	known   bool          // who sends it
+	timed   bool          // the header says how long it may take
+	usual   time.Duration // that it may take if nobody says
 	rowID   string
 	trace   api.Trace
 	arrived time.Time
@@ -56,6 +59,11 @@ const (
 	readDeadline  = 30 * time.Second
 	maxDeadline   = time.Hour
 )
+
+// bare reports whether no field of a body would mean anything.
+func (r Route) bare() bool {
+	return r.Bare || r.Method == http.MethodGet || r.Method == http.MethodDelete
+}
 
 // match compares a raw path with a route's and fills params. Decoding after
 // splitting keeps a %2F inside its segment.

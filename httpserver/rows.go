@@ -13,11 +13,11 @@ import (
 
 // readRows reads the rows of a sync one by one: a bad one is reported beside the
 // good ones.
-func readRows(ask api.SyncRequest) muster.Sync {
+func readRows(ask api.SyncRequest, distant bool) muster.Sync {
 	s := muster.Sync{Prune: ask.Prune}
 	for i, raw := range ask.Nodes {
 		row := muster.SyncRow{Row: i + 1}
-		err := readRow(raw, &row.Change)
+		err := readRow(raw, &row.Change, distant)
 		if err == nil {
 			s.Rows = append(s.Rows, row)
 			continue
@@ -34,7 +34,7 @@ func readRows(ask api.SyncRequest) muster.Sync {
 	return s
 }
 
-func readRow(raw json.RawMessage, row *muster.NodeChange) error {
+func readRow(raw json.RawMessage, row *muster.NodeChange, distant bool) error {
 	if err := api.Decode(raw, row); err != nil {
 		return err
 	}
@@ -42,6 +42,7 @@ func readRow(raw json.RawMessage, row *muster.NodeChange) error {
 	bad.when(row.Name == nil, "name", "is missing")
 	bad.when(row.URL == nil, "url", "is missing")
 	bad.node(*row)
+	bad.distant(distant, row.URL)
 	return bad.err("the row is invalid")
 }
 

@@ -13,9 +13,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -54,6 +56,7 @@ type Config struct {
 	Record   func(api.Call)
 	Log      *slog.Logger
 
+	Usual       time.Duration          // that a request may take which does not say; 0 is 30 seconds; writes at most 10
 	ReadTimeout time.Duration          // of a request, from its first byte to its last; 0 is 30 seconds
 	Open        bool                   // whether those without a key may register nodes, as inactive
 	Trusted     []netip.Prefix         // proxies whose X-Forwarded-For is believed
@@ -88,6 +91,7 @@ type Server struct {
 	done   chan error
 
 	errands errands
+	active  atomic.Int64 // requests under way
 	rates   *meter
 	offers  *meter
 	crowd   *crowd
@@ -95,6 +99,7 @@ type Server struct {
 
 // New makes a server; Start binds it.
 func New(cfg Config) *Server {
+	cfg.Usual = cmp.Or(cfg.Usual, readDeadline)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -157,6 +162,7 @@ func (s *Server) Routes() []Route { return slices.Clone(s.routes) }
 func (s *Server) answer(c *fasthttp.RequestCtx, req *Request) (answer any, code int, err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			s.cfg.Log.Error("handler panicked", "path", req.Path, "request_id", req.ID, "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("handler of %s: %v", req.Path, p)
 		}
 	}()
@@ -173,11 +179,11 @@ func (s *Server) answer(c *fasthttp.RequestCtx, req *Request) (answer any, code 
 	if err != nil {
 		return nil, 0, err
 	}
-	limit, err := deadline(c, route)
+	limit, err := s.deadline(c, route)
 	if err != nil {
 		return nil, 0, err
 	}
-	req.timed = len(c.Request.Header.Peek(api.HeaderTimeout)) > 0
+	req.timed, req.usual = len(c.Request.Header.Peek(api.HeaderTimeout)) > 0, s.cfg.Usual
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	if err := s.authorize(ctx, c, route, req); err != nil {
@@ -239,7 +245,7 @@ func (s *Server) find(c *fasthttp.RequestCtx, req *Request) (Route, error) {
 		if !ok {
 			continue
 		}
-		if route.Method == req.Method {
+		if route.Method == req.Method || route.Scope == muster.ScopePublic && route.Method == http.MethodGet && req.Method == http.MethodHead {
 			req.Params, req.Route, req.Key = params, route.Method+" "+route.Path, string(c.Request.Header.Peek(api.HeaderIdempotency))
 			req.Match = string(c.Request.Header.Peek(api.HeaderMatch))
 			return route, nil
@@ -253,16 +259,16 @@ func (s *Server) find(c *fasthttp.RequestCtx, req *Request) (Route, error) {
 }
 
 // deadline is how long a request may take: what the caller says in the header,
-// in milliseconds, or the route's default.
-func deadline(c *fasthttp.RequestCtx, route Route) (time.Duration, error) {
+// in milliseconds, or the usual time.
+func (s *Server) deadline(c *fasthttp.RequestCtx, route Route) (time.Duration, error) {
 	text := string(c.Request.Header.Peek(api.HeaderTimeout))
 	switch ms, err := strconv.Atoi(text); {
 	case text == "" && route.Waits:
 		return maxDeadline, nil
 	case text == "" && route.Write:
-		return writeDeadline, nil
+		return min(writeDeadline, s.cfg.Usual), nil
 	case text == "":
-		return readDeadline, nil
+		return s.cfg.Usual, nil
 	case err != nil || ms < 1:
 		return 0, muster.FieldError(api.HeaderTimeout, "must be a number of milliseconds, at least 1")
 	default:

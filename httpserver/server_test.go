@@ -399,7 +399,12 @@ func TestBadRequestsAreRefusedWithTheirReason(t *testing.T) {
 		{"such node", "GET", "/v1/nodes/a?min_index=1&consistency=linearizable", "", nil, 200, `"a"`},
 		{"no such node", "GET", "/v1/nodes/nobody", "", nil, 404, "nobody"},
 		{"no such path", "GET", "/v2/nodes", "", nil, 404, "/v2/nodes"},
-		{"another method", "PUT", "/v1/nodes", "", nil, 405, ""},
+		{"another method", "PUT", "/v1/nodes", "", nil, 405, `"Method Not Allowed"`},
+		{"nothing to say", "POST", "/v1/nodes/a/restore", `{}`, nil, 200, ""},
+		{"a restore that says more", "POST", "/v1/nodes/a/restore", `{"slug":"b"}`, nil, 422, `"slug"`},
+		{"a removal that says more", "DELETE", "/v1/nodes/a", `{"force":true}`, nil, 422, `"force"`},
+		{"a list with a body", "GET", "/v1/nodes", `{"status":"error"}`, nil, 422, `"status"`},
+		{"a rebuild that says more", "POST", "/v1/index/rebuild", `{"now":true}`, nil, 422, `"now"`},
 	} {
 		got := ask(t, c.method, base+c.path, "mk_admin", c.body, c.header...)
 		if got.code != c.code || !strings.Contains(got.body, c.says) {
@@ -407,6 +412,70 @@ func TestBadRequestsAreRefusedWithTheirReason(t *testing.T) {
 		}
 		if got.code == 405 && got.header.Get("Allow") != "GET, POST" {
 			t.Errorf("Allow: %q", got.header.Get("Allow"))
+		}
+	}
+}
+
+func TestAServerIsAskedAsHTTPAllows(t *testing.T) {
+	base, _ := serve(t, &house{nodes: []muster.Node{{ID: "1", Slug: "a", Weight: 2}}})
+	for path, code := range map[string]int{"/healthz": 200, "/readyz": 200, "/api/ai-engine/health": 200, "/v1/nodes": 405} {
+		if got := ask(t, http.MethodHead, base+path, "mk_admin", ""); got.code != code || got.body != "" {
+			t.Errorf("HEAD %s: %d %q", path, got.code, got.body)
+		}
+	}
+	for header, code := range map[string]int{"bearer mk_admin": 200, "BEARER  mk_admin": 200, "Bearer": 401, "Basic mk_admin": 401, "Bearermk_admin": 401} {
+		if got := ask(t, http.MethodGet, base+"/v1/nodes", "", "", "Authorization", header); got.code != code {
+			t.Errorf("%s: %d %s", header, got.code, got.body)
+		}
+	}
+	got := ask(t, http.MethodGet, base+"/api/ai-engine/status", "mk_admin", "")
+	if !strings.Contains(got.body, `"load":{"active_requests":1,"weight":2}`) {
+		t.Errorf("the status tells no load: %s", got.body)
+	}
+}
+
+func TestARequestThatDoesNotSayTakesTheUsualTimeAtMost(t *testing.T) {
+	h := &stuck{house: &house{nodes: []muster.Node{{ID: "1", Slug: "a"}}}}
+	base, _ := serve(t, h.house, func(c *httpserver.Config) { c.Cluster, c.Usual = h, 3*time.Second })
+	for path, header := range map[string][]string{"/v1/nodes?min_index=9": nil, "/v1/stats?min_index=9": {"X-Muster-Timeout-Ms", "7000"}} {
+		if got := ask(t, http.MethodGet, base+path, "mk_admin", "", header...); got.code != 504 {
+			t.Fatalf("%d %s", got.code, got.body)
+		}
+		want := 3 * time.Second
+		if header != nil {
+			want = 7 * time.Second
+		}
+		if h.given < want-time.Second || h.given > want {
+			t.Errorf("%s had %v, not %v", path, h.given, want)
+		}
+	}
+}
+
+// stuck is a copy of the registry that does not go on.
+type stuck struct {
+	*house
+
+	given time.Duration // until the deadline
+}
+
+func (s *stuck) WaitIndex(ctx context.Context, _ uint64) error {
+	end, _ := ctx.Deadline()
+	s.given = time.Until(end)
+	return context.DeadlineExceeded
+}
+
+func TestNoWayLeadsToLoopbackFromOtherMachines(t *testing.T) {
+	for _, distant := range []bool{false, true} {
+		base, _ := serve(t, &house{nodes: []muster.Node{{ID: "1", Slug: "a"}}}, func(c *httpserver.Config) { c.Distant = distant })
+		for _, c := range []struct{ method, path, body string }{
+			{"POST", "/v1/nodes", `{"name":"b","slug":"b","url":"http://localhost:9"}`},
+			{"PATCH", "/v1/nodes/a", `{"url":"http://127.0.0.1:9"}`},
+			{"POST", "/v1/nodes/sync", `{"nodes":[{"name":"b","url":"http://[::1]:9"}]}`},
+		} {
+			got := ask(t, c.method, base+c.path, "mk_admin", c.body)
+			if strings.Contains(got.body, "must not lead to loopback") != distant {
+				t.Errorf("distant %v: %s %s: %d %s", distant, c.method, c.path, got.code, got.body)
+			}
 		}
 	}
 }

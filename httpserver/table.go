@@ -38,7 +38,7 @@ func (s *Server) table() []Route {
 		{Method: "GET", Path: "/v1/documents/{id}", Scope: muster.ScopeIndex, Query: inCollection, AtNode: true, Handle: s.getDocument},
 		{Method: "DELETE", Path: "/v1/documents/{id}", Scope: muster.ScopeIndex, Write: true, Query: inCollection, AtNode: true, Handle: s.deleteDocument},
 		{Method: "GET", Path: "/v1/index", Scope: muster.ScopeRead, AtNode: true, Handle: s.indexStats},
-		{Method: "POST", Path: "/v1/index/rebuild", Scope: muster.ScopeAdmin, AtNode: true, Handle: s.rebuildIndex},
+		{Method: "POST", Path: "/v1/index/rebuild", Scope: muster.ScopeAdmin, Bare: true, AtNode: true, Handle: s.rebuildIndex},
 		{Method: "POST", Path: api.PathPin, Scope: muster.ScopeNode, Handle: s.pin},
 		{Method: "POST", Path: api.PathShard, Scope: muster.ScopeNode, Handle: s.shard},
 		{Method: "GET", Path: "/v1/keys", Scope: muster.ScopeAdmin, Handle: s.listKeys},

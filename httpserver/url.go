@@ -37,6 +37,11 @@ func goodPort(text string) bool {
 	return err == nil && port > 0
 }
 
+// distant checks the URL of an application where nodes are on several machines.
+func (c complaints) distant(are bool, text *string) {
+	c.when(are && text != nil && loopbackURL(*text), "url", "must not lead to loopback: this node and the others are reached from other machines")
+}
+
 // loopbackURL reports whether a good URL leads to the machine that calls it.
 func loopbackURL(text string) bool {
 	u, err := url.Parse(text)

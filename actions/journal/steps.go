@@ -139,10 +139,10 @@ func undoing(e muster.JournalEntry, known []muster.JournalEntry, now time.Time) 
 		return ended(e, muster.Result{State: muster.StateNoop, Success: true, Error: &muster.ActionError{
 			Code: muster.CodeNothingToUndo, Message: "it was never begun here, or failed",
 		}}, now), nil
-	case e.Unready != nil:
-		return refuse(e, now), nil
-	default:
+	case e.Unready == nil:
 		return e, nil
+	default:
+		return refuse(e, now), nil
 	}
 }
 
@@ -184,6 +184,7 @@ func refusal(err error) muster.Result {
 		r.State = muster.StateDenied
 	case muster.Malformed, muster.Invalid:
 		r.State = muster.StateInvalid
+	default:
 	}
 	return r
 }

@@ -20,8 +20,8 @@ func call(j *journal.Journal, op string, generation int) muster.JournalEntry {
 	return e
 }
 
-func undoing(j *journal.Journal, generation, seen int, known bool) muster.JournalEntry {
-	e := call(j, muster.OpUndo, generation)
+func undoing(j *journal.Journal, seen int, known bool) muster.JournalEntry {
+	e := call(j, muster.OpUndo, 2)
 	e.Seen, e.Tx.Done = seen, known
 	return e
 }
@@ -30,14 +30,14 @@ var broke = muster.Result{State: muster.StateFailed, Error: &muster.ActionError{
 
 func TestAnUndoWithoutADoingIsEmptyAndKeepsALateOneOut(t *testing.T) {
 	j := opened(t, journal.Config{})
-	known, err := j.Begin(t.Context(), undoing(j, 2, 0, false))
+	known, err := j.Begin(t.Context(), undoing(j, 0, false))
 	if err != nil || known == nil || known.State != muster.StateNoop || known.Error.Code != muster.CodeNothingToUndo {
 		t.Fatalf("%+v, %v", known, err)
 	}
 	if known, err := j.Begin(t.Context(), call(j, muster.OpDo, 1)); known != nil || muster.CodeOf(err) != muster.CodeSuperseded {
 		t.Errorf("a late doing: %+v, %v", known, err)
 	}
-	again, err := j.Begin(t.Context(), undoing(j, 2, 0, false))
+	again, err := j.Begin(t.Context(), undoing(j, 0, false))
 	if err != nil || again == nil || again.State != muster.StateNoop {
 		t.Errorf("the same again: %+v, %v", again, err)
 	}
@@ -45,7 +45,7 @@ func TestAnUndoWithoutADoingIsEmptyAndKeepsALateOneOut(t *testing.T) {
 
 func TestWhatANodeDoesNotKnowIsNotUndone(t *testing.T) {
 	j := opened(t, journal.Config{})
-	if known, err := j.Begin(t.Context(), undoing(j, 2, 0, true)); known != nil || muster.CodeOf(err) != muster.CodeNotRemembered {
+	if known, err := j.Begin(t.Context(), undoing(j, 0, true)); known != nil || muster.CodeOf(err) != muster.CodeNotRemembered {
 		t.Errorf("%+v, %v", known, err)
 	}
 }
@@ -66,7 +66,7 @@ func TestWhetherAnUndoHasSomethingToUndo(t *testing.T) {
 		j := opened(t, journal.Config{})
 		begin(t, j, call(j, muster.OpDo, 1))
 		j.End(call(j, muster.OpDo, 1).Key, c.result)
-		e := undoing(j, 2, 1, false)
+		e := undoing(j, 1, false)
 		e.Tx.OnFailed = c.failed
 		known, err := j.Begin(t.Context(), e)
 		if err != nil || (known == nil) != c.runs {
@@ -78,14 +78,14 @@ func TestWhetherAnUndoHasSomethingToUndo(t *testing.T) {
 func TestAnUndoWaitsForWhatItUndoes(t *testing.T) {
 	j := opened(t, journal.Config{})
 	begin(t, j, call(j, muster.OpDo, 1))
-	if _, err := j.Begin(t.Context(), undoing(j, 2, 1, false)); muster.CodeOf(err) != muster.CodeStillRunning {
+	if _, err := j.Begin(t.Context(), undoing(j, 1, false)); muster.CodeOf(err) != muster.CodeStillRunning {
 		t.Errorf("while it runs: %v", err)
 	}
 	j.End(call(j, muster.OpDo, 1).Key, done)
-	if _, err := j.Begin(t.Context(), undoing(j, 2, 0, false)); muster.CodeOf(err) != muster.CodeStillRunning {
+	if _, err := j.Begin(t.Context(), undoing(j, 0, false)); muster.CodeOf(err) != muster.CodeStillRunning {
 		t.Errorf("of one that began since: %v", err)
 	}
-	begin(t, j, undoing(j, 2, 1, false))
+	begin(t, j, undoing(j, 1, false))
 	if _, err := j.Begin(t.Context(), call(j, muster.OpDo, 3)); muster.CodeOf(err) != muster.CodeStillRunning {
 		t.Errorf("another one while the undo runs: %v", err)
 	}
@@ -102,7 +102,7 @@ func TestARefusedCallIsRefusedForGood(t *testing.T) {
 	if known, err := j.Begin(t.Context(), call(j, muster.OpDo, 1)); err != nil || known == nil || known.Error.Code != "queue_full" {
 		t.Errorf("a second one: %+v, %v", known, err)
 	}
-	undo := undoing(j, 2, 1, false)
+	undo := undoing(j, 1, false)
 	undo.Unready = errors.New("no result")
 	if known, err := j.Begin(t.Context(), undo); err != nil || known == nil || known.State != muster.StateNoop {
 		t.Errorf("its undo: %+v, %v", known, err)
@@ -111,7 +111,7 @@ func TestARefusedCallIsRefusedForGood(t *testing.T) {
 	if _, err := j.Begin(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
-	undo = undoing(j, 2, 1, false)
+	undo = undoing(j, 1, false)
 	undo.Tx.OnFailed = true
 	if known, err := j.Begin(t.Context(), undo); err != nil || known == nil || known.State != muster.StateNoop {
 		t.Errorf("its undo, where failures are undone: %+v, %v", known, err)
@@ -139,7 +139,7 @@ func TestAJournalKeepsItsIDAndStepsAndANewOneHasAnother(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Result.State != muster.StateInterrupted {
 		t.Errorf("%+v, %v", list, err)
 	}
-	begin(t, j, undoing(j, 2, 1, false)) // what was interrupted may have been done
+	begin(t, j, undoing(j, 1, false)) // what was interrupted may have been done
 }
 
 func TestStepsAreRememberedForTwoDaysHoweverFullTheJournalIs(t *testing.T) {
@@ -161,12 +161,12 @@ func TestStepsAreRememberedForTwoDaysHoweverFullTheJournalIs(t *testing.T) {
 				}
 			}
 		}
-		time.Sleep(2 * time.Hour)
+		time.Sleep(2 * time.Hour) //nolint:forbidigo // virtual
 		fill("a")
 		if list, err := j.Step("t", "s"); err != nil || len(list) != 1 {
 			t.Fatalf("after two hours: %+v, %v", list, err)
 		}
-		time.Sleep(muster.TxMemory)
+		time.Sleep(muster.TxMemory) //nolint:forbidigo // virtual
 		fill("b")
 		if list, err := j.Step("t", "s"); err != nil || len(list) != 0 {
 			t.Errorf("after two days: %+v, %v", list, err)

@@ -69,24 +69,10 @@ func (j *Journal) commit(batch []change) {
 			return err
 		}
 		bytes -= freed
-		for i, c := range batch {
-			if errs[i] = j.admit(c.entry, bytes); errs[i] != nil {
-				continue
-			}
-			if c.entry.Tx != nil && c.entry.Ended.IsZero() {
-				c.entry, err = place(tx, c.entry, time.Now())
-				if _, refused := errors.AsType[*muster.Error](err); refused {
-					errs[i] = err
-					continue
-				}
-				if err != nil {
-					return err
-				}
-				batch[i].entry = c.entry
-			}
-			grown, err := grow(tx, c.entry)
-			if err != nil {
-				return err
+		for i := range batch {
+			var grown int64
+			if grown, errs[i] = j.enter(tx, &batch[i].entry, bytes); errs[i] != nil && !told(errs[i]) {
+				return errs[i]
 			}
 			bytes += grown
 		}
@@ -97,11 +83,33 @@ func (j *Journal) commit(batch []change) {
 		j.commits.Add(1)
 	}
 	for i, c := range batch {
-		if errs[i] == nil && err != nil {
+		if (errs[i] == nil || !told(errs[i])) && err != nil {
 			errs[i] = wrap(err)
 		}
 		c.done <- placed{c.entry, errs[i]}
 	}
+}
+
+// enter writes one entry as it is to be, and returns by how much the entries are
+// more. An error that is told is that of this entry alone.
+func (j *Journal) enter(tx *bbolt.Tx, e *muster.JournalEntry, bytes int64) (int64, error) {
+	if err := j.admit(*e, bytes); err != nil {
+		return 0, err
+	}
+	if e.Tx != nil && e.Ended.IsZero() {
+		now, err := place(tx, *e, time.Now())
+		if err != nil {
+			return 0, err
+		}
+		*e = now
+	}
+	return grow(tx, *e)
+}
+
+// told reports whether an error is a refusal that the caller is told.
+func told(err error) bool {
+	_, ok := errors.AsType[*muster.Error](err)
+	return ok
 }
 
 // admit refuses a beginning that there is no room for.

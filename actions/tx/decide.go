@@ -62,6 +62,7 @@ func Decide(t muster.Tx, answers []Answer, now time.Time, rules Rules) []muster.
 			d.forward()
 		case muster.TxCompensating:
 			d.back()
+		default: // it waits for nobody, or for an operator
 		}
 	}
 	return d.events
@@ -322,6 +323,7 @@ func (d *decider) forward() {
 			return
 		case muster.StepStarting:
 			underway++
+		default:
 		}
 	}
 	if !d.now.Before(d.t.Deadline) {

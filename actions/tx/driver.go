@@ -72,10 +72,11 @@ func NewDriver(cfg Config, log Log, book Book, hands Hands) *Driver {
 }
 
 const (
-	againAfter = 100 * time.Millisecond // an entry that could not be written
-	endWait    = 5 * time.Second        // for a node to end what it executes
-	purgeEvery = time.Hour
-	keepEnded  = 7 * 24 * time.Hour
+	againAfter   = 100 * time.Millisecond // an entry that could not be written
+	refusedAfter = 5 * time.Millisecond   // an entry that an operator's word was faster than
+	endWait      = 5 * time.Second        // for a node to end what it executes
+	purgeEvery   = time.Hour
+	keepEnded    = 7 * 24 * time.Hour
 )
 
 // Lead drives transactions from the moment this node became the master until ctx
@@ -236,12 +237,10 @@ func (d *Driver) drive(ctx context.Context, r *run) {
 			if len(rest) > 0 {
 				continue
 			}
-			heard = nil
 			if t, ok = d.book.Tx(r.id); !ok {
 				return
 			}
 		}
-		heard = nil
 		orders, wake := Calls(t, now)
 		for _, o := range orders {
 			d.call(calls, &wg, t, r, o)
@@ -271,7 +270,7 @@ func (d *Driver) rules(t muster.Tx) Rules {
 // ends, and begins anew with what the registry has, if this node still leads.
 func (d *Driver) mine(ctx context.Context, t muster.Tx, err error) bool {
 	if muster.KindOf(err) == muster.Conflict && muster.CodeOf(err) != "stale_epoch" {
-		return pause(ctx, 0)
+		return pause(ctx, refusedAfter)
 	}
 	if ctx.Err() == nil {
 		d.cfg.Log.Warn("write down a transaction", "tx", t.ID, "error", err)

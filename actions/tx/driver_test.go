@@ -3,10 +3,13 @@ package tx_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"muster"
@@ -16,105 +19,372 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// stage is a real registry without raft, and nodes that do what they are asked.
-type stage struct {
+// ledger is a log of one copy, the real registry, whose entries are committed at
+// once, or get lost.
+type ledger struct {
 	fsm.Machine
-	t *testing.T
+	t      *testing.T
+	driver string
+	lost   func(op fsm.Op) error // instead of writing; nil: never
 
 	mu    sync.Mutex
-	self  string   // the master; guarded by mu
-	index uint64   // guarded by mu
-	calls []string // jobs; guarded by mu
+	index uint64 // guarded by mu
+	tries int    // guarded by mu; entries of a driver, those that got lost too
 }
 
-func (s *stage) put(op fsm.Op, body any) error {
-	s.t.Helper()
-	c, err := fsm.NewCommand(op, time.Now(), "operator", body)
+func newLedger(t *testing.T) *ledger {
+	t.Helper()
+	reg, err := fsm.New()
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	raw, err := json.Marshal(c)
+	return &ledger{Machine: fsm.Machine{Registry: reg}, t: t, driver: "n1"}
+}
+
+func (l *ledger) write(op fsm.Op, body any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if op == fsm.OpTxAdvance {
+		l.tries++
+	}
+	if l.lost != nil {
+		if err := l.lost(op); err != nil {
+			return err
+		}
+	}
+	return l.commit(op, body)
+}
+
+// commit has an entry applied; l.mu is held.
+func (l *ledger) commit(op fsm.Op, body any) error {
+	cmd, err := fsm.NewCommand(op, time.Now(), "node:n1", body)
 	if err != nil {
-		s.t.Fatal(err)
+		return err
 	}
-	s.mu.Lock()
-	s.index++
-	index := s.index
-	s.mu.Unlock()
-	return s.Apply(&raft.Log{Index: index, Data: raw}).(fsm.Result).Err() //nolint:forcetypeassert // it is
-}
-
-func (s *stage) ClaimTxs(context.Context) error {
-	return s.put(fsm.OpTxClaim, fsm.TxClaim{Driver: "old"})
-}
-
-func (s *stage) AdvanceTx(_ context.Context, id string, epoch uint64, events []muster.TxEvent) error {
-	s.mu.Lock()
-	self := s.self
-	s.mu.Unlock()
-	if self != "old" {
-		return muster.Errorf(muster.NotMaster, "%s is the master", self)
+	raw, err := json.Marshal(cmd)
+	if err != nil || len(cmd.Body) > muster.MaxTxEntry {
+		return errors.Join(err, fmt.Errorf("an entry of %d bytes", len(cmd.Body)))
 	}
-	return s.put(fsm.OpTxAdvance, fsm.TxAdvance{ID: id, Epoch: epoch, Driver: "old", Events: events})
+	l.index++
+	res, ok := l.Apply(&raft.Log{Index: l.index, Data: raw}).(fsm.Result)
+	if !ok {
+		return fmt.Errorf("no result of %s", op)
+	}
+	return res.Err()
 }
 
-func (s *stage) PurgeTxs(context.Context, time.Time) error { return nil }
-
-func (s *stage) At(_ context.Context, _ string, _ muster.Rights, x muster.Execution) muster.Result {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls = append(s.calls, x.Job)
-	return muster.Result{State: muster.StateOK, Success: true}
+// said is how many entries a driver wrote of the transaction, or tried to.
+func (l *ledger) said() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tries
 }
 
-func (s *stage) EndAt(context.Context, string, muster.Rights, string, string) error { return nil }
+// ClaimTxs claims for this ledger's driver.
+func (l *ledger) ClaimTxs(context.Context) error {
+	return l.write(fsm.OpTxClaim, fsm.TxClaim{Driver: l.driver})
+}
 
-func (s *stage) begin(id string) uint64 {
-	s.t.Helper()
-	made, err := tx.Resolve(tx.Plan{ID: id, Steps: []tx.Step{step("one", "a")}}, able(), operator(), time.Now())
+// AdvanceTx writes a driver's events.
+func (l *ledger) AdvanceTx(_ context.Context, id string, epoch uint64, events []muster.TxEvent) error {
+	return l.write(fsm.OpTxAdvance, fsm.TxAdvance{ID: id, Epoch: epoch, Driver: l.driver, Events: events})
+}
+
+// PurgeTxs is of no use here.
+func (l *ledger) PurgeTxs(context.Context, time.Time) error { return nil }
+
+func (l *ledger) begin(p tx.Plan) {
+	l.t.Helper()
+	p.ID = "t"
+	made, err := tx.Resolve(p, able(), operator(), time.Now())
 	if err != nil {
-		s.t.Fatal(err)
+		l.t.Fatal(err)
 	}
-	if err := s.put(fsm.OpTxBegin, fsm.TxBegin{Tx: made}); err != nil {
-		s.t.Fatal(err)
+	if err := l.write(fsm.OpTxBegin, fsm.TxBegin{Tx: made}); err != nil {
+		l.t.Fatal(err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.index
+}
+
+// until waits for a state of the transaction.
+func (l *ledger) until(what string, ok func(muster.Tx) bool) muster.Tx {
+	l.t.Helper()
+	limit := time.NewTimer(10 * time.Second)
+	defer limit.Stop()
+	for {
+		changed := l.Changed()
+		t, _ := l.Tx("t")
+		if ok(t) {
+			return t
+		}
+		select {
+		case <-changed:
+		case <-limit.C:
+			l.t.Fatalf("not within 10 s: %s; it is %s", what, t.Status)
+		}
+	}
+}
+
+func over(t muster.Tx) bool { return t.ID != "" && !t.Status.Driven() }
+
+// crew are nodes that answer as they are told.
+type crew struct {
+	answer func(ctx context.Context, op muster.TxOp) muster.Result
+
+	mu    sync.Mutex
+	calls []string // guarded by mu
+}
+
+// At notes the call and answers it.
+func (c *crew) At(ctx context.Context, _ string, _ muster.Rights, x muster.Execution) muster.Result {
+	c.note(fmt.Sprintf("%s %s %d", x.Tx.Op, x.Tx.Step, x.Tx.Generation))
+	if c.answer == nil {
+		return ok(tx.Order{})
+	}
+	return c.answer(ctx, *x.Tx)
+}
+
+// EndAt notes what is ended.
+func (c *crew) EndAt(_ context.Context, _ string, _ muster.Rights, _, job string) error {
+	c.note("end " + job)
+	return nil
+}
+
+func (c *crew) note(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = append(c.calls, text)
+}
+
+func (c *crew) made() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.calls)
+}
+
+// lead has a driver work until the function returned is called.
+func lead(t *testing.T, cfg tx.Config, l *ledger, hands tx.Hands) (depose func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	cfg.Self = l.driver
+	wg.Go(func() { tx.NewDriver(cfg, l, l, hands).Lead(ctx) })
+	depose = func() { cancel(); wg.Wait() }
+	t.Cleanup(depose)
+	return depose
+}
+
+func serial() tx.Plan {
+	return tx.Plan{Steps: []tx.Step{step("one", "a"), step("two", "b"), step("three", "c")}}
+}
+
+func TestATransactionOfThreeStepsTakesFiveEntries(t *testing.T) {
+	l, nodes := newLedger(t), &crew{}
+	lead(t, tx.Config{}, l, nodes)
+	l.begin(serial())
+	done := l.until("it ends", over)
+	if n := 1 + l.said(); done.Status != muster.TxSucceeded || n != 5 { // beside a claim, if the driver began later
+		t.Errorf("%s after %d entries", done.Status, n)
+	}
+}
+
+func TestNoCallLeavesWhenNobodyKnowsWhetherItsIntentIsWritten(t *testing.T) {
+	l, nodes := newLedger(t), &crew{}
+	tried := make(chan struct{}, 100)
+	l.lost = func(op fsm.Op) error {
+		if op != fsm.OpTxAdvance {
+			return nil
+		}
+		tried <- struct{}{}
+		return muster.Errorf(muster.OutcomeUnknown, "the leadership was lost")
+	}
+	depose := lead(t, tx.Config{}, l, nodes)
+	l.begin(serial())
+	for range 3 {
+		<-tried
+	}
+	depose()
+	if calls := nodes.made(); len(calls) > 0 {
+		t.Errorf("called %v", calls)
+	}
+}
+
+func TestTheNextMasterAsksForWhatTheLastOneBegan(t *testing.T) {
+	l, nodes := newLedger(t), &crew{}
+	asked := make(chan struct{}, 1)
+	nodes.answer = func(ctx context.Context, op muster.TxOp) muster.Result {
+		if op.Step != "two" || op.Op != muster.OpDo {
+			return ok(tx.Order{})
+		}
+		asked <- struct{}{}
+		<-ctx.Done()
+		return state(muster.StateUnknown, "no_answer")
+	}
+	depose := lead(t, tx.Config{}, l, nodes)
+	l.begin(serial())
+	<-asked
+	depose()
+	before, _ := l.Tx("t")
+	next := &crew{answer: func(_ context.Context, op muster.TxOp) muster.Result {
+		if op.Epoch == before.Epoch {
+			t.Error("the next master goes by the epoch of the last one")
+		}
+		return ok(tx.Order{})
+	}}
+	l.driver = "n2"
+	lead(t, tx.Config{}, l, next)
+	done := l.until("it ends", over)
+	if want := []string{"do two 1", "do three 1"}; done.Status != muster.TxSucceeded || done.Driver != "n2" || !reflect.DeepEqual(next.made(), want) {
+		t.Errorf("%s, driven by %s, %v", done.Status, done.Driver, next.made())
+	}
+	if err := l.AdvanceTx(t.Context(), "t", before.Epoch, []muster.TxEvent{{Event: muster.EventPark}}); muster.CodeOf(err) != "stale_epoch" {
+		t.Errorf("the last master was heard: %v", err)
+	}
+}
+
+func TestASilenceAfterATakeoverIsNoProofThatNothingWasDone(t *testing.T) {
+	l := newLedger(t)
+	l.begin(serial())
+	made, _ := l.Tx("t")
+	if err := l.AdvanceTx(t.Context(), "t", made.Epoch, []muster.TxEvent{{Event: muster.EventStart, Step: "one", Generation: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	nodes := &crew{answer: func(_ context.Context, op muster.TxOp) muster.Result {
+		if op.Op == muster.OpDo {
+			return state(muster.StateUnreachable, "no_connection")
+		}
+		return ok(tx.Order{})
+	}}
+	lead(t, tx.Config{}, l, nodes)
+	l.until("it was called again", func(now muster.Tx) bool { return now.Steps[0].Attempts > 1 })
+	if now, _ := l.Tx("t"); now.Steps[0].Generation != 1 || now.Steps[0].Status != muster.StepStarting {
+		t.Errorf("%+v", now.Steps[0])
+	}
+	if err := l.write(fsm.OpTxOperate, fsm.TxOperate{ID: "t", Command: muster.TxCancel}); err != nil {
+		t.Fatal(err)
+	}
+	if done := l.until("it ends", over); done.Status != muster.TxRolledBack || !slices.Contains(nodes.made(), "undo one 2") {
+		t.Errorf("%s, %v", done.Status, nodes.made())
+	}
+}
+
+func TestACancelledStepThatNothingUndoesIsEndedWhereItRuns(t *testing.T) {
+	l, running := newLedger(t), make(chan struct{}, 1)
+	nodes := &crew{answer: func(ctx context.Context, _ muster.TxOp) muster.Result {
+		running <- struct{}{}
+		<-ctx.Done()
+		return state(muster.StateUnknown, "no_answer")
+	}}
+	depose := lead(t, tx.Config{}, l, nodes)
+	l.begin(tx.Plan{Steps: []tx.Step{step("one", "a", bare)}})
+	<-running
+	if err := l.write(fsm.OpTxOperate, fsm.TxOperate{ID: "t", Command: muster.TxCancel}); err != nil {
+		t.Fatal(err)
+	}
+	done := l.until("it ends", over)
+	depose()
+	if a := done.Answer(); a.Status != muster.TxRolledBack || !reflect.DeepEqual(a.NotCompensated, []string{"one"}) || !slices.Contains(nodes.made(), "end t_t.one.do.1") {
+		t.Errorf("%s, not undone %v, %v", a.Status, a.NotCompensated, nodes.made())
+	}
+}
+
+// caller is one whose key is revoked after a while.
+type caller struct{ revoked chan struct{} }
+
+// Allowed refuses once the key is revoked.
+func (c caller) Allowed(muster.Rights) error {
+	select {
+	case <-c.revoked:
+		return muster.Errorf(muster.Unauthorized, "Invalid API key")
+	default:
+		return nil
+	}
+}
+
+func TestWhoseKeyEndsBeginsNoMoreStepsButIsUndone(t *testing.T) {
+	l, by := newLedger(t), caller{make(chan struct{})}
+	nodes := &crew{answer: func(_ context.Context, op muster.TxOp) muster.Result {
+		if op.Step == "two" && op.Op == muster.OpDo {
+			close(by.revoked)
+		}
+		return ok(tx.Order{})
+	}}
+	lead(t, tx.Config{Callers: by}, l, nodes)
+	l.begin(serial())
+	done := l.until("it ends", over)
+	if want := "do one 1 do two 1 undo two 2 undo one 2"; done.Status != muster.TxRolledBack || strings.Join(nodes.made(), " ") != want || done.Error.Code != "unauthorized" {
+		t.Errorf("%s, %v, %+v", done.Status, nodes.made(), done.Error)
+	}
+}
+
+func TestLongResultsOfManyStepsAreWrittenInEntriesThatFit(t *testing.T) {
+	l := newLedger(t)
+	all := make(chan struct{})
+	var waiting sync.WaitGroup
+	waiting.Add(12)
+	go func() { waiting.Wait(); close(all) }()
+	nodes := &crew{answer: func(context.Context, muster.TxOp) muster.Result {
+		waiting.Done()
+		<-all
+		return muster.Result{State: muster.StateOK, Success: true, Result: json.RawMessage(`"` + strings.Repeat("x", muster.MaxTxResult-100) + `"`)}
+	}}
+	p := tx.Plan{}
+	for i := range 12 {
+		p.Steps = append(p.Steps, step(fmt.Sprint("s", i), "a", needs()))
+	}
+	lead(t, tx.Config{Parallel: 12}, l, nodes)
+	l.begin(p)
+	if done := l.until("it ends", over); done.Status != muster.TxSucceeded {
+		t.Errorf("%s", done.Status)
+	}
+}
+
+func TestANodeThatWasNeverReachedIsCalledAnew(t *testing.T) {
+	l := newLedger(t)
+	nodes := &crew{answer: func(_ context.Context, op muster.TxOp) muster.Result {
+		if op.Generation == 1 {
+			return state(muster.StateUnreachable, "no_connection")
+		}
+		return ok(tx.Order{})
+	}}
+	lead(t, tx.Config{}, l, nodes)
+	l.begin(tx.Plan{Steps: []tx.Step{step("one", "a")}})
+	done := l.until("it ends", over)
+	if want := []string{"do one 1", "do one 2"}; done.Status != muster.TxSucceeded || !reflect.DeepEqual(nodes.made(), want) {
+		t.Errorf("%s, %v", done.Status, nodes.made())
+	}
 }
 
 func TestADeposedMasterMakesNoCallsForWhatTheNextOneWroteDown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		reg, err := fsm.New()
-		if err != nil {
+	l, nodes := newLedger(t), &crew{}
+	refused := make(chan struct{}, 100)
+	l.lost = func(op fsm.Op) error {
+		if op != fsm.OpTxAdvance {
+			return nil
+		}
+		refused <- struct{}{}
+		return muster.Errorf(muster.NotMaster, "it is deposed, and does not know it yet")
+	}
+	depose := lead(t, tx.Config{}, l, nodes)
+	l.begin(serial())
+	<-refused
+	l.mu.Lock()
+	next := fsm.TxAdvance{ID: "t", Epoch: l.index, Driver: "n2", Events: []muster.TxEvent{{Event: muster.EventStart, Step: "one", Generation: 1}}}
+	err := l.commit(fsm.OpTxAdvance, next)
+	l.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // each has it look again
+		if err := l.write(fsm.OpTxOperate, fsm.TxOperate{ID: "t", Command: muster.TxTryNow}); err != nil {
 			t.Fatal(err)
 		}
-		s := &stage{Machine: fsm.Machine{Registry: reg}, t: t, self: "old"}
-		ctx, depose := context.WithCancel(t.Context())
-		over := make(chan struct{})
-		go func() {
-			defer close(over)
-			tx.NewDriver(tx.Config{Self: "old"}, s, s, s).Lead(ctx)
-		}()
-		s.begin("1")
-		synctest.Wait()
-		if t1, _ := s.Tx("1"); t1.Status != muster.TxSucceeded || t1.Driver != "old" {
-			t.Errorf("%+v", t1)
-		}
-		s.mu.Lock()
-		s.self = "new"
-		s.mu.Unlock()
-		epoch := s.begin("2")
-		start := []muster.TxEvent{{Event: muster.EventStart, Step: "one", Generation: 1}}
-		if err := s.put(fsm.OpTxAdvance, fsm.TxAdvance{ID: "2", Epoch: epoch, Driver: "new", Events: start}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute) //nolint:forbidigo // virtual
-		synctest.Wait()
-		depose()
-		<-over
-		if want := []string{"t_1.one.do.1"}; !slices.Equal(s.calls, want) {
-			t.Errorf("called %v", s.calls)
-		}
-	})
+	}
+	<-time.After(3 * againAfter)
+	depose()
+	if calls := nodes.made(); len(calls) > 0 {
+		t.Errorf("called %v", calls)
+	}
 }
+
+// againAfter is longer than a driver waits after an entry that was not taken.
+const againAfter = 150 * time.Millisecond

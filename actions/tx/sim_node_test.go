@@ -32,8 +32,8 @@ type deed struct {
 	over  bool           // its compensation is over: nothing may come any more
 }
 
-// over is a context that has ended: a journal asked with it does not wait.
-var over = func() context.Context {
+// passed is a context that has ended: a journal asked with it does not wait.
+var passed = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
@@ -111,7 +111,7 @@ func (k *work) known(r *muster.Result, err error, again func()) bool {
 }
 
 func (k *work) recall() {
-	r, err := k.n.journal.Recall(over, k.entry)
+	r, err := k.n.journal.Recall(passed, k.entry)
 	if k.known(r, err, k.recall) {
 		return
 	}
@@ -154,7 +154,7 @@ func (k *work) begin() {
 	case !k.w.calm && k.w.odds(2), k.cancelled, k.w.now.Sub(k.entry.Started) > 30*time.Second: // nobody waits for it any more
 		k.entry.Unready = muster.Errorf(muster.Limited, "too late")
 	}
-	r, err := k.n.journal.Begin(over, k.entry)
+	r, err := k.n.journal.Begin(passed, k.entry)
 	if k.known(r, err, k.begin) {
 		return
 	}

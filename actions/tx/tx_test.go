@@ -166,7 +166,7 @@ func TestWhoMayNotRunAStepOrItsUndoBeginsNothing(t *testing.T) {
 func TestStepsOfSeveralNodesBecomeOnesOfOneNodeEach(t *testing.T) {
 	both := func(s *tx.Step) { s.Nodes = []muster.Node{node("a"), node("b")} }
 	made := resolve(t, tx.Plan{Steps: []tx.Step{step("last", "c", needs("web")), step("web", "a", both, needs())}})
-	var got []string
+	got := make([]string, 0, len(made.Steps))
 	for _, s := range made.Steps {
 		got = append(got, fmt.Sprint(s.ID, s.Needs, s.NodeID, s.Journal))
 	}
@@ -542,5 +542,15 @@ func TestALongResultIsNotKept(t *testing.T) {
 	})
 	if s := w.tx.Steps[0]; w.tx.Status != muster.TxSucceeded || s.Result != nil || s.Error.Code != "result_cut" {
 		t.Errorf("%s, %+v", w.tx.Status, s)
+	}
+}
+
+func TestOneAtATimeTheLastIsUndoneFirst(t *testing.T) {
+	w := &world{t: t, now: noon, rules: tx.Rules{Parallel: 1}, tx: resolve(t, tx.Plan{Steps: []tx.Step{
+		step("one", "a", needs()), step("two", "b", needs()), step("three", "c", needs()),
+	}})}
+	w.run(except(muster.OpDo, state(muster.StateFailed, "exit"), "three"))
+	if want := "do one 1 do two 1 do three 1 undo two 2 undo one 2"; strings.Join(w.calls, " ") != want {
+		t.Errorf("%v", w.calls)
 	}
 }

@@ -8,9 +8,23 @@ import (
 	"strings"
 )
 
-// ReplaceSecretFile writes a secret file anew as a whole, one secret a line. Its
-// owner stays the same: an agent that may read it now still may.
-func ReplaceSecretFile(path string, secrets []Secret) error {
+// remarkUsed stands in a secret file whose first line is the new secret: how the
+// lines stand does not tell which is the older.
+const remarkUsed = "# The second line is the old secret.\n"
+
+// Used reports whether the new secret of a file already speaks in it.
+func Used(path string) (bool, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return false, fmt.Errorf("secret file: %w", err)
+	}
+	return strings.Contains(string(raw), remarkUsed), nil
+}
+
+// ReplaceSecretFile writes a secret file anew as a whole, one secret a line; used
+// is what Used says of it from then on. Its owner stays the same: an agent that
+// may read it now still may.
+func ReplaceSecretFile(path string, secrets []Secret, used bool) error {
 	path, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return fmt.Errorf("secret file: %w", err)
@@ -22,6 +36,9 @@ func ReplaceSecretFile(path string, secrets []Secret) error {
 	lines := make([]string, len(secrets))
 	for i, s := range secrets {
 		lines[i] = s.Hex() + "\n"
+	}
+	if used {
+		lines = append(lines, remarkUsed)
 	}
 	temp, err := os.CreateTemp(filepath.Dir(path), ".secret-*") // made 0600
 	if err != nil {

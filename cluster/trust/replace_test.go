@@ -19,7 +19,7 @@ func TestASecretFileIsReplacedAsAWholeWhereItReallyIs(t *testing.T) {
 		t.Skip("no links here")
 	}
 	want := []trust.Secret{trust.NewSecret(), trust.NewSecret()}
-	if err := trust.ReplaceSecretFile(link, want); err != nil {
+	if err := trust.ReplaceSecretFile(link, want, false); err != nil {
 		t.Fatal(err)
 	}
 	got, err := trust.LoadSecrets(path)
@@ -32,7 +32,7 @@ func TestASecretFileIsReplacedAsAWholeWhereItReallyIs(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("left over: %v %v", left, err)
 	}
-	if err := trust.ReplaceSecretFile(filepath.Join(dir, "nosuch"), want); err == nil {
+	if err := trust.ReplaceSecretFile(filepath.Join(dir, "nosuch"), want, false); err == nil {
 		t.Error("a file that is not there was replaced")
 	}
 }
@@ -52,7 +52,7 @@ func TestAReplacedSecretFileKeepsItsOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := trust.ReplaceSecretFile(path, []trust.Secret{trust.NewSecret()}); err != nil {
+	if err := trust.ReplaceSecretFile(path, []trust.Secret{trust.NewSecret()}, false); err != nil {
 		t.Fatal(err)
 	}
 	after, err := os.Stat(path)

@@ -61,12 +61,12 @@ func (s Secret) GossipKey() []byte { return s.derive("gossip", 32) }
 func (s Secret) OperatorKey() []byte { return s.derive("operator", 32) }
 
 // ParseSecrets reads a secret file's text: one secret a line, the first
-// speaks, all are understood.
+// speaks, all are understood. Lines that begin with # are remarks.
 func ParseSecrets(text string) ([]Secret, error) {
 	var out []Secret
 	for i, line := range strings.Split(text, "\n") {
 		line = strings.TrimSpace(line)
-		if line == "" {
+		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
 		raw, err := hex.DecodeString(line)

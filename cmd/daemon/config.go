@@ -48,6 +48,7 @@ type Config struct {
 	TrustedProxy     []string      `help:"Network of proxies whose X-Forwarded-For is believed; repeatable." env:"MUSTER_TRUSTED_PROXY" placeholder:"CIDR"`
 	Voters           int           `help:"Wanted number of raft voters: 1, 3, 5 or 7." default:"5" env:"MUSTER_VOTERS"`
 	HealthInterval   time.Duration `help:"How often the master pings each external node." default:"30s" env:"MUSTER_HEALTH_INTERVAL"`
+	RequestTimeout   time.Duration `help:"How long a request may take that does not say; writes take at most 10s." default:"30s" env:"MUSTER_REQUEST_TIMEOUT"`
 	CacheSize        ByteSize      `help:"Memory for answers of searches, like 64MiB; 0 keeps none." default:"64MiB" env:"MUSTER_CACHE_SIZE" placeholder:"SIZE"`
 	CacheTTL         time.Duration `name:"cache-ttl" help:"How long an answer is kept at most. One that a changed index makes outdated goes before." default:"15m" env:"MUSTER_CACHE_TTL"`
 	MaxParallel      int           `help:"Calls of one fan-out under way at once." default:"10" env:"MUSTER_MAX_PARALLEL"`
@@ -152,11 +153,8 @@ func (c Config) check() error {
 	if others := slices.DeleteFunc(slices.Clone(c.Join), func(s string) bool { return s == c.AdvertiseGossip }); c.Expect == 1 && len(others) > 0 {
 		return flagError("expect", "1 founds a cluster alone, and --join enters one of others: leave out one of them")
 	}
-	if c.HealthInterval < time.Second || c.HealthInterval > time.Hour {
-		return flagError("health-interval", "must be from 1s to 1h")
-	}
-	if c.CacheTTL <= 0 && c.CacheSize > 0 {
-		return flagError("cache-ttl", "must be above 0; --cache-size 0 turns the cache off")
+	if err := c.checkTimes(); err != nil {
+		return err
 	}
 	if c.MaxParallel < 1 || c.MaxParallel > 1000 {
 		return flagError("max-parallel", "must be from 1 to 1000")
@@ -171,6 +169,19 @@ func (c Config) check() error {
 		return err
 	}
 	return c.checkSelf()
+}
+
+func (c Config) checkTimes() error {
+	switch {
+	case c.HealthInterval < time.Second || c.HealthInterval > time.Hour:
+		return flagError("health-interval", "must be from 1s to 1h")
+	case c.RequestTimeout < time.Second || c.RequestTimeout > 10*time.Minute:
+		return flagError("request-timeout", "must be from 1s to 10m")
+	case c.CacheTTL <= 0 && c.CacheSize > 0:
+		return flagError("cache-ttl", "must be above 0; --cache-size 0 turns the cache off")
+	default:
+		return nil
+	}
 }
 
 // checkSelf checks what this node says of itself, as the registry would check

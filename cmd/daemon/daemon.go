@@ -351,7 +351,7 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
 		Actions: executor, Runner: runner, Jobs: runner, Cancel: executor.Cancel, Catalog: list, Txs: txs{planner, d.member}, Book: d.reg, JournalID: book.ID(),
 		Pinger: d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
-		Trusted: proxies, Open: d.cfg.OpenRegistration,
+		Usual: d.cfg.RequestTimeout, Trusted: proxies, Open: d.cfg.OpenRegistration,
 		Peer:    func(ip netip.Addr) bool { return isPeer(d.pool, ip) },
 		Metrics: d.meters.Text, MetricsOpen: d.cfg.MetricsOpen,
 		Doctor:   d.doctor(out).Examine,

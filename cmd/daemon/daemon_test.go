@@ -35,7 +35,7 @@ func settings(t *testing.T) daemon.Config {
 	t.Helper()
 	t.Setenv("MUSTER_HOME", t.TempDir())
 	return daemon.Config{
-		Name: "a", DataDir: filepath.Join(t.TempDir(), "data"), Bind: "127.0.0.1", Port: 7600, Voters: 5, MaxParallel: 10, HealthInterval: time.Second,
+		Name: "a", DataDir: filepath.Join(t.TempDir(), "data"), Bind: "127.0.0.1", Port: 7600, Voters: 5, MaxParallel: 10, HealthInterval: time.Second, RequestTimeout: 30 * time.Second,
 		HTTP: free(t), Gossip: free(t), Raft: free(t), Profile: "lan", LogLevel: "info", LogFormat: "text",
 		Capabilities: []string{"search", "actions"},
 	}
@@ -202,23 +202,24 @@ func TestASecondAgentOfAnUnnamedHostGetsASuffixAndANamedOneIsRefused(t *testing.
 
 func TestASettingThatCannotWorkNamesItsFlag(t *testing.T) {
 	for flag, change := range map[string]func(*daemon.Config){
-		"--port":           func(c *daemon.Config) { c.Port = 65535 },
-		"--http":           func(c *daemon.Config) { c.HTTP = "127.0.0.1:0" },
-		"--raft":           func(c *daemon.Config) { c.Raft = "127.0.0.1:99999" },
-		"--join":           func(c *daemon.Config) { c.Join = []string{"x"} },
-		"--expect":         func(c *daemon.Config) { c.Expect, c.Join = 1, []string{"127.0.0.1:1"} },
-		"--url":            func(c *daemon.Config) { c.URL = "ftp://x" },
-		"--name":           func(c *daemon.Config) { c.Name = "a\x01" },
-		"--capabilities":   func(c *daemon.Config) { c.Capabilities = []string{"Search!"} },
-		"--max-parallel":   func(c *daemon.Config) { c.MaxParallel = 0 },
-		"--profile":        func(c *daemon.Config) { c.Profile = "moon" },
-		"--tls":            func(c *daemon.Config) { c.TLS = "on" },
-		"--tls-cert":       func(c *daemon.Config) { c.TLSCert, c.TLSKey, c.TLS = "c.pem", "k.pem", "off" },
-		"--tls-key":        func(c *daemon.Config) { c.TLSKey = "k.pem" },
-		"--log-level":      func(c *daemon.Config) { c.LogLevel = "loud" },
-		"--log-format":     func(c *daemon.Config) { c.LogFormat = "xml" },
-		"--meta":           func(c *daemon.Config) { c.Meta = []string{"=1"} },
-		"--advertise-raft": func(c *daemon.Config) { c.AdvertiseRaft = "here" },
+		"--port":            func(c *daemon.Config) { c.Port = 65535 },
+		"--http":            func(c *daemon.Config) { c.HTTP = "127.0.0.1:0" },
+		"--raft":            func(c *daemon.Config) { c.Raft = "127.0.0.1:99999" },
+		"--join":            func(c *daemon.Config) { c.Join = []string{"x"} },
+		"--expect":          func(c *daemon.Config) { c.Expect, c.Join = 1, []string{"127.0.0.1:1"} },
+		"--url":             func(c *daemon.Config) { c.URL = "ftp://x" },
+		"--name":            func(c *daemon.Config) { c.Name = "a\x01" },
+		"--capabilities":    func(c *daemon.Config) { c.Capabilities = []string{"Search!"} },
+		"--request-timeout": func(c *daemon.Config) { c.RequestTimeout = time.Hour },
+		"--max-parallel":    func(c *daemon.Config) { c.MaxParallel = 0 },
+		"--profile":         func(c *daemon.Config) { c.Profile = "moon" },
+		"--tls":             func(c *daemon.Config) { c.TLS = "on" },
+		"--tls-cert":        func(c *daemon.Config) { c.TLSCert, c.TLSKey, c.TLS = "c.pem", "k.pem", "off" },
+		"--tls-key":         func(c *daemon.Config) { c.TLSKey = "k.pem" },
+		"--log-level":       func(c *daemon.Config) { c.LogLevel = "loud" },
+		"--log-format":      func(c *daemon.Config) { c.LogFormat = "xml" },
+		"--meta":            func(c *daemon.Config) { c.Meta = []string{"=1"} },
+		"--advertise-raft":  func(c *daemon.Config) { c.AdvertiseRaft = "here" },
 	} {
 		cfg := settings(t)
 		change(&cfg)

@@ -34,8 +34,13 @@ func newTransport(loopback bool) *http.Transport {
 	}
 }
 
-func (o *outside) at(n muster.Node) (a api.Application, err error) {
-	a = api.Application{URL: n.URL, HTTP: o.http, Record: o.record}
+// to is an application, without its credential.
+func (o *outside) to(n muster.Node, by muster.Rights) api.Application {
+	return api.Application{URL: n.URL, ID: n.ID, Caller: by.Principal, HTTP: o.http, Record: o.record}
+}
+
+func (o *outside) at(n muster.Node, by muster.Rights) (a api.Application, err error) {
+	a = o.to(n, by)
 	if len(n.Sealed) > 0 {
 		a.Credential, err = o.vault.Open(n.ID, n.Sealed)
 	}
@@ -44,13 +49,13 @@ func (o *outside) at(n muster.Node) (a api.Application, err error) {
 
 // health pings an application by the node protocol. It neither asks the
 // breaker nor counts for it: it is how one finds out.
-func (o *outside) health(ctx context.Context, n muster.Node) (muster.Vital, error) {
-	return api.Application{URL: n.URL, HTTP: o.http, Record: o.record}.Health(ctx)
+func (o *outside) health(ctx context.Context, n muster.Node, by muster.Rights) (muster.Vital, error) {
+	return o.to(n, by).Health(ctx)
 }
 
 // Ask asks an application's own search.
 func (o *outside) Ask(ctx context.Context, n muster.Node, q muster.OwnQuery) (hits muster.OwnHits, err error) {
-	a, err := o.at(n)
+	a, err := o.at(n, muster.RightsOf(ctx))
 	if err != nil {
 		return hits, err
 	}
@@ -62,8 +67,8 @@ func (o *outside) Ask(ctx context.Context, n muster.Node, q muster.OwnQuery) (hi
 }
 
 // execute has an application run an action.
-func (o *outside) execute(ctx context.Context, n muster.Node, x muster.Execution) (r muster.Result, err error) {
-	a, err := o.at(n)
+func (o *outside) execute(ctx context.Context, n muster.Node, by muster.Rights, x muster.Execution) (r muster.Result, err error) {
+	a, err := o.at(n, by)
 	if err != nil {
 		return r, err
 	}

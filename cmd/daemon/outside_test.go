@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"muster"
+	"muster/httpserver/api"
 )
 
 // app is an application that is a node: a real server of the node protocol,
@@ -96,6 +97,48 @@ func (o *one) shop(t *testing.T) muster.Node {
 		t.Fatal(err)
 	}
 	return n
+}
+
+func TestCallsToAnApplicationAreRowsOfItsNodeAndMakeItsSuccessRate(t *testing.T) {
+	a := raise(t, t.TempDir(), "a")
+	shop := newApp(t)
+	key := *shop.register(t, a, muster.Registration{}).APIKey
+	until(t, "healthy", func() bool { return a.shop(t).Healthy })
+	if _, err := a.op.Search(t.Context(), muster.Query{Text: "rain", Limit: 1}); err != nil {
+		t.Fatal(err)
+	}
+	shop.set(func() { shop.health = "" }) // 500
+	if _, err := a.op.Ping(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	kinds := func() map[string]string {
+		page, err := a.op.Requests(t.Context(), api.RequestFilter{Node: "shop"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		by := map[string]string{}
+		for _, row := range page.Requests {
+			if row.NodeID != a.shop(t).ID || row.Node != "shop" || row.Direction != "out" {
+				t.Fatalf("%+v", row)
+			}
+			by[row.RequestType] = row.Caller
+		}
+		return by
+	}
+	until(t, "a search and pings", func() bool { return len(kinds()) == 2 })
+	if by := kinds(); by[api.TypeSearch] != "operator" || !strings.HasPrefix(by[api.TypePing], "node:") {
+		t.Errorf("asked by %v", by)
+	}
+	own := &api.Client{Addrs: []string{a.base}, Key: key}
+	until(t, "a success rate", func() bool {
+		var said struct {
+			Health struct {
+				SuccessRate *float64 `json:"success_rate"`
+			} `json:"health"`
+		}
+		err := own.Do(t.Context(), http.MethodGet, "/api/ai-engine/status", nil, &said)
+		return err == nil && said.Health.SuccessRate != nil && *said.Health.SuccessRate > 0 && *said.Health.SuccessRate < 100
+	})
 }
 
 func TestAnApplicationIsPingedWhenItIsRegisteredAndWhenSomebodyAsks(t *testing.T) {

@@ -267,7 +267,7 @@ func TestARaftConnectionEndsWithTheSecretItWasMadeUnder(t *testing.T) {
 	defer func() { _ = intruder.Close() }()
 	fresh := trust.NewSecret()
 	for _, secrets := range [][]trust.Secret{{old[0], fresh}, {fresh, old[0]}, {fresh}} {
-		if err := errors.Join(trust.ReplaceSecretFile(path, secrets), d.Reload()); err != nil {
+		if err := errors.Join(trust.ReplaceSecretFile(path, secrets, false), d.Reload()); err != nil {
 			t.Fatal(err)
 		}
 	}

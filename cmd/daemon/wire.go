@@ -146,15 +146,17 @@ func (w *wire) Search(ctx context.Context, n muster.Node, s muster.ShardSearch) 
 // health pings a node by the node protocol.
 func (w *wire) health(ctx context.Context, n muster.Node) (muster.Vital, error) {
 	if n.Kind == muster.KindExternal {
-		return w.apps.health(ctx, n)
+		return w.apps.health(ctx, n, w.self())
 	}
-	return api.Application{URL: w.at(n, w.self()).Addrs[0], HTTP: w.dialing(n.ID), Record: w.record}.Health(ctx)
+	return api.Application{
+		URL: w.at(n, w.self()).Addrs[0], ID: n.ID, Caller: w.self().Principal, HTTP: w.dialing(n.ID), Record: w.record,
+	}.Health(ctx)
 }
 
 // Execute has another node run an action.
 func (w *wire) Execute(ctx context.Context, n muster.Node, by muster.Rights, x muster.Execution) (r muster.Result, err error) {
 	if n.Kind == muster.KindExternal {
-		return w.apps.execute(ctx, n, x)
+		return w.apps.execute(ctx, n, by, x)
 	}
 	execute := func() (err error) {
 		r, err = w.at(n, by).Execute(ctx, x)

@@ -163,27 +163,7 @@ func (c *nodeShowCmd) Run(ctx context.Context, io streams, f *clientFlags) error
 	if err != nil {
 		return err
 	}
-	return f.show(io, n, func(w *grid) {
-		line(w, "ID", n.ID)
-		line(w, "Name", n.Name)
-		line(w, "Slug", n.Slug)
-		line(w, "Type", n.Type)
-		line(w, "Kind", n.Kind)
-		line(w, "Status", n.Status)
-		line(w, "Healthy", n.Healthy)
-		line(w, "URL", n.URL)
-		line(w, "Version", n.Version)
-		line(w, "Capabilities", n.Capabilities)
-		line(w, "Description", plain(n.Description))
-		line(w, "Created", clock(n.CreatedAt))
-		line(w, "Changed", clock(n.UpdatedAt))
-		if n.LastPingAt != nil {
-			line(w, "Last seen", clock(*n.LastPingAt))
-		}
-		if n.Circuit != nil {
-			line(w, "Circuit", n.Circuit.State)
-		}
-	})
+	return f.show(io, n, func(w *grid) { tell(w, n) })
 }
 
 type nodeRegisterCmd struct {

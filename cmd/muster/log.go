@@ -54,8 +54,8 @@ func (c *logCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	}); err != nil {
 		return err
 	}
-	if len(all.Missing) > 0 {
-		return &muster.Error{Kind: muster.Partial, Message: "partial: not from " + strings.Join(all.Missing, ", ")}
+	if why := trouble(nil, all.Missing); why != "" {
+		return &muster.Error{Kind: muster.Partial, Message: why}
 	}
 	return nil
 }
@@ -103,18 +103,24 @@ func (c *logCmd) page(ctx context.Context, f *clientFlags, client *api.Client, f
 }
 
 // follow prints rows as they come, and one that was pending again when it is
-// over. It ends with the context, well.
+// over. It ends with the context, well; when a node does not answer, it says so
+// once and goes on.
 func (c *logCmd) follow(ctx context.Context, io streams, f *clientFlags, client *api.Client, filter api.RequestFilter) error {
 	shown := map[string]api.Row{}
 	look := time.NewTicker(logLook)
 	defer look.Stop()
-	for {
+	for first, said := true, ""; ; first = false {
 		got, err := c.fetch(ctx, f, client, filter)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil // the caller has seen enough
-		}
-		if err != nil {
+		case err != nil && (first || !passing(err)):
 			return err
+		}
+		if now := trouble(err, got.Missing); now != said {
+			if said = now; now != "" {
+				_, _ = fmt.Fprintln(io.err, "error:", now)
+			}
 		}
 		for _, r := range slices.Backward(got.Requests) {
 			if old, known := shown[r.ID]; known && old.Status == r.Status {
@@ -125,12 +131,32 @@ func (c *logCmd) follow(ctx context.Context, io streams, f *clientFlags, client 
 				return err
 			}
 		}
-		filter.Since = window(shown, filter.Since)
+		if err == nil {
+			filter.Since = window(shown, filter.Since)
+		}
 		select {
 		case <-look.C:
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// passing reports whether a fault may be over the next time.
+func passing(err error) bool {
+	kinds := []muster.Kind{muster.Unavailable, muster.Timeout, muster.OutcomeUnknown, muster.NoMaster, muster.Limited}
+	return slices.Contains(kinds, muster.KindOf(err))
+}
+
+// trouble is why rows may be missing; empty: none are.
+func trouble(err error, missing []string) string {
+	switch {
+	case err != nil:
+		return err.Error()
+	case len(missing) > 0:
+		return "partial: not from " + strings.Join(missing, ", ")
+	default:
+		return ""
 	}
 }
 

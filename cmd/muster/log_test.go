@@ -4,15 +4,20 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"muster"
 	"muster/httpserver/api"
+
+	"github.com/google/uuid"
 )
 
 // page is a log that can be read while it is written.
@@ -83,6 +88,39 @@ func TestTheLogTellsOneStoryOfAllNodesAndGoesOn(t *testing.T) {
 		if ids[r.ID+r.Status]++; ids[r.ID+r.Status] > 1 || strings.Contains(text, "first") {
 			t.Errorf("again: %s", text)
 		}
+	}
+}
+
+func TestFollowingTheLogOutlivesANodeThatDoesNotAnswerForAWhile(t *testing.T) {
+	var asked atomic.Int32
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		var err error
+		row := api.Requests{Requests: []api.Row{}}
+		switch asked.Add(1) {
+		case 1:
+			row.Missing = []string{"b"}
+		case 2, 3:
+			err = muster.Errorf(muster.Unavailable, "this node is stopping")
+		case 4:
+			row.Requests = []api.Row{{ID: uuid.NewString(), CreatedAt: time.Now(), Caller: "after-the-fault"}}
+		default:
+			err = muster.Errorf(muster.Unauthorized, "Invalid API key")
+		}
+		if err != nil {
+			w.WriteHeader(api.Status(err))
+			_ = json.NewEncoder(w).Encode(api.ErrorBody(err, ""))
+			return
+		}
+		_ = json.NewEncoder(w).Encode(row)
+	}))
+	defer node.Close()
+	var out, faults page
+	code := run(t.Context(), []string{"log", "--follow", "--key", "mk_a", "--addr", node.URL}, streams{&out, &faults})
+	if code != 5 || !strings.Contains(out.String(), "after-the-fault") {
+		t.Errorf("exit %d\n%s%s", code, out.String(), faults.String())
+	}
+	if said := faults.String(); strings.Count(said, "is stopping") != 1 || strings.Count(said, "not from b") != 1 {
+		t.Errorf("it says %s", said)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -99,7 +100,11 @@ func (c *nodeCheckCmd) Run(ctx context.Context, io streams, f *clientFlags) erro
 		}
 	})
 	if err == nil && mend > 0 {
-		err = muster.Errorf(muster.Internal, "%d things to mend", mend).WithCode("check_failed")
+		things := "1 thing"
+		if mend > 1 {
+			things = fmt.Sprint(mend, " things")
+		}
+		err = muster.Errorf(muster.Internal, "%s to mend", things).WithCode("check_failed")
 	}
 	return err
 }

@@ -48,6 +48,7 @@ func (secretCACmd) Run(io streams, f *clientFlags) error {
 type secretRotateCmd struct {
 	Add  bool `help:"Write a new secret into the file, as its second line." xor:"step" required:""`
 	Use  bool `help:"Make the second line the first, once every living node understands it." xor:"step" required:""`
+	Back bool `help:"Make the old line the first again, as long as it is there." xor:"step" required:""`
 	Drop bool `help:"Take the second line out, once every living node speaks the first." xor:"step" required:""`
 }
 
@@ -60,7 +61,20 @@ func (c *secretRotateCmd) Run(ctx context.Context, io streams, f *clientFlags) e
 	if c.Add && len(secrets) > 1 || !c.Add && len(secrets) != 2 {
 		return &muster.Error{
 			Kind: muster.Conflict, Message: fmt.Sprintf("%s has %s", f.secretPath(), lines(len(secrets))),
-			Hint: "--add makes one line two, --use and --drop need exactly two",
+			Hint: "--add makes one line two, the other steps need exactly two",
+		}
+	}
+	used, err := trust.Used(f.secretPath())
+	if err != nil {
+		return err
+	}
+	if c.Use && used {
+		return f.rotated(io, secrets, "The new secret is the first line already. Next: muster secret rotate --drop")
+	}
+	if c.Back && !used {
+		return &muster.Error{
+			Kind: muster.Conflict, Message: fmt.Sprintf("the first line of %s is the old secret still, as far as it says", f.secretPath()),
+			Hint: "--drop takes the second line out",
 		}
 	}
 	var next string
@@ -68,25 +82,33 @@ func (c *secretRotateCmd) Run(ctx context.Context, io streams, f *clientFlags) e
 	case c.Add:
 		secrets = append(secrets, trust.NewSecret())
 		next = "Bring the file to all other machines, then: muster secret rotate --use"
-	case c.Use:
-		err = f.ready(ctx, io, "understand the new secret", func(p muster.PeerStatus) bool {
+	case c.Use, c.Back:
+		err = f.ready(ctx, io, "understand the second line", func(p muster.PeerStatus) bool {
 			return slices.Contains(p.Secrets, fingerprint(secrets[1]))
 		})
 		slices.Reverse(secrets)
-		next = "Do so on all other machines or bring them the file, then: muster secret rotate --drop"
+		next = "Bring the file to all other machines, then: muster secret rotate --drop"
+		if c.Back {
+			next = "Bring the file to all other machines. To go on another time: muster secret rotate --use"
+		}
 	default:
 		err = f.ready(ctx, io, "speak the new secret", func(p muster.PeerStatus) bool {
 			return len(p.Secrets) > 0 && p.Secrets[0] == fingerprint(secrets[0])
 		})
 		secrets = secrets[:1]
-		next = "Do so on all other machines or bring them the file. Who has the old secret alone is out from then on."
+		next = "Bring the file to all other machines. Who has the old secret alone is out from then on."
 	}
 	if err != nil {
 		return err
 	}
-	if err := trust.ReplaceSecretFile(f.secretPath(), secrets); err != nil {
+	if err := trust.ReplaceSecretFile(f.secretPath(), secrets, c.Use); err != nil {
 		return err
 	}
+	return f.rotated(io, secrets, next)
+}
+
+// rotated says what a secret file holds now, and what comes next.
+func (f *clientFlags) rotated(io streams, secrets []trust.Secret, next string) error {
 	_, _ = fmt.Fprintln(io.err, next)
 	now := rotation{File: f.secretPath()}
 	for _, s := range secrets {

@@ -51,7 +51,7 @@ func (d *demo) copySecret(t *testing.T, from, to string) {
 	t.Helper()
 	secrets, err := trust.LoadSecrets(d.secretOf(from))
 	if err == nil {
-		err = trust.ReplaceSecretFile(d.secretOf(to), secrets)
+		err = trust.ReplaceSecretFile(d.secretOf(to), secrets, false)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -327,6 +327,20 @@ func TestAStepOfARotationGoesByWhatANodeWithAMasterSees(t *testing.T) {
 		if code != c.code || !strings.Contains(out, c.says) || err != nil || (secrets[0] == fresh) != (c.code == 0) {
 			t.Errorf("%s: exit %d, %s, %v", c.name, code, out, err)
 		}
+		if c.code != 0 {
+			continue
+		}
+		step := func(flag string, code int, first trust.Secret, says string) {
+			got, out := words(t, "secret", "rotate", flag, "--secret-file", path, "--addr", node.URL)
+			secrets, err := trust.LoadSecrets(path)
+			if got != code || !strings.Contains(out, says) || err != nil || len(secrets) != 2 || secrets[0] != first {
+				t.Errorf("%s, then %s: exit %d, %s, %v", c.name, flag, got, out, err)
+			}
+		}
+		step("--use", 0, fresh, "already")
+		step("--back", 0, old, "--use")
+		step("--back", 1, old, "still")
+		step("--use", 0, fresh, "--drop")
 	}
 }
 

@@ -227,6 +227,7 @@ func watchTx(ctx context.Context, io streams, f *clientFlags, client *api.Client
 			if look(ctx) {
 				continue
 			}
+		default:
 		}
 		if err != nil {
 			return err
@@ -287,7 +288,8 @@ func showTx(io streams, f *clientFlags, t muster.TxAnswer) error {
 
 // byHand is the command that does what a transaction could not.
 func byHand(do muster.TxTodo) string {
-	words := []string{"muster run", do.Action, "--on", do.Node}
+	words := make([]string, 0, 4+2*len(do.With))
+	words = append(words, "muster run", do.Action, "--on", do.Node)
 	for _, name := range slices.Sorted(maps.Keys(do.With)) {
 		value := string(do.With[name])
 		var text string

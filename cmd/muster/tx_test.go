@@ -121,9 +121,9 @@ func (d *demo) ended(t *testing.T, at, id string) (a muster.TxAnswer) {
 }
 
 func statuses(a muster.TxAnswer) string {
-	var out []string
-	for _, s := range a.Steps {
-		out = append(out, s.ID+":"+string(s.Status))
+	out := make([]string, len(a.Steps))
+	for i, s := range a.Steps {
+		out[i] = s.ID + ":" + string(s.Status)
 	}
 	return strings.Join(out, " ")
 }

@@ -38,13 +38,18 @@ const (
 // credential goes to that application only, and no redirect is followed.
 type Application struct {
 	URL        string // base URL
+	ID         string // of the node that it is; empty: none yet
+	Caller     string // who asks, for the record
 	Credential string // sent as bearer; empty: none is
 	HTTP       *http.Client
 	Record     func(Call)
 }
 
 func (a Application) client(key string) *Client {
-	return &Client{Addrs: []string{a.URL}, Key: key, HTTP: a.HTTP, Record: a.Record, Most: maxOwnAnswer}
+	base := strings.TrimRight(a.URL, "/")
+	return &Client{
+		Addrs: []string{base}, Key: key, HTTP: a.HTTP, Record: a.Record, Caller: a.Caller, IDs: map[string]string{base: a.ID}, Most: maxOwnAnswer,
+	}
 }
 
 // Health asks the application how it is. An error says that it does not answer,

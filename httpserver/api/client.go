@@ -151,6 +151,7 @@ type Response struct {
 // node and no other. Connections are shared.
 func (c *Client) To(url, nodeID string) *Client {
 	url = strings.TrimRight(url, "/")
+	url = strings.TrimRight(url, "/")
 	return &Client{Addrs: []string{url}, Key: c.Key, Sign: c.Sign, Caller: c.Caller, Record: c.Record, HTTP: c.HTTP, IDs: map[string]string{url: nodeID}}
 }
 

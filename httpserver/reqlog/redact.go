@@ -3,6 +3,7 @@ package reqlog
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ const (
 	redacted = "[redacted]"
 	cutMark  = "[cut at 16 KiB]"
 	notJSON  = "[not JSON]"
+	twice    = "[a name is there twice]"
 )
 
 // clip is as much of a body as the log looks at. It lets go of a large one.
@@ -68,7 +70,9 @@ func secretField(name string) bool {
 }
 
 // walk copies a JSON value without its secrets, as far as it is kept. What
-// stays is JSON: where it is cut, a mark stands instead of the rest.
+// stays is JSON that every reader takes, no name in an object twice: one such
+// row would keep all others from being shown. Where it is cut, a mark stands
+// instead of the rest.
 type walk struct {
 	hide   hider
 	params func(name string) bool // whether a parameter at the top is hidden; nil: this is no action
@@ -80,6 +84,7 @@ type walk struct {
 
 	success *bool // the answer's own word
 	message string
+	double  bool // it ended at a name that was there before
 }
 
 // clean is a body as it is kept, and what it says of itself.
@@ -88,12 +93,13 @@ func (h hider) clean(raw []byte, params func(string) bool) (kept json.RawMessage
 		return nil, nil, ""
 	}
 	w := &walk{hide: h, params: params}
-	lenient := []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
-	w.dec = jsontext.NewDecoder(bytes.NewReader(raw), lenient...)
-	w.enc = jsontext.NewEncoder(&w.out, lenient...)
+	w.dec = jsontext.NewDecoder(bytes.NewReader(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	w.enc = jsontext.NewEncoder(&w.out, jsontext.AllowInvalidUTF8(true))
 	if !w.copy() {
 		mark := cutMark
-		if len(raw) < api.MaxSeen && w.enc.OutputOffset() < maxText {
+		if w.double {
+			mark = twice
+		} else if len(raw) < api.MaxSeen && w.enc.OutputOffset() < maxText {
 			mark = notJSON
 		}
 		w.close(mark)
@@ -106,7 +112,11 @@ func (w *walk) copy() bool {
 	for w.enc.OutputOffset() < maxText {
 		kind, seen := w.dec.StackIndex(w.dec.StackDepth())
 		token, err := w.dec.ReadToken()
-		if err != nil || w.enc.WriteToken(w.shown(token)) != nil {
+		if err == nil {
+			err = w.enc.WriteToken(w.shown(token))
+			w.double = errors.Is(err, jsontext.ErrDuplicateName)
+		}
+		if err != nil {
 			return false
 		}
 		if kind == '{' && seen%2 == 0 && token.Kind() == '"' && !w.member(token.String()) {
@@ -169,7 +179,9 @@ func (w *walk) secret(name string) bool {
 // close ends what is open, with a mark where something is missing.
 func (w *walk) close(mark string) {
 	if kind, seen := w.enc.StackIndex(w.enc.StackDepth()); kind == '{' && seen%2 == 0 {
-		_ = w.enc.WriteToken(jsontext.String("…")) // a buffer takes all
+		for name := "…"; w.enc.WriteToken(jsontext.String(name)) != nil; name += "…" {
+			continue // there is a member of this name; a buffer takes all else
+		}
 	}
 	if w.enc.StackDepth() > 0 || w.enc.OutputOffset() == 0 {
 		_ = w.enc.WriteToken(jsontext.String(mark))

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 	"go.uber.org/goleak"
 
@@ -205,6 +206,35 @@ func TestALongBodyIsCutWithAMarkAndStaysJSON(t *testing.T) {
 		for name, body := range map[string]json.RawMessage{"payload": got.Payload, "response": got.Response} {
 			if len(body) < 16<<10-100 || len(body) > 16<<10+100 || !json.Valid(body) || !strings.Contains(string(body), "[cut at 16 KiB]") {
 				t.Errorf("%s: %d bytes, valid %v, ends %s", name, len(body), json.Valid(body), body[len(body)-60:])
+			}
+		}
+	})
+}
+
+func TestABodyWithANameTwiceLeavesARowThatCanBeShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, settings(t))
+		for _, body := range []string{
+			`{"query":"a","query":"b","password":"hunter2"}`,
+			`{"options":{"x":[{"y":1,"y":2}]}}`,
+			`{"…":1,"……":2,"…":3}`,
+			`{"mk_a":1,"mk_b":2}`, // one name once they are hidden
+		} {
+			call := search()
+			call.Payload, call.Response = []byte(body), []byte(body)
+			l.Record(call)
+		}
+		settle(t)
+		all := rows(t, l, api.RequestFilter{})
+		if len(all) != 4 {
+			t.Fatalf("%d rows of 4", len(all))
+		}
+		for _, row := range all {
+			if !jsontext.Value(row.Payload).IsValid() || !jsontext.Value(row.Response).IsValid() {
+				t.Errorf("no reader takes this row: %s", row.Payload)
+			}
+			if !strings.Contains(string(row.Payload), "there twice") || strings.Contains(string(row.Payload), "hunter2") {
+				t.Errorf("the row does not say why it ends, or says too much: %s", row.Payload)
 			}
 		}
 	})
