@@ -58,7 +58,7 @@ func TestATransactionEndsWellInEverySchedule(t *testing.T) {
 		}
 		return
 	}
-	n, first := 2_000, uint64(1)
+	n, first, most := 2_000, uint64(1), time.Hour
 	if os.Getenv("MUSTER_CHAOS") != "" {
 		n, first = 1_000_000, uint64(time.Now().UnixNano())
 	}
@@ -77,6 +77,10 @@ func TestATransactionEndsWellInEverySchedule(t *testing.T) {
 				for !t.Failed() {
 					at := int(next.Add(batch)) - batch
 					if at >= n {
+						return
+					}
+					if time.Since(began) > most {
+						t.Errorf("only %d schedules in %v", at, most)
 						return
 					}
 					count := map[string]int{}

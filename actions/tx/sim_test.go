@@ -93,12 +93,19 @@ func (w *sim) after(d time.Duration, do func()) {
 	heap.Push(&w.queue, moment{w.now.Add(d), w.seq, do})
 }
 
-// pass has virtual time come to a moment; the journals read the same clock.
+// pass has virtual time come to a moment.
 func (w *sim) pass(at time.Time) {
-	if d := at.Sub(w.now); d > 0 {
-		<-time.After(d)
+	if at.After(w.now) {
 		w.now = at
 	}
+}
+
+// book is a node's journal, whose clock is brought to the moment.
+func (w *sim) book(n *simNode) *journal.Journal {
+	if d := time.Until(w.now); d > 0 {
+		<-time.After(d)
+	}
+	return n.journal
 }
 
 func (w *sim) say(format string, args ...any) {
@@ -196,6 +203,7 @@ func play(seed uint64, without flaw, d *disks, traced bool) *sim {
 	if len(w.bad) == 0 {
 		w.judge()
 	}
+	w.book(w.nodes[0]) // the next schedule begins when this one has ended
 	return w
 }
 
@@ -543,7 +551,7 @@ func (w *sim) crash(n *simNode, wiped bool) {
 	n.up = false
 	n.life++
 	n.works = map[string]*work{}
-	w.do(n.journal.Stop(context.Background()))
+	w.do(w.book(n).Stop(context.Background()))
 	if wiped {
 		w.count["wipes"]++
 		w.do(os.Remove(n.path))
@@ -555,6 +563,7 @@ func (w *sim) start(n *simNode) {
 	if !n.up {
 		w.say("%s comes up", n.slug)
 		n.up = true
+		w.book(n)
 		w.do(n.open())
 	}
 }
