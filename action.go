@@ -18,6 +18,7 @@ type Run struct {
 	Key       string   `json:"key,omitempty"`        // the same thing as the header Idempotency-Key
 	Check     bool     `json:"check,omitempty"`
 	Wait      *bool    `json:"wait,omitempty"` // default true
+	ID        string   `json:"-"`              // of its job; empty: one is drawn
 }
 
 // Selector says where an action runs. Nodes and All stand alone; Where,

@@ -96,6 +96,14 @@ type ClusterStatus struct {
 	StaleMs      int64        `json:"stale_ms"` // since this node last heard from the master
 }
 
+// Sight is the little of it that goes with every answer.
+type Sight struct {
+	Self    string        // slug of the node that answers
+	Master  string        // slug; empty while there is none
+	Applied uint64        // index
+	Stale   time.Duration // since this node last heard from the master
+}
+
 // MasterRef names the master.
 type MasterRef struct {
 	Slug string `json:"slug"`

@@ -31,6 +31,7 @@ type call struct {
 	hide   redactor
 	within time.Duration // to start; 0: at any time
 	tx     *muster.TxOp  // nil: of no transaction
+	seen   *prints       // by those who look on; nil: nobody can
 }
 
 // outcome is what a handler says. Its result is JSON, or nothing.
@@ -64,7 +65,7 @@ func (h *Handler) do(ctx context.Context, c call) outcome {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return failed("start", "%v", err)
 	}
-	p := &process{limit: int(c.def.Limits.Output), hide: c.hide, mark: resultEnv + filepath.Join(dir, resultFile)}
+	p := &process{limit: int(c.def.Limits.Output), hide: c.hide, mark: resultEnv + filepath.Join(dir, resultFile), seen: c.seen}
 	if h.Stdin == "params" {
 		p.stdin = paramsJSON(c.params)
 	}

@@ -22,6 +22,7 @@ type ExecutorConfig struct {
 	Cache       Cache        // of answers; nil: it has none
 	Journal     Journal      // nil: nothing is written down
 	Steps       Steps        // the same journal; nil: no part in transactions
+	Spool       *Spool       // nil: what programs print is not kept
 	Log         *slog.Logger // nil: no log
 }
 
@@ -29,6 +30,7 @@ type ExecutorConfig struct {
 type Executor struct {
 	cfg     ExecutorConfig
 	running calls
+	watched watched
 
 	mu    sync.Mutex
 	set   map[string]*action       // by name; guarded by mu

@@ -20,6 +20,7 @@ type fan struct {
 	results map[string]muster.Result // by slug
 	halted  <-chan struct{}          // closed when the run is cancelled; nil: never
 	tell    func(muster.Result)      // hears of each; nil: nobody does
+	began   func(target)             // hears of each that is asked; nil: nobody does
 }
 
 // reply is what came of a call.
@@ -188,6 +189,9 @@ func (f *fan) start(ctx context.Context, t target, replies chan<- reply) {
 	if err != nil {
 		replies <- reply{t, resultOf(notStarted(err), nil, time.Now())}
 		return
+	}
+	if f.began != nil {
+		f.began(t)
 	}
 	by, job, local, remote := f.by, f.job, f.r.local, f.r.remote
 	if at, ok := ctx.Deadline(); ok {

@@ -3,7 +3,6 @@ package actions
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -12,13 +11,16 @@ import (
 	"muster"
 )
 
-// maxJobs is how many jobs a node leads at once.
-const maxJobs = 100
+const (
+	maxJobs    = 100 // that a node leads at once without anybody waiting
+	recentJobs = 50  // that have ended and whose events are still told one by one
+	maxParams  = 4 << 10
+)
 
 // Jobs keeps jobs, also when the process dies.
 type Jobs interface {
-	// PutJob writes down how a job is.
-	PutJob(j muster.Job) error
+	// PutJob writes down how a job is: before it returns, or else soon.
+	PutJob(j muster.Job, soon bool) error
 
 	// Job returns one. It is NotFound when there is none.
 	Job(id string) (muster.Job, error)
@@ -27,102 +29,237 @@ type Jobs interface {
 	Jobs() ([]muster.Job, error)
 }
 
-// jobs are those under way.
+// jobs are those under way, and the last ones that have ended.
 type jobs struct {
-	mu   sync.Mutex
-	live map[string]*job // by ID; guarded by mu
+	mu     sync.Mutex
+	live   map[string]*job // by ID; guarded by mu
+	alone  int             // of those under way nobody waits for; guarded by mu
+	recent []*job          // that have ended, the latest last; guarded by mu
 }
 
-// job is one under way.
+// job is one that is led here.
 type job struct {
-	muster.Job
-	halt   chan struct{} // closed when it is cancelled
-	halted bool          // guarded by jobs.mu
+	id         string
+	muster.Job               // guarded by jobs.mu
+	halt       chan struct{} // closed when it is cancelled
+	halted     bool          // guarded by jobs.mu
+	alone      bool          // nobody waits for it; guarded by jobs.mu
+	over       chan struct{} // closed when it has ended and that is written down, or on its way there
+	news       *news
+	by         muster.Rights // of who began it
+	book       sync.Mutex    // held while the job is written down
 }
 
-// add takes a job in, unless there are too many.
-func (s *jobs) add(j *job) error {
+// add takes a job in, unless there are too many; one with this ID that is there
+// already is returned instead.
+func (s *jobs) add(j *job) (known *job, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.live) >= maxJobs {
-		return muster.Errorf(muster.Limited, "this node leads %d jobs already", maxJobs).WithCode("too_many_jobs")
+	if known := s.findLocked(j.id); known != nil {
+		return known, nil
+	}
+	if j.alone && s.alone >= maxJobs {
+		return nil, muster.Errorf(muster.Limited, "this node leads %d jobs already that nobody waits for", maxJobs).WithCode("too_many_jobs")
 	}
 	if s.live == nil {
 		s.live = map[string]*job{}
 	}
-	s.live[j.Job.Job] = j
+	s.live[j.id] = j
+	if j.alone {
+		s.alone++
+	}
+	return nil, nil
+}
+
+func (s *jobs) findLocked(id string) *job {
+	if j := s.live[id]; j != nil {
+		return j
+	}
+	for _, j := range s.recent {
+		if j.id == id {
+			return j
+		}
+	}
 	return nil
+}
+
+func (s *jobs) find(id string) *job {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.findLocked(id)
 }
 
 // note writes down what became of one target.
 func (s *jobs) note(j *job, result muster.Result) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	j.Results[result.Node] = result
-	j.Pending = slices.DeleteFunc(slices.Clone(j.Pending), func(slug string) bool { return slug == result.Node })
+	j.Pending = slices.DeleteFunc(j.Pending, func(slug string) bool { return slug == result.Node })
+	s.mu.Unlock()
+	j.news.add(muster.JobEvent{Type: muster.EventResult, Node: result.Node, Result: &result})
 }
 
-// show returns a copy of a job under way, with its counts as they are.
-func (s *jobs) show(id string) (muster.Job, bool) {
+// show returns a copy of a job, with its counts as they are.
+func (s *jobs) show(j *job) muster.Job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	j, ok := s.live[id]
-	if !ok {
-		return muster.Job{}, false
-	}
 	shown := j.Job
-	shown.RunAnswer = answer(muster.Execution{Job: j.Job.Job, Action: j.Action}, maps.Clone(j.Results))
-	shown.Success = false
-	return shown, true
+	shown.Pending = slices.Clone(j.Pending)
+	if shown.Status == muster.JobRunning {
+		shown.RunAnswer = answer(muster.Execution{Job: j.id, Action: j.Action}, maps.Clone(j.Results))
+		shown.Success = false
+	}
+	return shown
 }
 
-func (s *jobs) remove(id string) {
+// forsake says that nobody waits for a job any more.
+func (s *jobs) forsake(j *job) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.live, id)
+	if !j.alone && s.live[j.id] == j {
+		j.alone = true
+		s.alone++
+	}
+}
+
+func (s *jobs) waitedFor(j *job) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !j.alone
+}
+
+// end takes a job out of those under way.
+func (s *jobs) end(j *job, ended muster.Job) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j.Job = ended
+	s.dropLocked(j)
+	s.recent = append(s.recent, j)
+	s.recent = s.recent[max(0, len(s.recent)-recentJobs):]
+}
+
+// drop forgets a job that did not begin.
+func (s *jobs) drop(j *job) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropLocked(j)
+}
+
+func (s *jobs) dropLocked(j *job) {
+	delete(s.live, j.id)
+	if j.alone {
+		s.alone--
+	}
 }
 
 // Begin has an action run on the nodes selected, which are frozen now, and does
-// not wait: the job goes on until all have answered. Errors are those of Run,
-// and Limited.
+// not wait: the job goes on until all have answered. A job with the run's ID that
+// is known here is returned as it is. Errors are those of Run, and Limited.
 func (r *Runner) Begin(ctx context.Context, by muster.Rights, run muster.Run) (muster.Job, error) {
+	if j, known, err := r.known(run.ID); known || err != nil {
+		return j, err
+	}
 	how, targets, err := r.plan(by, run)
 	if err != nil {
 		return muster.Job{}, err
 	}
+	j, err := r.begin(ctx, by, run, plan{how: how, targets: targets, alone: true})
+	if err != nil {
+		return muster.Job{}, err
+	}
+	return r.jobs.show(j), nil
+}
+
+// known returns the job with an ID that was begun before.
+func (r *Runner) known(id string) (j muster.Job, known bool, err error) {
+	if id == "" {
+		return j, false, nil
+	}
+	j, err = r.Job(id)
+	if muster.KindOf(err) == muster.NotFound {
+		return j, false, nil
+	}
+	return j, err == nil, err
+}
+
+// plan is what a job is to do.
+type plan struct {
+	how     strategy
+	targets []target
+	alone   bool   // nobody waits for it
+	retryOf string // another job
+}
+
+// begin starts a job, or returns the one that has its ID.
+func (r *Runner) begin(ctx context.Context, by muster.Rights, run muster.Run, p plan) (*job, error) {
 	ctx, end, err := r.running.begin(context.WithoutCancel(ctx), "")
 	if err != nil {
-		return muster.Job{}, muster.Errorf(muster.Unavailable, "%w", err)
+		return nil, muster.Errorf(muster.Unavailable, "%w", err)
 	}
-	f := r.fan(by, run, how, targets)
-	j := &job{Job: muster.Job{Status: muster.JobRunning, Caller: by.Principal, StartedAt: time.Now().UTC()}, halt: make(chan struct{})}
+	f := r.fan(by, run, p.how, p.targets)
+	j := &job{id: f.job.Job, halt: make(chan struct{}), over: make(chan struct{}), alone: p.alone, by: by}
+	j.news = newNews(j.over)
+	j.news.follow = func(t muster.JobTarget) { r.follow(ctx, j, t) }
+	j.Job = muster.Job{Status: muster.JobRunning, Caller: by.Principal, StartedAt: time.Now().UTC(), RetryOf: p.retryOf, Order: r.order(run, p)}
 	j.RunAnswer = answer(f.job, map[string]muster.Result{})
-	for _, t := range targets {
+	for _, t := range p.targets {
 		j.Pending = append(j.Pending, t.node.Slug)
 	}
-	began := j.Job
-	began.Results = map[string]muster.Result{} // its own: the job goes on
-	if err = r.jobs.add(j); err == nil {
-		err = r.cfg.Jobs.PutJob(began)
-	}
-	if err != nil {
-		r.jobs.remove(f.job.Job)
+	known, err := r.jobs.add(j)
+	if known != nil || err != nil {
 		end()
-		return muster.Job{}, err
+		return known, err
+	}
+	// Who waits hears of a failure of the node itself; of what nobody waits for,
+	// or what may be asked for again, it must be known that it began.
+	if err := r.cfg.Jobs.PutJob(r.jobs.show(j), !p.alone && run.ID == ""); err != nil && (p.alone || run.ID != "") {
+		r.jobs.drop(j)
+		close(j.over)
+		end()
+		return nil, err
 	}
 	f.halted = j.halt
 	f.tell = func(result muster.Result) { r.jobs.note(j, result) }
+	f.began = j.news.began
 	go func() {
 		defer end()
-		f.do(ctx, targets, how)
+		f.do(ctx, p.targets, p.how)
 		r.finish(ctx, j, f)
 	}()
-	return began, nil
+	return j, nil
+}
+
+// order is what a job was asked, as far as it is kept.
+func (r *Runner) order(run muster.Run, p plan) *muster.JobOrder {
+	o := &muster.JobOrder{How: run.How, Check: run.Check, Digest: paramsDigest(run.Params)}
+	if len(paramsJSON(run.Params)) <= maxParams && r.local.open(run.Action, run.Params) {
+		o.Params = run.Params
+	}
+	for _, t := range p.targets {
+		o.Targets = append(o.Targets, muster.JobTarget{Slug: t.node.Slug, ID: t.node.ID})
+	}
+	return o
+}
+
+// open reports whether it is known that none of the parameters is a secret.
+func (e *Executor) open(name string, params muster.Params) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.set[name]
+	if a == nil {
+		return len(params) == 0
+	}
+	for param := range params {
+		if p, declared := a.Params[param]; !declared || p.Secret {
+			return false
+		}
+	}
+	return true
 }
 
 // finish writes down how a job ended.
 func (r *Runner) finish(ctx context.Context, j *job, f *fan) {
-	ended := muster.Job{RunAnswer: answer(f.job, f.results), Caller: j.Caller, StartedAt: j.StartedAt, EndedAt: time.Now().UTC()}
+	ended := r.jobs.show(j)
+	ended.RunAnswer, ended.Pending, ended.EndedAt = answer(f.job, f.results), nil, time.Now().UTC()
 	switch {
 	case errors.Is(context.Cause(ctx), errStopping):
 		ended.Status = muster.JobInterrupted
@@ -135,91 +272,82 @@ func (r *Runner) finish(ctx context.Context, j *job, f *fan) {
 	default:
 		ended.Status = muster.JobFailed
 	}
-	if err := r.cfg.Jobs.PutJob(ended); err != nil {
+	// What is told of an end stays true after a crash; but a run that only reads,
+	// and that somebody waits for, does not wait for the disk.
+	risk, known := r.local.risk(ended.Action)
+	j.book.Lock()
+	err := r.cfg.Jobs.PutJob(ended, known && risk == muster.RiskRead && r.jobs.waitedFor(j))
+	r.jobs.end(j, ended)
+	j.book.Unlock()
+	if err != nil {
 		r.cfg.Log.Error("job cannot be written down", "job", f.job.Job, "status", ended.Status, "error", err)
 	}
-	r.jobs.remove(f.job.Job)
+	close(j.over)
+	j.news.close(muster.JobEvent{Type: muster.EventSummary, Job: &ended})
 }
 
-// halt keeps a job from starting anything more.
-func (s *jobs) halt(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if j, ok := s.live[id]; ok && !j.halted {
-		j.halted = true
-		close(j.halt)
-	}
-}
-
-// Cancel ends a job on all nodes: nothing more is started, and what runs is
-// killed with all its processes. It returns the job as it is then, or Partial with
-// the nodes that could not be told. It is NotFound when there is none, a Conflict
-// when it has ended.
-func (r *Runner) Cancel(ctx context.Context, by muster.Rights, id string) (muster.Job, error) {
-	j, err := r.Job(id)
-	if err == nil {
-		err = mayRun(by, j.Action)
-	}
-	if err != nil {
-		return muster.Job{}, err
-	}
-	if j.Status != muster.JobRunning {
-		return muster.Job{}, muster.Errorf(muster.Conflict, "the job has ended: %s", j.Status).WithCode("job_ended")
-	}
-	r.jobs.halt(id)
-	if err := r.kill(ctx, by, j); err != nil {
-		return muster.Job{}, err
-	}
-	return r.Job(id)
-}
-
-// kill has the nodes that a job still runs on end it, all at once.
-func (r *Runner) kill(ctx context.Context, by muster.Rights, j muster.Job) error {
-	errs := make([]error, len(j.Pending))
-	var wg sync.WaitGroup
-	for i, slug := range j.Pending {
-		wg.Go(func() {
-			if err := r.killAt(ctx, by, slug, j); err != nil {
-				errs[i] = fmt.Errorf("%s: %w", slug, err)
-			}
-		})
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return muster.Errorf(muster.Partial, "not told: %w", err).WithCode("not_told")
-	}
-	return nil
-}
-
-func (r *Runner) killAt(ctx context.Context, by muster.Rights, slug string, j muster.Job) error {
-	nodes := r.nodes.Nodes()
-	i := slices.IndexFunc(nodes, func(n muster.Node) bool { return n.Slug == slug && n.DeletedAt == nil })
-	switch {
-	case i < 0:
-		return nil // nobody runs it any more
-	case nodes[i].ID == r.cfg.Self:
-		return r.local.Cancel(by, j.Action, j.Job)
+// wait returns a job when it has ended, or as it is at the end of ctx: then that
+// it goes on is written down.
+func (r *Runner) wait(ctx context.Context, j *job) muster.Job {
+	select {
+	case <-j.over:
+		return r.jobs.show(j)
 	default:
-		return r.remote.Cancel(ctx, nodes[i], by, j.Action, j.Job)
 	}
+	select {
+	case <-j.over:
+		return r.jobs.show(j)
+	case <-ctx.Done():
+	}
+	r.jobs.forsake(j)
+	j.book.Lock()
+	defer j.book.Unlock()
+	shown := r.jobs.show(j)
+	if shown.Status != muster.JobRunning {
+		return shown
+	}
+	if err := r.cfg.Jobs.PutJob(shown, false); err != nil {
+		r.cfg.Log.Error("job cannot be written down", "job", shown.Job, "status", shown.Status, "error", err)
+	}
+	return shown
 }
 
 // Job returns a job that this node leads or led. It is NotFound when there is
 // none.
 func (r *Runner) Job(id string) (muster.Job, error) {
-	if j, ok := r.jobs.show(id); ok {
-		return j, nil
+	if j := r.jobs.find(id); j != nil {
+		return r.jobs.show(j), nil
 	}
 	return r.cfg.Jobs.Job(id)
 }
 
-// Jobs returns the jobs that this node leads or led, the newest first.
+// Jobs returns the jobs that this node leads or led, the newest first. Their
+// orders have no parameters.
 func (r *Runner) Jobs() ([]muster.Job, error) {
 	all, err := r.cfg.Jobs.Jobs()
 	for i, j := range all {
-		if live, ok := r.jobs.show(j.Job); ok {
-			all[i] = live
+		if live := r.jobs.find(j.Job); live != nil {
+			all[i] = r.jobs.show(live)
+		}
+		if o := all[i].Order; o != nil {
+			short := *o
+			short.Params = nil
+			all[i].Order = &short
 		}
 	}
 	return all, err
 }
+
+// unkept keeps no jobs.
+type unkept struct{}
+
+// PutJob does nothing.
+func (unkept) PutJob(muster.Job, bool) error { return nil }
+
+// Job knows none.
+func (unkept) Job(id string) (muster.Job, error) {
+	return muster.Job{}, muster.Errorf(muster.NotFound, "no job %q", id)
+}
+
+// Jobs knows none.
+func (unkept) Jobs() ([]muster.Job, error) { return nil, nil }

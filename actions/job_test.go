@@ -3,9 +3,13 @@ package actions_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"muster"
 	"muster/actions"
@@ -14,11 +18,7 @@ import (
 
 func TestACancelledJobStartsNothingMoreAndKillsWhatRuns(t *testing.T) {
 	f := newFleet(t, 3)
-	j := journal.New(journal.Config{Path: filepath.Join(t.TempDir(), "journal.db")})
-	if err := j.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	r := actions.NewRunner(actions.RunnerConfig{Self: f.nodes[0].ID, Jobs: j}, f, f.executors[f.nodes[0].ID], f)
+	r := f.keeping(t, book(t, filepath.Join(t.TempDir(), "journal.db")))
 	began, err := r.Begin(t.Context(), operator(), muster.Run{
 		Action: "node.sleep", Params: muster.Params{"for": json.RawMessage(`"10m"`)},
 		On: muster.Selector{All: true}, How: muster.Strategy{Concurrency: 2, OnFail: "continue"},
@@ -54,10 +54,369 @@ func TestACancelledJobStartsNothingMoreAndKillsWhatRuns(t *testing.T) {
 	if _, err := r.Cancel(t.Context(), operator(), id); muster.KindOf(err) != muster.Conflict {
 		t.Errorf("a job that has ended: %v", err)
 	}
-	if err := r.Stop(context.Background()); err != nil {
-		t.Error(err)
+}
+
+// book is a journal that is closed when the test ends.
+func book(t *testing.T, path string) *journal.Journal {
+	t.Helper()
+	j := journal.New(journal.Config{Path: path})
+	if err := j.Start(t.Context()); err != nil {
+		t.Fatal(err)
 	}
-	if err := j.Stop(context.Background()); err != nil {
-		t.Error(err)
+	t.Cleanup(func() {
+		if err := j.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return j
+}
+
+// keeping is a runner at a whose jobs are kept, and which is stopped when the
+// test ends.
+func (f *fleet) keeping(t *testing.T, j actions.Jobs) *actions.Runner {
+	t.Helper()
+	r := actions.NewRunner(actions.RunnerConfig{Self: f.nodes[0].ID, Jobs: j}, f, f.executors[f.nodes[0].ID], f)
+	t.Cleanup(func() {
+		if err := r.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// programs gives all nodes of a fleet these actions, and a place for what they
+// print.
+func (f *fleet) programs(t *testing.T, defs ...actions.Definition) {
+	t.Helper()
+	for _, n := range f.nodes {
+		spool, err := actions.OpenSpool(filepath.Join(t.TempDir(), n.Slug))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := actions.NewExecutor(actions.ExecutorConfig{ID: n.ID, Definitions: defs, Spool: spool})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.executors[n.ID] = e
+	}
+}
+
+// ended waits for the end of a job.
+func ended(t *testing.T, r *actions.Runner, id string) muster.Job {
+	t.Helper()
+	for after := int64(0); ; {
+		told, err := r.Events(t.Context(), id, after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told.Ended {
+			return *told.Events[len(told.Events)-1].Job
+		}
+		after = told.Events[len(told.Events)-1].Seq
+	}
+}
+
+func TestARunIsInTheHistoryWhetherSomebodyWaitedOrNot(t *testing.T) {
+	f := newFleet(t, 2)
+	path := filepath.Join(t.TempDir(), "journal.db")
+	j := book(t, path)
+	r := f.keeping(t, j)
+	waited, err := r.Run(t.Context(), operator(), ping(muster.Selector{All: true}))
+	if err != nil || waited.Status != muster.JobSucceeded {
+		t.Fatalf("%+v, %v", waited, err)
+	}
+	began, err := r.Begin(t.Context(), operator(), ping(names("b")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended(t, r, began.Job)
+	for what, keeper := range map[string]interface{ Jobs() ([]muster.Job, error) }{"the runner": r, "the journal": j} {
+		all, err := keeper.Jobs()
+		if err != nil || len(all) != 2 || all[0].Job != began.Job || all[1].Job != waited.Job || all[1].SuccessCount != 2 || all[0].Status != muster.JobSucceeded {
+			t.Errorf("%s: %+v, %v", what, all, err)
+		}
+	}
+}
+
+func TestARunWithAnIDIsBegunOnce(t *testing.T) {
+	f := newFleet(t, 2)
+	j := book(t, filepath.Join(t.TempDir(), "journal.db"))
+	r := f.keeping(t, j)
+	run := ping(names("b"))
+	run.ID = "j_id-a_1"
+	done := make(chan muster.Job, 8)
+	for range cap(done) {
+		go func() {
+			job, err := r.Run(t.Context(), operator(), run)
+			if err != nil {
+				t.Error(err)
+			}
+			done <- job
+		}()
+	}
+	for range cap(done) {
+		if job := <-done; job.Job != run.ID || !job.Success {
+			t.Errorf("%+v", job)
+		}
+	}
+	// A runner that did not lead it knows it by the journal.
+	if job, err := f.keeping(t, j).Run(t.Context(), operator(), run); err != nil || job.Job != run.ID || !job.Success {
+		t.Errorf("%+v, %v", job, err)
+	}
+	if job, err := f.keeping(t, j).Begin(t.Context(), operator(), run); err != nil || job.Status != muster.JobSucceeded {
+		t.Errorf("%+v, %v", job, err)
+	}
+	if calls := f.called(); len(calls) != 1 {
+		t.Errorf("it ran %d times", len(calls))
+	}
+}
+
+func TestEventsTellWhatProgramsPrintAndEndWithTheJob(t *testing.T) {
+	f := newFleet(t, 2)
+	gate := filepath.Join(t.TempDir(), "gate")
+	f.programs(t, define(t, "app.talk", "params: {pass: {type: string, secret: true}}\n"+
+		"handler: {kind: exec, stdin: params, argv: [/bin/sh, -c, 'read p; echo one; echo ::progress 40 half of it; echo two >&2; until test -e "+gate+"; do sleep 0.05; done; echo \"$p\"; echo ::progress 100']}\n"))
+	r := f.keeping(t, nil)
+	began, err := r.Begin(t.Context(), operator(), muster.Run{
+		Action: "app.talk", On: muster.Selector{All: true}, Params: muster.Params{"pass": json.RawMessage(`"canary-secret"`)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, text, last := map[string]int{}, map[string]string{}, int64(0)
+	for over := false; !over; {
+		told, err := r.Events(t.Context(), began.Job, last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range told.Events {
+			if e.Seq != last+1 {
+				t.Errorf("%d follows %d", e.Seq, last)
+			}
+			last = e.Seq
+			seen[e.Type]++
+			if e.Type == muster.EventLog {
+				text[e.Node+" "+e.Stream] += e.Text
+			}
+			if e.Type == muster.EventProgress {
+				text[e.Node+" progress"] += fmt.Sprint(*e.Percent, e.Text, ";")
+			}
+		}
+		if text["a stderr"] != "" && text["b stderr"] != "" { // both run and were seen
+			if err := os.WriteFile(gate, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		over = told.Ended
+	}
+	if seen["state"] != 2 || seen["result"] != 2 || seen["summary"] != 1 {
+		t.Errorf("%v", seen)
+	}
+	for _, slug := range []string{"a", "b"} {
+		want := "one\n::progress 40 half of it\n{\"pass\":\"[redacted]\"}\n::progress 100\n"
+		if text[slug+" stdout"] != want || text[slug+" stderr"] != "two\n" || text[slug+" progress"] != "40half of it;100;" {
+			t.Errorf("%s: %q", slug, text)
+		}
+		out, err := f.executors["id-"+slug].Output(t.Context(), operator(), muster.OutputAsk{Job: began.Job})
+		if err != nil || out.Stdout != want || out.Stderr != "two\n" || out.Running || out.Truncated {
+			t.Errorf("%s: %+v, %v", slug, out, err)
+		}
+	}
+	nobody := muster.Rights{Principal: "key:1", Scopes: []string{"run:web.*"}}
+	if _, err := f.executors["id-a"].Output(t.Context(), nobody, muster.OutputAsk{Job: began.Job}); muster.KindOf(err) != muster.Forbidden {
+		t.Errorf("who may not run it: %v", err)
+	}
+}
+
+func TestAWatcherWhoIsTooSlowLosesTheOldestAndTheJobDoesNotWait(t *testing.T) {
+	f := newFleet(t, 1)
+	f.programs(t, define(t, "app.flood", "handler: {kind: exec, argv: [/bin/sh, -c, 'i=0; while test $i -lt 64; do head -c 65536 /dev/zero | tr \"\\0\" y; i=$((i+1)); done']}\nlimits: {output: 4MiB}\n"))
+	r := f.keeping(t, nil)
+	began, err := r.Begin(t.Context(), operator(), muster.Run{Action: "app.flood", On: muster.Selector{All: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := r.Events(t.Context(), began.Job, 0) // it is watched from now on
+	if err != nil || len(first.Events) == 0 {
+		t.Fatal(first, err)
+	}
+	for {
+		job, err := r.Job(began.Job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if job.Status == muster.JobSucceeded {
+			break
+		}
+		runtime.Gosched()
+	}
+	ended(t, r, began.Job)
+	bytes := 0
+	told, err := r.Events(t.Context(), began.Job, 1)
+	for _, e := range told.Events {
+		bytes += len(e.Text)
+	}
+	if err != nil || !told.Ended || told.Events[0].Type != muster.EventResync || bytes > 1<<20 || bytes < 1<<20-16<<10 {
+		t.Errorf("%d bytes in %d events, %v", bytes, len(told.Events), err)
+	}
+	if told, err = r.Events(t.Context(), began.Job, 1<<40); err != nil || told.Events[0].Type != muster.EventResync {
+		t.Errorf("of an event that was never there: %+v, %v", told.Events, err)
+	}
+}
+
+func TestRetryTakesTheFrozenNodesThatFailed(t *testing.T) {
+	f := newFleet(t, 4)
+	f.errs["b"] = muster.Errorf(muster.Unavailable, "down").WithCode("no_connection")
+	f.answers["c"] = muster.Result{State: muster.StateFailed, Error: &muster.ActionError{Code: "exit"}}
+	r := f.keeping(t, book(t, filepath.Join(t.TempDir(), "journal.db")))
+	run := muster.Run{Action: "node.echo", Params: muster.Params{"text": json.RawMessage(`"hi"`)}, On: muster.Selector{Where: "env=prod"}, How: muster.Strategy{Mode: "serial", OnFail: "continue"}}
+	old, err := r.Run(t.Context(), operator(), run)
+	if err != nil || told(old) != "a:ok b:unreachable/no_connection c:failed/exit d:ok" {
+		t.Fatal(told(old), err)
+	}
+	f.errs, f.answers = nil, nil
+	f.nodes[1].Slug, f.nodes[1].Metadata = "bee", nil // renamed, and no longer where the selector says
+	for _, c := range []struct {
+		again muster.Retry
+		says  string
+	}{
+		{muster.Retry{}, "bee:ok c:ok"},
+		{muster.Retry{Only: "unreachable"}, "bee:ok"},
+	} {
+		began, err := r.Retry(t.Context(), operator(), old.Job, c.again)
+		if err != nil || began.RetryOf != old.Job || began.Job == old.Job {
+			t.Fatalf("%+v, %v", began, err)
+		}
+		if job := ended(t, r, began.Job); told(job) != c.says || string(job.Results["bee"].Result) != `{"text":"hi"}` {
+			t.Errorf("%+v: %s", c.again, told(job))
+		}
+	}
+	gone := time.Now()
+	f.nodes[1].DeletedAt = &gone
+	began, err := r.Retry(t.Context(), operator(), old.Job, muster.Retry{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if job := ended(t, r, began.Job); told(job) != "b:skipped/gone c:ok" {
+		t.Error(told(job))
+	}
+	for _, c := range []struct {
+		id    string
+		by    muster.Rights
+		again muster.Retry
+		kind  muster.Kind
+	}{
+		{old.Job, operator(), muster.Retry{Only: "skipped"}, muster.Conflict},
+		{old.Job, operator(), muster.Retry{Only: "all"}, muster.Invalid},
+		{old.Job, operator(), muster.Retry{Params: muster.Params{"text": json.RawMessage(`"ho"`)}}, muster.Invalid},
+		{old.Job, muster.Rights{Principal: "key:1", Scopes: []string{"run:app.*"}}, muster.Retry{}, muster.Forbidden},
+		{"j_id-a_x", operator(), muster.Retry{}, muster.NotFound},
+	} {
+		if job, err := r.Retry(t.Context(), c.by, c.id, c.again); muster.KindOf(err) != c.kind {
+			t.Errorf("%+v: %+v, %v", c, job, err)
+		}
+	}
+}
+
+func TestRetryOfWhatHadASecretNeedsItAgain(t *testing.T) {
+	f := newFleet(t, 1)
+	f.programs(t, define(t, "app.fail", "params: {pass: {type: string, secret: true}}\nhandler: {kind: exec, stdin: params, argv: [/bin/false]}\n"))
+	path := filepath.Join(t.TempDir(), "journal.db")
+	r := f.keeping(t, book(t, path))
+	run := muster.Run{Action: "app.fail", On: muster.Selector{All: true}, Params: muster.Params{"pass": json.RawMessage(`"canary-secret"`)}}
+	old, err := r.Run(t.Context(), operator(), run)
+	if err != nil || told(old) != "a:failed/exit" {
+		t.Fatal(told(old), err)
+	}
+	if _, err := r.Retry(t.Context(), operator(), old.Job, muster.Retry{}); muster.KindOf(err) != muster.Invalid || !strings.Contains(err.Error(), "params") {
+		t.Errorf("%v", err)
+	}
+	began, err := r.Retry(t.Context(), operator(), old.Job, muster.Retry{Params: run.Params})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended(t, r, began.Job)
+	if raw, err := os.ReadFile(path); err != nil || strings.Contains(string(raw), "canary") {
+		t.Errorf("the secret is on the disk, or %v", err)
+	}
+}
+
+func TestOutputIsBoundedAndSaysWhatIsMissing(t *testing.T) {
+	dir := t.TempDir()
+	spool, err := actions.OpenSpool(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := executor(t, actions.ExecutorConfig{Spool: spool}, define(t, "app.long",
+		"handler: {kind: exec, argv: [/bin/sh, -c, 'echo first; head -c 3000000 /dev/zero | tr \"\\0\" y; echo last']}\nlimits: {output: 64KiB}\n"))
+	if r := e.Execute(t.Context(), operator(), muster.Execution{Action: "app.long", Job: "j_1"}); !r.Success {
+		t.Fatalf("%+v", r)
+	}
+	out, err := e.Output(t.Context(), operator(), muster.OutputAsk{Job: "j_1"})
+	if err != nil || !out.Truncated || out.Dropped < 2_800_000 || len(out.Stdout) > 80_000 ||
+		!strings.HasPrefix(out.Stdout, "first\n") || !strings.HasSuffix(out.Stdout, "last\n") || !strings.Contains(out.Stdout, "bytes omitted") {
+		t.Errorf("%d bytes, %d dropped, %v, %v", len(out.Stdout), out.Dropped, out.Truncated, err)
+	}
+	if _, err := e.Output(t.Context(), operator(), muster.OutputAsk{Job: "../j_1"}); muster.CodeOf(err) != "no_output" {
+		t.Errorf("%v", err)
+	}
+	if r := e.Execute(t.Context(), operator(), muster.Execution{Action: "node.ping", Job: "j_2"}); !r.Success {
+		t.Fatalf("%+v", r)
+	}
+	if _, err := e.Output(t.Context(), operator(), muster.OutputAsk{Job: "j_2"}); muster.CodeOf(err) != "no_output" {
+		t.Errorf("of what has no program: %v", err)
+	}
+}
+
+func TestOnlyTheLatestThousandOutputsAreKeptAlsoAfterARestart(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 1005 {
+		path := filepath.Join(dir, fmt.Sprintf("j_%04d.json", i))
+		if err := os.WriteFile(path, fmt.Appendf(nil, `{"job":"j_%04d"}`, i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Time{}, time.Unix(int64(i), 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "half.part"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spool, err := actions.OpenSpool(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := executor(t, actions.ExecutorConfig{Spool: spool}, define(t, "app.say", "handler: {kind: exec, argv: [/bin/echo, hi]}\n"))
+	if r := e.Execute(t.Context(), operator(), muster.Execution{Action: "app.say", Job: "j_new"}); !r.Success {
+		t.Fatalf("%+v", r)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 1000 {
+		t.Errorf("%d files, %v", len(files), err)
+	}
+	for i := range 7 { // 70 MiB: more than all may have
+		path := filepath.Join(dir, fmt.Sprintf("j_big_%d.json", i))
+		if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, 10<<20); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Time{}, time.Unix(int64(1e6+i), 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer func() {
+		if _, err := actions.OpenSpool(dir); err != nil {
+			t.Error(err)
+		}
+		if files, err := os.ReadDir(dir); err != nil || len(files) != 7 { // six of them and the new one
+			t.Errorf("%d files, %v", len(files), err)
+		}
+	}()
+	for job, kept := range map[string]bool{"j_0005": false, "j_0006": true, "j_new": true} {
+		if _, err := e.Output(t.Context(), operator(), muster.OutputAsk{Job: job}); (err == nil) != kept {
+			t.Errorf("%s: %v", job, err)
+		}
 	}
 }

@@ -28,11 +28,16 @@ type Journal interface {
 
 // entry is an execution as the journal has it.
 func entry(by muster.Rights, a *action, x muster.Execution) muster.JournalEntry {
-	sum := sha256.Sum256(bytes.TrimSpace(paramsJSON(x.Params)))
 	return muster.JournalEntry{
-		Key: x.Job, Job: x.Job, Action: a.Action, Version: a.Version, Digest: a.digest, Params: hex.EncodeToString(sum[:]),
+		Key: x.Job, Job: x.Job, Action: a.Action, Version: a.Version, Digest: a.digest, Params: paramsDigest(x.Params),
 		Check: x.Check, Caller: by.Principal, Started: time.Now().UTC(),
 	}
+}
+
+// paramsDigest is the SHA-256 of parameters as JSON with sorted names, hex.
+func paramsDigest(params muster.Params) string {
+	sum := sha256.Sum256(bytes.TrimSpace(paramsJSON(params)))
+	return hex.EncodeToString(sum[:])
 }
 
 // written reports whether executions of an action are written down. What only
@@ -59,7 +64,10 @@ func (e *Executor) once(ctx context.Context, a *action, c call, x muster.Journal
 	if known, err := book.Begin(ctx, x); known != nil || err != nil {
 		return repeated(known, err, began)
 	}
-	return book.End(x.Key, resultOf(e.perform(ctx, a, c), c.hide, began))
+	seen := e.watch(ctx, &c)
+	r := resultOf(e.perform(ctx, a, c), c.hide, began)
+	seen()
+	return book.End(x.Key, r)
 }
 
 // repeated is the result of an execution that the journal did not let start.

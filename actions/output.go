@@ -1,6 +1,7 @@
 package actions
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 )
@@ -16,12 +17,20 @@ type capture struct {
 	head  []byte // the first limit bytes
 	tail  []byte // the last bytes, more than lastBytes by the longest secret
 	total int64
+	to    *prints // of which it is one stream; nil: nobody looks on
+	line  []byte  // the last one, as far as it is there
 }
 
 func newCapture(limit int, hide redactor) *capture { return &capture{limit: limit, hide: hide} }
 
 // Write keeps what there is room for.
 func (c *capture) Write(b []byte) (int, error) {
+	if c.to != nil {
+		c.to.mu.Lock()
+		defer c.to.mu.Unlock()
+		defer c.to.tellLocked()
+		c.lines(b)
+	}
 	c.total += int64(len(b))
 	c.head = append(c.head, b[:min(len(b), c.limit-len(c.head))]...)
 	keep := lastBytes + c.hide.longest()
@@ -30,6 +39,19 @@ func (c *capture) Write(b []byte) (int, error) {
 		c.tail = append(c.tail[:0], c.tail[len(c.tail)-keep:]...)
 	}
 	return len(b), nil
+}
+
+// lines looks for lines that say how far the program is.
+func (c *capture) lines(b []byte) {
+	for {
+		line, rest, ended := bytes.Cut(b, []byte("\n"))
+		c.line = append(c.line, line[:min(len(line), maxLine-len(c.line))]...)
+		if !ended {
+			return
+		}
+		c.to.noteLocked(c.line)
+		c.line, b = c.line[:0], rest
+	}
 }
 
 // cut reports whether there was more than is kept.

@@ -22,6 +22,7 @@ type process struct {
 	mark           string // the entry of the environment that is its own
 	stdout, stderr *capture
 	leaked         int // processes that left its group
+	seen           *prints
 }
 
 // run starts the program and returns how it ended; no state, if it did not
@@ -31,6 +32,7 @@ func (p *process) run(cmd *exec.Cmd) (*os.ProcessState, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	p.stdout, p.stderr = newCapture(p.limit, p.hide), newCapture(p.limit, p.hide)
+	p.seen.attach(p.stdout, p.stderr)
 	out, err := newDrain(p.stdout)
 	if err != nil {
 		return nil, err

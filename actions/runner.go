@@ -21,6 +21,9 @@ type Asker interface {
 
 	// Cancel has a node kill what it executes of a job.
 	Cancel(ctx context.Context, node muster.Node, by muster.Rights, action, job string) error
+
+	// Output returns what a job's program printed at a node, as Executor.Output.
+	Output(ctx context.Context, node muster.Node, by muster.Rights, a muster.OutputAsk) (muster.Output, error)
 }
 
 // Nodes is the registry.
@@ -40,7 +43,7 @@ type Callers interface {
 type RunnerConfig struct {
 	Self        string        // this node's ID
 	Callers     Callers       // nil: whoever could start a run may end it
-	Jobs        Jobs          // nil: Begin, Job and Jobs are not for use
+	Jobs        Jobs          // nil: a job is forgotten soon after its end
 	MaxParallel int           // calls of one run at once, unless it says how many; 0: 10
 	NewID       func() string // of a job; nil: UUIDv7
 	Log         *slog.Logger  // nil: no log
@@ -66,6 +69,9 @@ func NewRunner(cfg RunnerConfig, nodes Nodes, local *Executor, remote Asker) *Ru
 	if cfg.MaxParallel == 0 {
 		cfg.MaxParallel = defaultConcurrency
 	}
+	if cfg.Jobs == nil {
+		cfg.Jobs = unkept{}
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -77,64 +83,79 @@ func NewRunner(cfg RunnerConfig, nodes Nodes, local *Executor, remote Asker) *Ru
 // ctx ends.
 func (r *Runner) Stop(ctx context.Context) error { return r.running.stop(ctx) }
 
-// Run has an action run on the nodes selected, which are frozen now, and returns
-// when all have answered, when the run's timeout ends the wait, or ctx. What was
-// started by then goes on and is unknown in the answer; what was not is skipped
-// and is not started any more. The run is not changed. Errors: Forbidden,
-// Invalid with Fields, NotFound for a node; whatever becomes of an action on a
-// node is in the answer.
-func (r *Runner) Run(ctx context.Context, by muster.Rights, run muster.Run) (muster.RunAnswer, error) {
-	how, targets, err := r.plan(by, run)
-	if err != nil {
-		return muster.RunAnswer{}, err
-	}
+// Run has an action run on the nodes selected, which are frozen now, as a job,
+// and returns it when all have answered, or, still running, when the run's
+// timeout or ctx ends the wait: the job goes on then. If the run has the ID of a
+// job that is known here, that one is waited for. The run is not changed. Errors:
+// Forbidden, Invalid with Fields, NotFound for a node; whatever becomes of an
+// action on a node is in the job.
+func (r *Runner) Run(ctx context.Context, by muster.Rights, run muster.Run) (muster.Job, error) {
 	timeout := time.Duration(run.TimeoutMs) * time.Millisecond
 	if timeout == 0 {
 		timeout = defaultTimeoutMs * time.Millisecond
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	ctx, end, err := r.running.begin(ctx, "")
-	if err != nil {
-		return muster.RunAnswer{}, muster.Errorf(muster.Unavailable, "%w", err)
+	if j := r.jobs.find(run.ID); j != nil {
+		return r.wait(ctx, j), nil
 	}
-	defer end()
-	f := r.fan(by, run, how, targets)
-	f.do(ctx, targets, how)
-	return answer(f.job, f.results), nil
+	if j, known, err := r.known(run.ID); known || err != nil {
+		return j, err
+	}
+	how, targets, err := r.plan(by, run)
+	if err != nil {
+		return muster.Job{}, err
+	}
+	j, err := r.begin(ctx, by, run, plan{how: how, targets: targets})
+	if err != nil {
+		return muster.Job{}, err
+	}
+	return r.wait(ctx, j), nil
 }
 
 // fan makes a run of a plan.
 func (r *Runner) fan(by muster.Rights, run muster.Run, how strategy, targets []target) *fan {
-	job := muster.Execution{
-		Action: run.Action, Params: run.Params, Check: run.Check, Job: "j_" + r.cfg.Self + "_" + r.cfg.NewID(),
+	job := muster.Execution{Action: run.Action, Params: run.Params, Check: run.Check, Job: run.ID}
+	if job.Job == "" {
+		job.Job = "j_" + r.cfg.Self + "_" + r.cfg.NewID()
 	}
 	r.cfg.Log.Info("run started", "job", job.Job, "action", run.Action, "caller", by.Principal, "nodes", len(targets))
 	return &fan{r: r, by: by, job: job, maxFail: how.maxFail.of(len(targets)), results: make(map[string]muster.Result, len(targets))}
 }
 
+// Judge says why a run would be refused, and does nothing: its errors are those of
+// Run.
+func (r *Runner) Judge(by muster.Rights, run muster.Run) error {
+	_, _, err := r.plan(by, run)
+	return err
+}
+
 // plan judges a run and freezes its targets.
 func (r *Runner) plan(by muster.Rights, run muster.Run) (strategy, []target, error) {
+	how, err := r.judge(by, run)
+	if err != nil {
+		return how, nil, err
+	}
+	targets, err := pick(run.On, r.nodes.Nodes(), by)
+	return how, targets, err
+}
+
+// judge judges all of a run but where it is to be done.
+func (r *Runner) judge(by muster.Rights, run muster.Run) (strategy, error) {
 	bad := faults{}
 	bad.check(goodAction(run.Action), "action", "must be the name of an action")
 	bad.check(run.TimeoutMs >= 0 && run.TimeoutMs <= maxTimeoutMs, "timeout_ms", "must be from 1 to %d", maxTimeoutMs)
 	how := readStrategy(run.How, r.cfg.MaxParallel, bad)
 	if err := bad.err(""); err != nil {
-		return how, nil, err
+		return how, err
 	}
 	if err := mayRun(by, run.Action); err != nil {
-		return how, nil, err
+		return how, err
 	}
 	if risk, known := r.local.risk(run.Action); known {
-		if err := mayRisk(by, run.Action, risk); err != nil {
-			return how, nil, err
-		}
+		return how, mayRisk(by, run.Action, risk)
 	}
-	if err := unsupported(run); err != nil {
-		return how, nil, err
-	}
-	targets, err := pick(run.On, r.nodes.Nodes(), by)
-	return how, targets, err
+	return how, nil
 }
 
 // answer counts the results.

@@ -120,8 +120,11 @@ func names(slugs ...string) muster.Selector { return muster.Selector{Nodes: &slu
 func ping(on muster.Selector) muster.Run { return muster.Run{Action: "node.ping", On: on} }
 
 // told returns slug and state of each result.
-func told(a muster.RunAnswer) string {
+func told(a muster.Job) string {
 	out := make([]string, 0, len(a.Results))
+	for _, slug := range a.Pending {
+		out = append(out, slug+":pending")
+	}
 	for slug, r := range a.Results {
 		word := slug + ":" + string(r.State)
 		if r.Error != nil {
@@ -202,7 +205,7 @@ func TestSelectorsChooseTheirNodes(t *testing.T) {
 	}
 }
 
-func chosen(a muster.RunAnswer) string {
+func chosen(a muster.Job) string {
 	slugs := slices.Sorted(maps.Keys(a.Results))
 	return strings.Join(slugs, " ")
 }
@@ -257,7 +260,6 @@ func TestWrongRunsAreRefusedNamingTheField(t *testing.T) {
 		{muster.Run{Action: "*", On: on}, "action"},
 		{muster.Run{Action: "node.ping", On: on, TimeoutMs: -1}, "timeout_ms"},
 		{muster.Run{Action: "node.ping", On: on, TimeoutMs: 600_001}, "timeout_ms"},
-		{muster.Run{Action: "node.ping", On: on, Key: "k"}, "key"},
 		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Mode: "rolling"}}, "how.batches"},
 		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Mode: "random"}}, "how.mode"},
 		{muster.Run{Action: "node.ping", On: on, How: muster.Strategy{Batches: []json.RawMessage{json.RawMessage("1")}}}, "how.batches"},
@@ -447,107 +449,76 @@ func TestRollingGoesBatchByBatchWithPauses(t *testing.T) {
 		if err != nil || a.SuccessCount != 3 || a.FailureCount != 1 || a.SkippedCount != 7 || time.Since(began) != 12*time.Second {
 			t.Fatalf("%s %v %v: a failed batch was followed by another", told(a), err, time.Since(began))
 		}
+		r := f.runner()
 		run.TimeoutMs = 5000
-		a, err = f.runner().Run(t.Context(), operator(), run)
-		if err != nil || a.SuccessCount != 1 || a.SkippedCount != 10 || a.Results["l"].Error.Code != "not_started" {
+		a, err = r.Run(t.Context(), operator(), run)
+		id := a.Job
+		if err != nil || a.SuccessCount != 1 || len(a.Pending) != 10 {
+			t.Fatalf("%s %v", told(a), err)
+		}
+		if err := r.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if a, err = r.Job(id); err != nil || a.SuccessCount != 1 || a.SkippedCount != 10 || a.Results["l"].Error.Code != "not_started" {
 			t.Fatalf("%s %v", told(a), err)
 		}
 	})
 }
 
-func TestWaitEndsWithWhatIsThere(t *testing.T) {
+func TestWaitEndsWithWhatIsThereAndTheJobGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, 5)
 		f.mute["c"] = true
-		r := f.runner()
+		cfg := actions.RunnerConfig{Self: "id-a"}
+		r := actions.NewRunner(cfg, f, f.executors["id-a"], f)
 		run := muster.Run{
 			Action: "node.sleep", Params: given(t, `{"for":"20s"}`), On: muster.Selector{All: true}, How: muster.Strategy{Concurrency: 3}, TimeoutMs: 30_000,
 		}
 		began := time.Now()
 		a, err := r.Run(t.Context(), operator(), run)
 		// a and b answered at 20 s; c never will; d and e began then.
-		if err != nil || told(a) != "a:ok b:ok c:unknown/no_answer d:unknown/no_answer e:unknown/no_answer" || time.Since(began) != 30*time.Second {
-			t.Fatalf("%s %v %v", told(a), err, time.Since(began))
+		if err != nil || told(a) != "a:ok b:ok c:pending d:pending e:pending" || a.Status != muster.JobRunning || a.Success || time.Since(began) != 30*time.Second {
+			t.Fatalf("%s %+v %v", told(a), a, err)
 		}
-		run.How = muster.Strategy{Mode: "serial"}
-		a, err = r.Run(t.Context(), operator(), run)
-		if err != nil || told(a) != "a:ok b:unknown/no_answer c:skipped/not_started d:skipped/not_started e:skipped/not_started" || a.Success {
+		time.Sleep(time.Minute) //nolint:forbidigo // virtual
+		if a, err = r.Job(a.Job); err != nil || told(a) != "a:ok b:ok c:pending d:ok e:ok" {
 			t.Fatalf("%s %v", told(a), err)
 		}
-		if !strings.Contains(a.Results["b"].Error.Message, "when the wait ended") {
-			t.Errorf("%+v", a.Results["b"].Error)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		run.How, run.TimeoutMs = muster.Strategy{Mode: "serial"}, 60_000
+		other, err := r.Run(ctx, operator(), run) // the caller goes away
+		if err != nil || told(other) != "a:pending b:pending c:pending d:pending e:pending" {
+			t.Fatalf("%s %v", told(other), err)
 		}
+		time.Sleep(time.Minute) //nolint:forbidigo // virtual
 		if err := r.Stop(t.Context()); err != nil {
 			t.Fatal(err)
+		}
+		if a, err = r.Job(a.Job); err != nil || a.Status != muster.JobInterrupted || told(a) != "a:ok b:ok c:unknown/no_answer d:ok e:ok" {
+			t.Errorf("%s %+v %v", told(a), a, err)
+		}
+		if other, err = r.Job(other.Job); err != nil || told(other) != "a:ok b:ok c:unknown/no_answer d:skipped/not_started e:skipped/not_started" {
+			t.Errorf("%s %v", told(other), err)
+		}
+		if _, err := r.Run(t.Context(), operator(), run); muster.KindOf(err) != muster.Unavailable {
+			t.Error(err)
 		}
 		f.stop(t)
 	})
 }
 
-func TestWorkOfThisNodeOutlivesTheWaitButNotTheRunner(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFleet(t, 1)
-		r := f.runner()
-		run := muster.Run{Action: "node.sleep", Params: given(t, `{"for":"10m"}`), On: names("a"), TimeoutMs: 1000}
-		for range 4 { // as many as may run at once
-			if a, err := r.Run(t.Context(), operator(), run); err != nil || told(a) != "a:unknown/no_answer" {
-				t.Fatalf("%s %v", told(a), err)
-			}
-		}
-		run.Params = given(t, `{"for":"0s"}`)
-		if a, _ := r.Run(t.Context(), operator(), run); told(a) != "a:cancelled/not_started" {
-			t.Fatalf("%s: the four do not run any more", told(a))
-		}
-		if err := r.Stop(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.Run(t.Context(), operator(), run); muster.KindOf(err) != muster.Unavailable {
-			t.Fatal(err)
-		}
-	})
-}
-
-func TestCallerWhoGoesAwayAndStopEndTheWait(t *testing.T) {
+func TestStopEndsTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, 3)
 		f.mute["b"] = true
 		r := f.runner()
 		run := ping(names("b", "c"))
 		run.How.Mode = "serial"
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(time.Second, cancel)
-		a, err := r.Run(ctx, operator(), run)
-		if err != nil || told(a) != "b:unknown/no_answer c:skipped/not_started" || !strings.Contains(a.Results["c"].Error.Message, "caller") {
-			t.Errorf("%s %v", told(a), err)
-		}
 		time.AfterFunc(time.Second, func() { _ = r.Stop(t.Context()) })
-		a, err = r.Run(t.Context(), operator(), run)
+		a, err := r.Run(t.Context(), operator(), run)
 		if err != nil || !strings.HasPrefix(told(a), "b:unknown/no_answer c:skipped/") || !strings.Contains(a.Results["b"].Error.Message, "stopped") {
 			t.Errorf("%s %v", told(a), err)
-		}
-	})
-}
-
-func TestWhatIsStillQueuedWhenTheWaitEndsIsNeverStarted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFleet(t, 2)
-		r := f.runner()
-		on := muster.Selector{All: true}
-		long := muster.Run{Action: "node.sleep", Params: given(t, `{"for":"1m"}`), On: on, TimeoutMs: 1000}
-		for i := range 24 { // four run; were the rest still queued, 16 could be
-			want := "a:unknown/no_answer b:unknown/no_answer"
-			if i >= 4 {
-				want = "a:cancelled/not_started b:cancelled/not_started"
-			}
-			if a, err := r.Run(t.Context(), operator(), long); err != nil || told(a) != want {
-				t.Fatalf("%s %v", told(a), err)
-			}
-		}
-		time.Sleep(time.Minute) //nolint:forbidigo // virtual
-		began := time.Now()
-		short := muster.Run{Action: "node.sleep", Params: given(t, `{"for":"0s"}`), On: on}
-		if a, err := r.Run(t.Context(), operator(), short); err != nil || !a.Success || time.Since(began) > 0 {
-			t.Errorf("%s %v after %v", told(a), err, time.Since(began))
 		}
 	})
 }
@@ -637,7 +608,7 @@ func TestStopGivesUpWithItsContext(t *testing.T) {
 	r := actions.NewRunner(actions.RunnerConfig{Self: "id-a"}, f, f.executors["id-a"], deaf)
 	run := ping(names("b"))
 	run.TimeoutMs = 1
-	if a, err := r.Run(t.Context(), operator(), run); err != nil || told(a) != "b:unknown/no_answer" {
+	if a, err := r.Run(t.Context(), operator(), run); err != nil || told(a) != "b:pending" {
 		t.Fatalf("%s %v", told(a), err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -651,8 +622,16 @@ func TestStopGivesUpWithItsContext(t *testing.T) {
 	}
 }
 
+func (f *fleet) Output(ctx context.Context, node muster.Node, by muster.Rights, a muster.OutputAsk) (muster.Output, error) {
+	return f.executors[node.ID].Output(ctx, by, a)
+}
+
 // deafAsker ignores its context.
 type deafAsker struct{ release chan struct{} }
+
+func (d deafAsker) Output(context.Context, muster.Node, muster.Rights, muster.OutputAsk) (muster.Output, error) {
+	return muster.Output{}, nil
+}
 
 func (d deafAsker) Cancel(context.Context, muster.Node, muster.Rights, string, string) error {
 	return nil

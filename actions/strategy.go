@@ -116,10 +116,3 @@ func readLimit(raw json.RawMessage) (l limit, ok bool) {
 	l.count = int(n)
 	return l, err == nil && n > 0
 }
-
-// unsupported names everything in a well-formed run that cannot be done yet.
-func unsupported(r muster.Run) error {
-	bad := faults{}
-	bad.check(r.Key == "", "key", notYet)
-	return bad.err("unsupported")
-}

@@ -34,8 +34,8 @@ type Peers interface {
 
 // Wire reaches another agent's HTTP server.
 type Wire interface {
-	// Apply sends an encoded command to the master; the answer is an encoded fsm.Result.
-	Apply(ctx context.Context, to muster.Peer, by muster.Rights, command []byte) ([]byte, error)
+	// Apply sends encoded commands to the master, for Cluster.Apply.
+	Apply(ctx context.Context, to muster.Peer, commands []byte) ([]byte, error)
 	// Join asks a node, which must be the master, to enter this one.
 	Join(ctx context.Context, to muster.Peer, j muster.Joining) (muster.Joined, error)
 	// ReadIndex asks the master for an index that covers all acknowledged writes.
@@ -97,6 +97,10 @@ type Cluster struct {
 	stream *stream
 	store  *raftboltdb.BoltStore
 
+	forwards gather[forwarded] // to the master
+	readers  gather[reader]    // who ask how far the master is
+	tellers  tellers
+
 	shown   secrets   // keys, by the ID of the key or its node
 	made    secrets   // credentials, by node ID
 	refused complaint // of the one lead loop
@@ -127,10 +131,16 @@ const (
 
 // New makes a member; Start brings it up.
 func New(cfg Config, reg *fsm.Registry, peers Peers, wire Wire, probe Prober) *Cluster {
-	return &Cluster{
+	c := &Cluster{
 		cfg: cfg, reg: reg, peers: peers, wire: wire, probe: probe, log: cfg.Log,
 		entered: make(chan struct{}), left: make(chan struct{}), fatal: make(chan error, 1), cancel: func(error) {},
 	}
+	c.forwards = gather[forwarded]{do: c.forward, run: c.background, lost: c.unsent, full: tooMuch, most: forwardsAtOnce}
+	c.readers = gather[reader]{do: c.confirm, run: c.background, lost: func(r reader) { r.done <- confirmed{err: errStopping()} }, most: 1}
+	c.tellers = tellers{by: map[string]*gather[committed]{}, make: func() *gather[committed] {
+		return &gather[committed]{do: c.tellCommitted, run: c.background, lost: func(committed) {}, most: 1}
+	}}
+	return c
 }
 
 // Start opens the stores, starts raft and goes on entering the cluster in the
@@ -190,6 +200,7 @@ func (c *Cluster) raftConfig() *raft.Config {
 	cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = heartbeatTimeout, electionTimeout, leaseTimeout
 	cfg.ShutdownOnRemove = false
 	cfg.NoLegacyTelemetry = true
+	cfg.BatchApplyCh = true // what comes in one call to the master is written together
 	cfg.Logger = c.cfg.RaftLog
 	return cfg
 }

@@ -102,7 +102,7 @@ func TestNothingThatCopiesCannotApplyGetsIntoTheLog(t *testing.T) {
 		"a master's own":       {command(func(c *fsm.Command) { c.Op, c.Body = fsm.OpTermOpen, []byte(`{}`) }), muster.Forbidden},
 		"in another's name":    {command(func(c *fsm.Command) { c.By = "key:x" }), muster.Forbidden},
 	} {
-		if _, err := a.Apply(t.Context(), "", node, c.raw); muster.KindOf(err) != c.want {
+		if err := a.forwarded(node, c.raw); muster.KindOf(err) != c.want {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -118,7 +118,7 @@ func (c *Cluster) commit(ctx context.Context, op fsm.Op, body any) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	res, _, err := c.applyHere(ctx, raw)
+	res, err := c.applyHere(ctx, raw)
 	if err != nil {
 		return err
 	}
@@ -135,8 +135,8 @@ func (c *Cluster) tell(ctx context.Context, op fsm.Op, body any) {
 // with count, also those whose number of documents is not.
 func (c *Cluster) observations(now, since time.Time, count bool) []fsm.Observation {
 	var out []fsm.Observation
-	for _, n := range c.reg.Nodes() {
-		if n.Kind != muster.KindAgent || n.DeletedAt != nil {
+	for _, n := range c.reg.Agents() {
+		if n.DeletedAt != nil {
 			continue
 		}
 		peer, known := c.peers.Peer(n.ID)
@@ -192,10 +192,7 @@ func (c *Cluster) view() View {
 		}
 	}
 	last := c.raft.LastIndex()
-	for _, n := range c.reg.Nodes() {
-		if n.Kind != muster.KindAgent {
-			continue
-		}
+	for _, n := range c.reg.Agents() {
 		if n.DeletedAt != nil || n.Left {
 			v.Gone[n.ID] = true
 			continue

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -31,6 +32,7 @@ type pulse struct {
 	mu    sync.Mutex
 	beats map[string]*beat // by node ID; guarded by mu
 	told  time.Time        // guarded by mu: when the registry last heard
+	round uint64           // guarded by mu: how often the registry was looked at
 }
 
 // beat is one node's.
@@ -39,6 +41,8 @@ type beat struct {
 	due    time.Time
 	busy   bool // a ping is under way
 	news   int  // pings that the registry does not know of
+	heard  bool // there was one since tell last looked
+	round  uint64
 }
 
 // keepPinging pings external nodes while this node leads.
@@ -68,19 +72,25 @@ func (c *Cluster) keepPinging(ctx context.Context) {
 func (p *pulse) due(now time.Time) (due []muster.Node) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	seen := make(map[string]*beat, len(p.beats))
-	for _, n := range p.c.reg.Nodes() {
-		if n.Kind != muster.KindExternal || n.DeletedAt != nil {
-			continue
+	p.round++
+	due = p.c.reg.Externals(func(id string) bool {
+		b := p.beats[id]
+		if b == nil {
+			return true
 		}
+		b.round = p.round
+		return !b.busy && !now.Before(b.due)
+	})
+	due = slices.DeleteFunc(due, func(n muster.Node) bool {
 		b := p.beatLocked(n, now)
-		seen[n.ID] = b
-		if !b.busy && !now.Before(b.due) {
-			b.busy, b.due = true, now.Add(jitter(p.c.cfg.PingEvery))
-			due = append(due, n)
+		p.beats[n.ID], b.round = b, p.round
+		if b.busy || now.Before(b.due) {
+			return true
 		}
-	}
-	p.beats = seen
+		b.busy, b.due = true, now.Add(jitter(p.c.cfg.PingEvery))
+		return false
+	})
+	maps.DeleteFunc(p.beats, func(_ string, b *beat) bool { return b.round != p.round })
 	return due
 }
 
@@ -129,6 +139,7 @@ func (p *pulse) ping(ctx context.Context, n muster.Node) muster.Pinged {
 func (b *beat) note(out muster.Pinged, said muster.Vital, now time.Time) {
 	h := &b.health
 	b.news++
+	b.heard = true
 	if !out.Success {
 		h.Failures++
 		return
@@ -154,20 +165,25 @@ func (p *pulse) tell(ctx context.Context, urgent bool) {
 	p.telling.Lock()
 	defer p.telling.Unlock()
 	p.mu.Lock()
-	var batch fsm.HealthBatch
-	sent := map[*beat]int{}
 	urgent = urgent || time.Since(p.told) > pulseEvery
 	for _, b := range p.beats {
-		if b.news == 0 {
+		if !b.heard || urgent {
 			continue
 		}
-		batch.Nodes = append(batch.Nodes, b.health)
-		sent[b] = b.news
 		n, known := p.c.reg.Node(b.health.ID)
-		urgent = urgent || known && changes(b.health, n)
+		urgent = known && changes(b.health, n)
+		b.heard = urgent // what is urgent stays so until it is told
+	}
+	var batch fsm.HealthBatch
+	sent := map[*beat]int{}
+	for _, b := range p.beats {
+		if urgent && b.news > 0 {
+			batch.Nodes = append(batch.Nodes, b.health)
+			sent[b] = b.news
+		}
 	}
 	p.mu.Unlock()
-	if !urgent || len(batch.Nodes) == 0 {
+	if len(batch.Nodes) == 0 {
 		return
 	}
 	if err := p.c.commit(ctx, fsm.OpHealthBatch, batch); err != nil {

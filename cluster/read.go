@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"muster"
@@ -19,7 +20,7 @@ const healthyFor = 10 * time.Minute
 // leads and votes, and its own gossip's about who is alive, laid over its copy.
 func (c *Cluster) Nodes() []muster.Node {
 	nodes := c.reg.Nodes()
-	lead, roles := c.leaderID(), c.roles()
+	lead, roles := c.leaderID(), sync.OnceValue(c.roles)
 	for i := range nodes {
 		c.overlay(&nodes[i], lead, roles)
 	}
@@ -30,7 +31,7 @@ func (c *Cluster) Nodes() []muster.Node {
 func (c *Cluster) Node(id string) (muster.Node, bool) {
 	n, ok := c.reg.Node(id)
 	if ok {
-		c.overlay(&n, c.leaderID(), c.roles())
+		c.overlay(&n, c.leaderID(), c.roles)
 	}
 	return n, ok
 }
@@ -39,7 +40,7 @@ func (c *Cluster) Node(id string) (muster.Node, bool) {
 func (c *Cluster) Find(slug string) (muster.Node, bool) {
 	n, ok := c.reg.Find(slug)
 	if ok {
-		c.overlay(&n, c.leaderID(), c.roles())
+		c.overlay(&n, c.leaderID(), c.roles)
 	}
 	return n, ok
 }
@@ -47,14 +48,14 @@ func (c *Cluster) Find(slug string) (muster.Node, bool) {
 // Capable returns the nodes with a capability, as Nodes does.
 func (c *Cluster) Capable(word muster.Capability) []muster.Node {
 	nodes := c.reg.Capable(word)
-	lead, roles := c.leaderID(), c.roles()
+	lead, roles := c.leaderID(), sync.OnceValue(c.roles)
 	for i := range nodes {
 		c.overlay(&nodes[i], lead, roles)
 	}
 	return nodes
 }
 
-func (c *Cluster) overlay(n *muster.Node, lead string, roles map[string]muster.Role) {
+func (c *Cluster) overlay(n *muster.Node, lead string, roles func() map[string]muster.Role) {
 	if n.ID == lead {
 		n.Type = muster.TypeMaster
 	}
@@ -62,7 +63,7 @@ func (c *Cluster) overlay(n *muster.Node, lead string, roles map[string]muster.R
 		n.Healthy = n.LastPingAt != nil && healthy(*n, *n.LastPingAt, time.Now())
 		return
 	}
-	role, ok := roles[n.ID]
+	role, ok := roles()[n.ID]
 	if !ok {
 		role = muster.RoleStandby
 	}
@@ -98,6 +99,15 @@ func layOver(n *muster.Node, peer muster.Peer, now time.Time) {
 // one by the registry, and so alike.
 func healthy(n muster.Node, seen, now time.Time) bool {
 	return n.Status == muster.StatusActive && n.PingFailures < muster.DeadPingFailures && now.Sub(seen) < healthyFor
+}
+
+// Sight is what goes with every answer of this node.
+func (c *Cluster) Sight() muster.Sight {
+	s := muster.Sight{Self: c.reg.Slug(c.cfg.Self.ID), Applied: c.reg.Index(), Stale: c.stale()}
+	if id := c.leaderID(); id != "" {
+		s.Master = c.reg.Slug(id)
+	}
+	return s
 }
 
 // Status is the cluster as this node sees it.
@@ -188,7 +198,7 @@ func (c *Cluster) WaitIndex(ctx context.Context, index uint64) error {
 func (c *Cluster) Linearize(ctx context.Context) error {
 	var unheard error
 	for {
-		index, err := c.readIndex(ctx)
+		index, err := c.shared(ctx)
 		if err == nil {
 			return c.reg.WaitIndex(ctx, index)
 		}
@@ -209,6 +219,40 @@ func (c *Cluster) Linearize(ctx context.Context) error {
 	}
 }
 
+// confirmed is an index, or why there is none.
+type confirmed struct {
+	index uint64
+	err   error
+}
+
+// shared asks for an index together with all who ask at the same time: one
+// confirmation that began after they asked is good for all of them.
+func (c *Cluster) shared(ctx context.Context) (uint64, error) {
+	done := make(chan confirmed, 1)
+	c.readers.add(reader{detached(ctx), done})
+	select {
+	case a := <-done:
+		return a.index, a.err
+	case <-ctx.Done():
+		return 0, muster.Errorf(muster.Timeout, "the deadline passed before a majority confirmed the master")
+	}
+}
+
+// reader waits for one.
+type reader struct {
+	trace func() context.Context
+	done  chan<- confirmed // takes one without waiting
+}
+
+func (c *Cluster) confirm(round []reader) {
+	ctx, cancel := context.WithTimeout(round[0].trace(), forwardTimeout)
+	defer cancel()
+	index, err := c.readIndex(ctx)
+	for _, r := range round {
+		r.done <- confirmed{index, err}
+	}
+}
+
 func (c *Cluster) readIndex(ctx context.Context) (uint64, error) {
 	if c.raft.State() == raft.Leader {
 		return c.ReadIndex(ctx)
@@ -217,8 +261,6 @@ func (c *Cluster) readIndex(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
-	defer cancel()
 	return c.wire.ReadIndex(ctx, master)
 }
 

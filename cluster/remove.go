@@ -18,10 +18,16 @@ func (c *Cluster) RemovePeer(ctx context.Context, w muster.Write, slug string) e
 	return err
 }
 
+// examined reports whether the master looks around before it agrees to such a
+// command.
+func examined(op fsm.Op) bool {
+	return op == fsm.OpNodeDelete || op == fsm.OpNodeRemove || op == fsm.OpNodeLeave
+}
+
 // allowed judges what the registry alone cannot: who lives. A command that was
 // answered before is not judged anew.
 func (c *Cluster) allowed(ctx context.Context, cmd fsm.Command) error {
-	if cmd.Op != fsm.OpNodeDelete && cmd.Op != fsm.OpNodeRemove && cmd.Op != fsm.OpNodeLeave {
+	if !examined(cmd.Op) {
 		return nil
 	}
 	var body struct{ Slug, ID string } // one or the other

@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"sync"
 	"testing"
@@ -37,6 +38,8 @@ type world struct {
 	members map[string]*member     // guarded by mu
 	refusal error                  // guarded by mu: what calls to the master end with
 	answers map[string]string      // guarded by mu: base URL to the ID that answers there
+	writes  *toll                  // guarded by mu; nil: calls pass
+	reads   *toll                  // guarded by mu; nil: calls pass
 }
 
 type member struct {
@@ -186,7 +189,7 @@ func (w *world) at(id string) (*member, error) {
 	return nil, muster.Errorf(muster.Unavailable, "%s is down", id)
 }
 
-func (w *world) Apply(ctx context.Context, to muster.Peer, by muster.Rights, command []byte) ([]byte, error) {
+func (w *world) Apply(ctx context.Context, to muster.Peer, commands []byte) ([]byte, error) {
 	m, err := w.at(to.ID)
 	w.mu.Lock()
 	err = cmp.Or(err, w.refusal)
@@ -194,7 +197,11 @@ func (w *world) Apply(ctx context.Context, to muster.Peer, by muster.Rights, com
 	if err != nil {
 		return nil, err
 	}
-	return m.Apply(ctx, "", by, command)
+	if bar := w.applies(); bar != nil {
+		bar.pay(commands)
+		ctx = context.WithoutCancel(ctx) // however long that took
+	}
+	return m.Apply(ctx, "", commands)
 }
 
 func (w *world) Join(ctx context.Context, to muster.Peer, j muster.Joining) (muster.Joined, error) {
@@ -213,7 +220,32 @@ func (w *world) ReadIndex(ctx context.Context, to muster.Peer) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	w.mu.Lock()
+	bar := w.reads
+	w.mu.Unlock()
+	if bar != nil {
+		bar.pay(nil)
+		ctx = context.WithoutCancel(ctx)
+	}
 	return m.ReadIndex(ctx)
+}
+
+func (w *world) onApply(bar *toll) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writes = bar
+}
+
+func (w *world) applies() *toll {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.writes
+}
+
+func (w *world) onReadIndex(bar *toll) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reads = bar
 }
 
 func (w *world) Holds(_ context.Context, url, id string) bool {
@@ -264,4 +296,32 @@ func (m *member) registerShop(key string) (muster.Registered, error) {
 	defer cancel()
 	write := muster.Write{By: operator, Route: "POST /v1/nodes", Key: key, Digest: "d"}
 	return m.Register(ctx, write, muster.Registration{Name: "shop", URL: "http://127.0.0.1:9"})
+}
+
+// forwarded has a member commit a command that another forwards, and returns
+// the error of that command.
+func (m *member) forwarded(by muster.Rights, command []byte) error {
+	type one struct {
+		By      muster.Rights   `json:"by"`
+		Command json.RawMessage `json:"command"`
+	}
+	if !json.Valid(command) {
+		command = []byte("1") // the batch itself is good
+	}
+	raw, err := json.Marshal(map[string]any{"commands": []one{{by, command}}})
+	if err != nil {
+		return err
+	}
+	if raw, err = m.Apply(m.w.t.Context(), "", raw); err != nil {
+		return err
+	}
+	var out struct {
+		Answers []struct {
+			Failed *fsm.Refusal `json:"failed"`
+		} `json:"answers"`
+	}
+	if err := json.Unmarshal(raw, &out); err != nil {
+		return err
+	}
+	return (fsm.Result{Refused: out.Answers[0].Failed}).Err()
 }

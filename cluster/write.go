@@ -15,10 +15,9 @@ import (
 )
 
 const (
-	applyTimeout   = 5 * time.Second
-	forwardTimeout = time.Second           // one try at one master
-	retryPause     = 10 * time.Millisecond // between tries
-	shownSecrets   = 1000
+	applyTimeout = 5 * time.Second
+	retryPause   = 10 * time.Millisecond // between tries
+	shownSecrets = 1000
 
 	hintRepeat = "ask again with the same Idempotency-Key: it is done once at most"
 )
@@ -37,7 +36,7 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 		if res, seen := c.reg.Answered(cmd); sent && seen { // an earlier try got through
 			return res, res.Err()
 		}
-		res, err := c.atMaster(ctx, by, raw)
+		res, err := c.atMaster(ctx, by, cmd, raw)
 		if err == nil {
 			if err = res.Err(); err == nil && c.reg.WaitIndex(ctx, res.Index) != nil {
 				err = muster.Errorf(muster.OutcomeUnknown, "the write is done, but the deadline passed before this node saw it").WithHint(hintRepeat)
@@ -50,6 +49,7 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 		case muster.NotMaster, muster.NoMaster, muster.Unavailable:
 		case muster.Unauthorized: // it was this node's signature: a master just elected may not know the node yet
 			unheard = err
+		case muster.Limited: // the master cannot remember more calls of this node just now
 		default:
 			return fsm.Result{}, err
 		}
@@ -74,107 +74,54 @@ func refused(why error) error {
 		WithHint("compare the clocks of the two, and ask another node meanwhile: muster doctor looks at both")
 }
 
-// atMaster runs an encoded command here if this node leads, and at the master
-// if it does not. The master never sends it on.
-func (c *Cluster) atMaster(ctx context.Context, by muster.Rights, raw []byte) (fsm.Result, error) {
-	if c.raft.State() == raft.Leader {
-		res, _, err := c.accept(ctx, raw)
-		return res, err
-	}
-	master, err := c.masterPeer()
-	if err != nil {
-		return fsm.Result{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
-	defer cancel()
-	answer, err := c.wire.Apply(ctx, master, by, raw)
-	if err != nil {
-		return fsm.Result{}, err
-	}
-	var res fsm.Result
-	if err := json.Unmarshal(answer, &res); err != nil {
-		return fsm.Result{}, muster.Errorf(muster.OutcomeUnknown, "answer of the master: %w", err)
-	}
-	return res, nil
+// applied is what became of an entry: its own index stands beside the result,
+// which may repeat an earlier one.
+type applied struct {
+	res   fsm.Result
+	index uint64
+	err   error
 }
 
-// Apply runs a command that the node with ID from forwarded. It returns
-// NotMaster unless this node leads, and Forbidden if the original caller lacks
-// the right, or for a command that only a master makes.
-func (c *Cluster) Apply(ctx context.Context, from string, by muster.Rights, command []byte) ([]byte, error) {
-	cmd, err := fsm.Decode(command)
-	if err != nil {
-		return nil, err
-	}
-	scope := cmd.Op.Scope()
-	if scope == muster.ScopeNode {
-		return nil, muster.Errorf(muster.Forbidden, "%s is for the master itself", cmd.Op)
-	}
-	if !by.May(scope) || cmd.By != by.Principal {
-		return nil, muster.Errorf(muster.Forbidden, "%s needs the scope %s", cmd.Op, scope)
-	}
-	term := c.raft.CurrentTerm()
-	res, index, err := c.accept(ctx, command)
-	if err != nil {
-		return nil, err
-	}
-	if c.raft.CurrentTerm() == term { // so it is the term of the entry, too
-		c.background(func() { c.tellCommitted(from, index, term) })
-	}
-	return json.Marshal(res)
+// applyHere commits an encoded command, if this node leads. The end of ctx ends
+// the wait, not the entry.
+func (c *Cluster) applyHere(ctx context.Context, raw []byte) (fsm.Result, error) {
+	done := c.applyAll(ctx, [][]byte{raw})[0]
+	return done.res, done.err
 }
 
-// accept commits a caller's command, if this node leads and nothing that only
-// the master sees speaks against it.
-func (c *Cluster) accept(ctx context.Context, raw []byte) (fsm.Result, uint64, error) {
-	cmd, err := fsm.Decode(raw)
-	if err == nil {
-		err = c.allowed(ctx, cmd)
+// applyAll commits encoded commands in their order, each as an entry of its own:
+// raft writes together what comes together. The end of ctx ends the wait.
+func (c *Cluster) applyAll(ctx context.Context, raws [][]byte) []applied {
+	type numbered struct {
+		i int
+		applied
 	}
-	if err != nil {
-		return fsm.Result{}, 0, err
+	out, done := make([]applied, len(raws)), make(chan numbered, len(raws))
+	for i := range out {
+		out[i].err = muster.Errorf(muster.OutcomeUnknown, "the deadline passed before the write was on the disks of a majority").WithHint(hintRepeat)
 	}
-	return c.applyHere(ctx, raw)
-}
-
-// tellCommitted lets a follower know at once that an entry is committed: it
-// waits for that to answer its caller, and raft itself would tell it with its
-// next message, up to 100 ms later. This is such a message, an AppendEntries
-// without entries: it holds only if the follower has the entry in its log
-// (Ongaro's thesis, figure 3.1), and changes nothing otherwise.
-func (c *Cluster) tellCommitted(id string, index, term uint64) {
-	self := raft.ServerID(c.cfg.Self.ID)
-	addr := c.trans.EncodePeer(self, c.trans.LocalAddr())
-	req := &raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(self), Addr: addr},
-		Term:      term, PrevLogEntry: index, PrevLogTerm: term, LeaderCommitIndex: index,
-	}
-	if err := c.trans.AppendEntries(raft.ServerID(id), addressOf(id), req, &raft.AppendEntriesResponse{}); err != nil {
-		c.log.Debug("tell commit index", "node", id, "error", err)
-	}
-}
-
-// applyHere commits an encoded command, if this node leads. It returns the
-// entry's own index beside the result, which may repeat an earlier one. The end
-// of ctx ends the wait, not the entry.
-func (c *Cluster) applyHere(ctx context.Context, raw []byte) (res fsm.Result, index uint64, err error) {
-	type reply struct {
-		res   fsm.Result
-		index uint64
-		err   error
-	}
-	r, ended, err := await(ctx, c, func() (r reply) {
-		r.res, r.index, r.err = resultOf(c.raft.Apply(raw, applyTimeout))
-		return r
+	began := c.background(func() {
+		futures := make([]raft.ApplyFuture, len(raws))
+		for i, raw := range raws {
+			futures[i] = c.raft.Apply(raw, applyTimeout)
+		}
+		for i, future := range futures {
+			done <- numbered{i, resultOf(future)}
+		}
 	})
-	switch {
-	case err != nil:
-		return res, 0, err
-	case !ended:
-		return res, 0, muster.Errorf(muster.OutcomeUnknown, "the deadline passed before the write was on the disks of a majority").WithHint(hintRepeat)
-	default:
-		return r.res, r.index, r.err
+	for i := range out {
+		if !began {
+			out[i].err = errStopping()
+			continue
+		}
+		select {
+		case n := <-done:
+			out[n.i] = n.applied
+		case <-ctx.Done():
+			return out
+		}
 	}
+	return out
 }
 
 // await calls raft and waits for its answer, or for the end of ctx: then ended
@@ -183,7 +130,7 @@ func (c *Cluster) applyHere(ctx context.Context, raw []byte) (res fsm.Result, in
 func await[T any](ctx context.Context, c *Cluster, call func() T) (answer T, ended bool, err error) {
 	done := make(chan T, 1)
 	if !c.background(func() { done <- call() }) {
-		return answer, false, muster.Errorf(muster.NotMaster, "this node is stopping")
+		return answer, false, errStopping()
 	}
 	select {
 	case answer = <-done:
@@ -193,15 +140,15 @@ func await[T any](ctx context.Context, c *Cluster, call func() T) (answer T, end
 	}
 }
 
-func resultOf(future raft.ApplyFuture) (fsm.Result, uint64, error) {
+func resultOf(future raft.ApplyFuture) applied {
 	if err := future.Error(); err != nil {
-		return fsm.Result{}, 0, raftError(err)
+		return applied{err: raftError(err)}
 	}
 	res, ok := future.Response().(fsm.Result)
 	if !ok {
-		return res, 0, muster.Errorf(muster.Internal, "registry gave no result")
+		return applied{err: muster.Errorf(muster.Internal, "registry gave no result")}
 	}
-	return res, future.Index(), nil
+	return applied{res, future.Index(), nil}
 }
 
 // raftError gives raft's errors a kind. A leader deposed while committing does
@@ -403,7 +350,7 @@ func (c *Cluster) admit(ctx context.Context, j muster.Joining) (muster.Joined, e
 	if err != nil {
 		return muster.Joined{}, err
 	}
-	res, _, err := c.applyHere(ctx, raw)
+	res, err := c.applyHere(ctx, raw)
 	if err == nil {
 		err = res.Err()
 	}

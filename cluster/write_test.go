@@ -16,9 +16,13 @@ func TestWhatTheMasterRefusesToHearIsNotTheCallersFault(t *testing.T) {
 	w.mu.Lock()
 	w.refusal = muster.Errorf(muster.Unauthorized, "the call was signed 50s ago").WithCode("clock_skew")
 	w.mu.Unlock()
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	for what, err := range map[string]error{"write": b.RevokeKey(ctx, muster.Write{By: operator}, "k"), "read": b.Linearize(ctx)} {
+	for what, call := range map[string]func(context.Context) error{
+		"write": func(ctx context.Context) error { return b.RevokeKey(ctx, muster.Write{By: operator}, "k") },
+		"read":  b.Linearize,
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		err := call(ctx)
+		cancel()
 		if muster.KindOf(err) != muster.NoMaster || !strings.Contains(err.Error(), "signed 50s ago") {
 			t.Errorf("%s: %v", what, err)
 		}

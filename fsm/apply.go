@@ -18,39 +18,29 @@ const dedupeWindow = 10_000
 // maxDetail is the longest detail of a result that is remembered with its key.
 const maxDetail = 16 << 10
 
-// apply is the whole meaning of a command.
-func (r *Registry) apply(index uint64, c Command) (Result, error) {
+// apply is the whole meaning of a command. Refused says that it may have begun:
+// the transaction is spoilt then, and the answer not remembered yet.
+func (r *Registry) apply(txn *memdb.Txn, index uint64, c Command) (res Result, refused bool, err error) {
 	body, err := c.decode()
 	if errors.Is(err, errNotUnderstood) {
-		return Result{}, fmt.Errorf("log entry %d has %w", index, err)
+		return Result{}, false, fmt.Errorf("log entry %d has %w", index, err)
 	}
-	txn := r.db.Txn(true)
-	defer txn.Abort()
 	if res, seen := replay(txn, index, c); seen {
-		return res, nil
+		return res, false, nil
 	}
-	res := Result{Index: index}
+	res = Result{Index: index}
 	if err == nil {
 		res.ID, err = applier{txn: txn, index: index, at: c.At, by: c.By, size: len(c.Body), detail: &res.Detail}.do(body)
 	}
-	if refused, ok := errors.AsType[*muster.Error](err); ok {
-		res.Refused = &Refusal{
-			Kind: refused.Kind, Code: refused.Code, Message: refused.Message, Hint: refused.Hint, Fields: refused.Fields,
-		}
-		txn.Abort()
-		txn = r.db.Txn(true) // of a refused command nothing stays but the answer
-		defer txn.Abort()
-	} else if err != nil {
-		return Result{}, err
+	if _, ok := errors.AsType[*muster.Error](err); ok {
+		why := RefusalOf(err)
+		res.Refused = &why
+		return res, true, nil
 	}
-	if err := r.remember(txn, c, res); err != nil {
-		return Result{}, err
+	if err == nil {
+		err = r.remember(txn, c, res)
 	}
-	txn.Commit()
-	if c.Key != "" {
-		r.kept = min(r.kept+1, dedupeWindow)
-	}
-	return res, nil
+	return res, false, err
 }
 
 // replay answers a command whose key is known.
@@ -86,6 +76,7 @@ func (r *Registry) remember(txn *memdb.Txn, c Command, res Result) error {
 		return fmt.Errorf("remember key: %w", err)
 	}
 	if r.kept < dedupeWindow {
+		r.kept++
 		return nil
 	}
 	oldest, err := txn.First(tableDone, "order")
@@ -156,6 +147,8 @@ func (a applier) do(body any) (id string, err error) {
 		return a.txOperate(b)
 	case TxPurge:
 		return "", a.txPurge(b)
+	case RunKey:
+		return b.Job, nil
 	default: // TermOpen: that it is committed is all it says
 		return "", nil
 	}

@@ -20,8 +20,7 @@ func (NodesCleanup) named() []string { return nil }
 
 // PlanCleanup is what a cleanup would do to this copy at a time.
 func (r *Registry) PlanCleanup(b NodesCleanup, at time.Time) muster.CleanupPlan {
-	db, _ := r.snapshot()
-	idle, gone := (applier{txn: db.Txn(false), at: at}).stale(b)
+	idle, gone := (applier{txn: r.now(), at: at}).stale(b)
 	return cleaned(idle, gone)
 }
 

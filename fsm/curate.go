@@ -53,7 +53,7 @@ func (a applier) nodeUpdate(b NodeUpdate) (string, error) {
 	if holder := a.holder(row.Slug, row.Name, row.ID); holder != nil {
 		return "", duplicate(holder)
 	}
-	if len(differences(old, &row)) == 0 {
+	if same(old, &row) {
 		return row.ID, nil
 	}
 	return row.ID, a.putNode(&row)
@@ -189,6 +189,13 @@ func merged(old, changes muster.Metadata) muster.Metadata {
 		}
 	}
 	return fresh
+}
+
+// same reports whether nothing differs that an operator can set. What is quick to
+// compare comes first: this runs for every change, on every node.
+func same(old, fresh *node) bool {
+	return old.Description == fresh.Description && old.Desired == fresh.Desired && old.Weight == fresh.Weight && old.Version == fresh.Version &&
+		old.URL == fresh.URL && old.Name == fresh.Name && len(differences(old, fresh)) == 0
 }
 
 // differences lists, by field, what an operator can set and is not the same.

@@ -15,6 +15,7 @@ import (
 
 	"muster"
 
+	jsonv1 "github.com/go-json-experiment/json/v1"
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -51,6 +52,7 @@ const (
 	OpTxAdvance    Op = "tx.advance"
 	OpTxOperate    Op = "tx.operator"
 	OpTxPurge      Op = "tx.purge"
+	OpRunKey       Op = "run.key"
 )
 
 // Scope is what the caller of a command must hold; checked where it enters and
@@ -61,6 +63,8 @@ func (o Op) Scope() string {
 		return muster.ScopeRegistry
 	case OpNodeOffer:
 		return muster.ScopePublic // it opens nothing until an operator says so
+	case OpRunKey:
+		return muster.ScopeAny // the node asked has judged the run; the key is the caller's own
 	case OpKeyCreate, OpKeyRevoke, OpKeyRotate, OpNodeRemove, OpNodeLeave:
 		return muster.ScopeAdmin
 	case OpTxBegin, OpTxOperate:
@@ -123,12 +127,20 @@ func (r Result) Err() error {
 	return &muster.Error{Kind: f.Kind, Code: f.Code, Message: f.Message, Hint: f.Hint, Fields: f.Fields}
 }
 
+// RefusalOf is an error in that form.
+func RefusalOf(err error) Refusal {
+	if e, ok := errors.AsType[*muster.Error](err); ok {
+		return Refusal{Kind: e.Kind, Code: e.Code, Message: e.Message, Hint: e.Hint, Fields: e.Fields}
+	}
+	return Refusal{Kind: muster.Internal, Message: err.Error()}
+}
+
 // Decode reads an encoded command and checks it, so that nothing gets into the
 // log that the copies could not apply. Its errors are Malformed, Invalid, or
 // Unsupported for a version or an operation this program does not know.
 func Decode(raw []byte) (Command, error) {
 	var c Command
-	if err := json.Unmarshal(raw, &c); err != nil {
+	if err := jsonv1.Unmarshal(raw, &c); err != nil {
 		return c, muster.Errorf(muster.Malformed, "command: %w", err)
 	}
 	_, err := c.decode()
@@ -196,6 +208,8 @@ func (c Command) decode() (any, error) {
 		return body[TxOperate](c)
 	case OpTxPurge:
 		return body[TxPurge](c)
+	case OpRunKey:
+		return body[RunKey](c)
 	default:
 		return nil, fmt.Errorf("operation %q, which this program does not know: start a newer muster: %w", c.Op, errNotUnderstood)
 	}
@@ -204,7 +218,7 @@ func (c Command) decode() (any, error) {
 // body reads a body that says which of its fields may not be empty.
 func body[T interface{ named() []string }](c Command) (any, error) {
 	var b T
-	if err := json.Unmarshal(c.Body, &b); err != nil {
+	if err := jsonv1.Unmarshal(c.Body, &b); err != nil {
 		return nil, muster.Errorf(muster.Malformed, "body of %s: %w", c.Op, err)
 	}
 	if slices.Contains(b.named(), "") {

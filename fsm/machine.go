@@ -11,6 +11,7 @@ import (
 
 	"muster"
 
+	jsonv1 "github.com/go-json-experiment/json/v1"
 	memdb "github.com/hashicorp/go-memdb"
 	"github.com/hashicorp/raft"
 )
@@ -20,33 +21,109 @@ type Machine struct{ *Registry }
 
 var (
 	_ raft.FSM                = Machine{}
+	_ raft.BatchingFSM        = Machine{}
 	_ raft.ConfigurationStore = Machine{}
 )
 
 // Apply runs one log entry and returns a Result. An entry that is not
 // understood stops the registry: it and all later ones are refused.
-func (m Machine) Apply(entry *raft.Log) any {
+func (m Machine) Apply(entry *raft.Log) any { return m.ApplyBatch([]*raft.Log{entry})[0] }
+
+// ApplyBatch is Apply for entries that come together: readers see none of them
+// or all. Entries that change raft's membership only count.
+func (m Machine) ApplyBatch(entries []*raft.Log) []any {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	out := make([]any, 0, len(entries))
+	for len(out) < len(entries) {
+		rest := entries[len(out):]
+		done := m.togetherLocked(rest)
+		if done == nil {
+			done = []any{m.aloneLocked(rest[0])}
+		}
+		out = append(out, done...)
+		if m.broken == nil {
+			m.advanceLocked(rest[len(done)-1].Index)
+		}
+	}
+	return out
+}
+
+// togetherLocked runs as many entries as it can in one transaction, which is
+// much cheaper than one for each: up to the first that is refused, or not
+// understood. Of that one nothing may stay, so it is left for aloneLocked.
+func (m Machine) togetherLocked(entries []*raft.Log) []any {
+	n := len(entries)
+	for {
+		txn, kept := m.db.Load().Txn(true), m.kept
+		out := make([]any, 0, n)
+		for _, entry := range entries[:n] {
+			res, refused, err := m.step(txn, entry)
+			if err != nil || refused {
+				break
+			}
+			out = append(out, res)
+		}
+		if len(out) == n {
+			txn.Commit()
+			return out
+		}
+		txn.Abort()
+		m.kept = kept
+		if n = len(out); n == 0 {
+			return nil
+		}
+	}
+}
+
+// aloneLocked runs one entry. Of a refused one nothing stays but the answer.
+func (m Machine) aloneLocked(entry *raft.Log) Result {
 	if m.broken != nil {
 		return stopped(m.broken)
 	}
-	var c Command
-	err := json.Unmarshal(entry.Data, &c)
-	if err != nil {
-		err = fmt.Errorf("log entry %d: %w: %w", entry.Index, err, errNotUnderstood)
-	}
-	var res Result
-	if err == nil {
-		res, err = m.apply(entry.Index, c)
+	txn := m.db.Load().Txn(true)
+	res, refused, err := m.step(txn, entry)
+	if err == nil && refused {
+		txn.Abort()
+		txn = m.db.Load().Txn(true)
+		err = m.keep(txn, entry, res)
 	}
 	if err != nil {
+		txn.Abort()
 		m.broken = err
 		close(m.stop)
 		return stopped(err)
 	}
-	m.advanceLocked(entry.Index)
+	txn.Commit()
 	return res
+}
+
+// step runs one entry in a transaction, as apply does.
+func (m Machine) step(txn *memdb.Txn, entry *raft.Log) (Result, bool, error) {
+	if m.broken != nil || entry.Type == raft.LogConfiguration {
+		return Result{}, false, m.broken
+	}
+	c, err := decodeEntry(entry)
+	if err != nil {
+		return Result{}, false, err
+	}
+	return m.apply(txn, entry.Index, c)
+}
+
+// keep remembers the answer to a refused entry.
+func (m Machine) keep(txn *memdb.Txn, entry *raft.Log, res Result) error {
+	c, err := decodeEntry(entry)
+	if err != nil {
+		return err
+	}
+	return m.remember(txn, c, res)
+}
+
+func decodeEntry(entry *raft.Log) (c Command, err error) {
+	if err := jsonv1.Unmarshal(entry.Data, &c); err != nil {
+		return c, fmt.Errorf("log entry %d: %w: %w", entry.Index, err, errNotUnderstood)
+	}
+	return c, nil
 }
 
 func stopped(why error) Result {
@@ -62,12 +139,11 @@ func (m Machine) StoreConfiguration(index uint64, _ raft.Configuration) {
 }
 
 func (r *Registry) advanceLocked(index uint64) {
-	if index <= r.index {
+	if index <= r.index.Load() {
 		return
 	}
-	r.index = index
-	close(r.changed)
-	r.changed = make(chan struct{})
+	r.index.Store(index)
+	r.wakeLocked()
 }
 
 // Snapshot is O(1): the tables are immutable trees.
@@ -85,11 +161,10 @@ func (m Machine) Restore(in io.ReadCloser) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.db = db
-	m.kept = len(all[done](db, tableDone, "id"))
-	m.index = max(index, m.index) // readers that waited for an index never see it fall
-	close(m.changed)
-	m.changed = make(chan struct{})
+	m.db.Store(db)
+	m.kept = len(all[done](db.Txn(false), tableDone, "id"))
+	m.index.Store(max(index, m.index.Load())) // readers that waited for an index never see it fall
+	m.wakeLocked()
 	return nil
 }
 
@@ -190,7 +265,7 @@ func read(in io.Reader) (*memdb.MemDB, uint64, error) {
 		}
 		if c.Table == "end" {
 			var end ending
-			if err := json.Unmarshal(c.Row, &end); err != nil {
+			if err := jsonv1.Unmarshal(c.Row, &end); err != nil {
 				return nil, 0, fmt.Errorf("end: %w", err)
 			}
 			if end.Rows != rows {
@@ -221,7 +296,7 @@ func readChunk(r io.Reader) (c chunk, err error) {
 	if crc32.ChecksumIEEE(payload) != binary.BigEndian.Uint32(head[4:]) {
 		return c, errors.New("checksum does not match")
 	}
-	return c, json.Unmarshal(payload, &c)
+	return c, jsonv1.Unmarshal(payload, &c)
 }
 
 func insert(txn *memdb.Txn, c chunk) error {
@@ -240,7 +315,7 @@ func insert(txn *memdb.Txn, c chunk) error {
 	default:
 		return fmt.Errorf("table %q: %w", c.Table, errNotUnderstood)
 	}
-	if err := json.Unmarshal(c.Row, row); err != nil {
+	if err := jsonv1.Unmarshal(c.Row, row); err != nil {
 		return err
 	}
 	return txn.Insert(c.Table, row)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"muster"
@@ -122,11 +124,13 @@ func schema() *memdb.DBSchema {
 // Registry is one copy of the replicated state. Reads come from memory and
 // never block writes.
 type Registry struct {
+	db    atomic.Pointer[memdb.MemDB] // swapped by a restore
+	index atomic.Uint64               // of the last entry applied; written under mu
+
 	mu      sync.Mutex
-	db      *memdb.MemDB  // guarded by mu; swapped by a restore
-	index   uint64        // guarded by mu; of the last entry applied
 	kept    int           // guarded by mu; rows in the table of keyed results
 	changed chan struct{} // guarded by mu; closed and replaced when index moves
+	waiting []waiter      // guarded by mu; for an index that is not there yet
 	broken  error         // guarded by mu; set when an entry could not be understood
 	stop    chan struct{} // closed when broken is set
 }
@@ -137,15 +141,13 @@ func New() (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make registry tables: %w", err)
 	}
-	return &Registry{db: db, changed: make(chan struct{}), stop: make(chan struct{})}, nil
+	r := &Registry{changed: make(chan struct{}), stop: make(chan struct{})}
+	r.db.Store(db)
+	return r, nil
 }
 
 // Index returns the index of the last entry applied here.
-func (r *Registry) Index() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.index
-}
+func (r *Registry) Index() uint64 { return r.index.Load() }
 
 // Changed returns a channel that is closed at the next change.
 func (r *Registry) Changed() <-chan struct{} {
@@ -168,32 +170,64 @@ func (r *Registry) Err() error {
 // WaitIndex waits until this copy has seen an index. It returns a Timeout
 // error when ctx ends before.
 func (r *Registry) WaitIndex(ctx context.Context, index uint64) error {
-	for {
-		r.mu.Lock()
-		have, changed := r.index, r.changed
-		r.mu.Unlock()
-		if have >= index {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return muster.Errorf(muster.Timeout, "this node has seen index %d, not yet %d", have, index).
-				WithHint("ask again later, or ask another node")
-		}
+	if r.index.Load() >= index {
+		return nil
 	}
+	r.mu.Lock()
+	have := r.index.Load()
+	w := waiter{index, make(chan struct{})}
+	if have < index {
+		r.waiting = append(r.waiting, w)
+	}
+	r.mu.Unlock()
+	if have >= index {
+		return nil
+	}
+	select {
+	case <-w.seen:
+		return nil
+	case <-ctx.Done():
+		r.mu.Lock()
+		have = r.index.Load()
+		r.waiting = slices.DeleteFunc(r.waiting, func(other waiter) bool { return other == w })
+		r.mu.Unlock()
+		return muster.Errorf(muster.Timeout, "this node has seen index %d, not yet %d", have, index).
+			WithHint("ask again later, or ask another node")
+	}
+}
+
+// waiter waits for an index. Each is woken by its own, not by every entry: a
+// follower has as many as there are writers at it.
+type waiter struct {
+	index uint64
+	seen  chan struct{} // closed once it is there
+}
+
+// wakeLocked tells everybody how far the index is now.
+func (r *Registry) wakeLocked() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+	have := r.index.Load()
+	r.waiting = slices.DeleteFunc(r.waiting, func(w waiter) bool {
+		if w.index <= have {
+			close(w.seen)
+		}
+		return w.index <= have
+	})
 }
 
 // snapshot returns the tables as they are now.
 func (r *Registry) snapshot() (*memdb.MemDB, uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.db.Snapshot(), r.index
+	return r.db.Load().Snapshot(), r.index.Load()
 }
 
+// now reads the tables as they are now.
+func (r *Registry) now() *memdb.Txn { return r.db.Load().Txn(false) }
+
 // all lists a table in the order of an index.
-func all[T any](db *memdb.MemDB, table, index string) []*T {
-	txn := db.Txn(false)
+func all[T any](txn *memdb.Txn, table, index string) []*T {
 	it, err := txn.Get(table, index)
 	if err != nil {
 		return nil
@@ -220,8 +254,7 @@ func first[T any](txn *memdb.Txn, table, index string, id ...any) *T {
 // Nodes returns all nodes, soft-deleted ones included, by slug. Status and
 // health are as stored: the caller lays fresher views over them.
 func (r *Registry) Nodes() []muster.Node {
-	db, _ := r.snapshot()
-	rows := all[node](db, tableNodes, "slug")
+	rows := all[node](r.now(), tableNodes, "slug")
 	nodes := make([]muster.Node, len(rows))
 	for i, row := range rows {
 		nodes[i] = row.view()
@@ -229,20 +262,49 @@ func (r *Registry) Nodes() []muster.Node {
 	return nodes
 }
 
+// Agents are the nodes of that kind, as Nodes gives them. The master looks at
+// them ten times a second, whatever else there is.
+func (r *Registry) Agents() []muster.Node {
+	var nodes []muster.Node
+	for _, row := range all[node](r.now(), tableNodes, "slug") {
+		if row.Kind == muster.KindAgent {
+			nodes = append(nodes, row.view())
+		}
+	}
+	return nodes
+}
+
+// Externals are the living external nodes that are wanted by their ID.
+func (r *Registry) Externals(wanted func(id string) bool) []muster.Node {
+	var nodes []muster.Node
+	for _, row := range all[node](r.now(), tableNodes, "id") {
+		if row.Kind == muster.KindExternal && row.Live && wanted(row.ID) {
+			nodes = append(nodes, row.view())
+		}
+	}
+	return nodes
+}
+
 // Node returns a node by its ID, soft-deleted or not.
 func (r *Registry) Node(id string) (muster.Node, bool) {
-	db, _ := r.snapshot()
-	row := first[node](db.Txn(false), tableNodes, "id", id)
+	row := first[node](r.now(), tableNodes, "id", id)
 	if row == nil {
 		return muster.Node{}, false
 	}
 	return row.view(), true
 }
 
+// Slug returns the slug of the node with an ID; empty: there is none.
+func (r *Registry) Slug(id string) string {
+	if row := first[node](r.now(), tableNodes, "id", id); row != nil {
+		return row.Slug
+	}
+	return ""
+}
+
 // Find returns the node that has a slug and is not deleted.
 func (r *Registry) Find(slug string) (muster.Node, bool) {
-	db, _ := r.snapshot()
-	for _, row := range (applier{txn: db.Txn(false)}).rows("slug", slug) {
+	for _, row := range (applier{txn: r.now()}).rows("slug", slug) {
 		if row.Live {
 			return row.view(), true
 		}
@@ -252,8 +314,7 @@ func (r *Registry) Find(slug string) (muster.Node, bool) {
 
 // Capable returns the nodes with a capability, soft-deleted ones included.
 func (r *Registry) Capable(c muster.Capability) []muster.Node {
-	db, _ := r.snapshot()
-	rows := (applier{txn: db.Txn(false)}).rows("capability", string(c))
+	rows := (applier{txn: r.now()}).rows("capability", string(c))
 	nodes := make([]muster.Node, len(rows))
 	for i, row := range rows {
 		nodes[i] = row.view()
@@ -271,9 +332,8 @@ func (r *Registry) Answered(c Command) (Result, bool) {
 // Succession returns, by node ID, the dead node whose name each living agent
 // took over.
 func (r *Registry) Succession() map[string]string {
-	db, _ := r.snapshot()
 	heirs := map[string]string{}
-	for _, row := range all[node](db, tableNodes, "id") {
+	for _, row := range all[node](r.now(), tableNodes, "id") {
 		if row.Live && row.Predecessor != "" {
 			heirs[row.ID] = row.Predecessor
 		}
@@ -283,8 +343,7 @@ func (r *Registry) Succession() map[string]string {
 
 // RaftAddress returns an agent's raft address as it last registered it.
 func (r *Registry) RaftAddress(id string) (string, bool) {
-	db, _ := r.snapshot()
-	row := first[node](db.Txn(false), tableNodes, "id", id)
+	row := first[node](r.now(), tableNodes, "id", id)
 	if row == nil || row.Raft == "" {
 		return "", false
 	}
@@ -293,8 +352,7 @@ func (r *Registry) RaftAddress(id string) (string, bool) {
 
 // Keys returns all keys, revoked ones included, by ID.
 func (r *Registry) Keys() []muster.Key {
-	db, _ := r.snapshot()
-	rows := all[key](db, tableKeys, "id")
+	rows := all[key](r.now(), tableKeys, "id")
 	keys := make([]muster.Key, len(rows))
 	for i, row := range rows {
 		keys[i] = row.view()
@@ -304,8 +362,7 @@ func (r *Registry) Keys() []muster.Key {
 
 // Key returns a key by its ID, revoked or not.
 func (r *Registry) Key(id string) (muster.Key, bool) {
-	db, _ := r.snapshot()
-	row := first[key](db.Txn(false), tableKeys, "id", id)
+	row := first[key](r.now(), tableKeys, "id", id)
 	if row == nil {
 		return muster.Key{}, false
 	}
@@ -319,8 +376,7 @@ func (r *Registry) ClusterID() string { return r.settings().ClusterID }
 func (r *Registry) Voters() int { return r.settings().Voters }
 
 func (r *Registry) settings() settings {
-	db, _ := r.snapshot()
-	if row := first[settings](db.Txn(false), tableSettings, "id", settingsRow); row != nil {
+	if row := first[settings](r.now(), tableSettings, "id", settingsRow); row != nil {
 		return *row
 	}
 	return settings{}

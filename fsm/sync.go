@@ -27,8 +27,7 @@ func (b NodesSync) named() []string {
 
 // PlanSync is what a sync would do to this copy now.
 func (r *Registry) PlanSync(b NodesSync) muster.SyncPlan {
-	db, _ := r.snapshot()
-	plan, _ := (applier{txn: db.Txn(false)}).planSync(b)
+	plan, _ := (applier{txn: r.now()}).planSync(b)
 	return plan
 }
 

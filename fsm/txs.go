@@ -189,8 +189,7 @@ func (a applier) txs(order string) (rows []*txRow) {
 
 // Txs returns the transactions, the newest first.
 func (r *Registry) Txs() []muster.Tx {
-	db, _ := r.snapshot()
-	rows := all[txRow](db, tableTxs, "id")
+	rows := all[txRow](r.now(), tableTxs, "id")
 	txs := make([]muster.Tx, len(rows))
 	for i, row := range rows {
 		txs[len(rows)-1-i] = row.Tx // IDs begin with the time
@@ -200,8 +199,7 @@ func (r *Registry) Txs() []muster.Tx {
 
 // OpenTxs returns those that have not ended.
 func (r *Registry) OpenTxs() []muster.Tx {
-	db, _ := r.snapshot()
-	rows := applier{txn: db.Txn(false)}.txs(orderOpen)
+	rows := applier{txn: r.now()}.txs(orderOpen)
 	txs := make([]muster.Tx, len(rows))
 	for i, row := range rows {
 		txs[i] = row.Tx
@@ -211,8 +209,7 @@ func (r *Registry) OpenTxs() []muster.Tx {
 
 // Tx returns a transaction by its ID.
 func (r *Registry) Tx(id string) (muster.Tx, bool) {
-	db, _ := r.snapshot()
-	if row := (applier{txn: db.Txn(false)}).tx(id); row != nil {
+	if row := (applier{txn: r.now()}).tx(id); row != nil {
 		return row.Tx, true
 	}
 	return muster.Tx{}, false

@@ -3,6 +3,7 @@ package httpserver
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,19 +30,7 @@ func (s *Server) actionTable() []Route {
 		{Method: "POST", Path: "/v1/run", Scope: scopeRun, Body: maxDocuments, Waits: true, Handle: s.run},
 		{Method: "GET", Path: api.PathActions, Scope: muster.ScopeNode, Handle: s.ownActions},
 		{Method: "POST", Path: api.PathRun, Scope: muster.ScopeNode, Body: maxExecution, Waits: true, Handle: s.execute},
-		{Method: "GET", Path: "/v1/jobs", Scope: scopeRun, Query: []string{"limit", "cursor"}, AtNode: true, Handle: s.listJobs},
-		{Method: "GET", Path: "/v1/jobs/{id}", Scope: scopeRun, AtNode: true, OfJob: true, Handle: s.showJob},
-		{Method: "GET", Path: "/v1/jobs/{id}/events", Scope: scopeRun, Handle: noJobs},
-		{Method: "GET", Path: "/v1/jobs/{id}/output/{slug}", Scope: scopeRun, Handle: noJobs},
-		{Method: "POST", Path: "/v1/jobs/{id}/cancel", Scope: scopeRun, Write: true, AtNode: true, OfJob: true, Handle: s.cancelJob},
-		{Method: "POST", Path: api.PathCancel, Scope: muster.ScopeNode, Write: true, Handle: s.cancel},
-		{Method: "POST", Path: "/v1/jobs/{id}/retry", Scope: scopeRun, Handle: noJobs},
 	}
-}
-
-func noJobs(context.Context, *Request) (any, error) {
-	return nil, muster.Errorf(muster.Invalid, "this is not done with jobs yet").WithCode("jobs_not_supported").
-		WithHint("GET /v1/jobs/{id} shows how a job is")
 }
 
 // infos is this node's own actions.
@@ -154,14 +143,25 @@ func (s *Server) run(ctx context.Context, r *Request) (any, error) {
 	if s.cfg.Runner == nil {
 		return nil, muster.FieldError("on", "this node runs actions on itself only")
 	}
-	if a.Wait != nil && !*a.Wait {
-		return s.begin(ctx, r, a)
+	a.Run.On = *a.On
+	j, err := s.led(ctx, r, a.Run)
+	switch {
+	case err != nil:
+		return nil, err
+	case j.Status == muster.JobRunning || a.Wait != nil && !*a.Wait:
+		return status{http.StatusAccepted, j}, nil
+	default:
+		return j.RunAnswer, nil
 	}
-	limit := patience(ctx, r, a.TimeoutMs)
+}
+
+// led has a run done as a job, and waits for it as long as the caller does.
+func (s *Server) led(ctx context.Context, r *Request, run muster.Run) (muster.Job, error) {
+	limit := patience(ctx, r, run.TimeoutMs)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	a.Run.On, a.TimeoutMs = *a.On, max(1, int(limit.Milliseconds()))
-	return s.cfg.Runner.Run(ctx, r.Rights, a.Run)
+	run.TimeoutMs = max(1, int(limit.Milliseconds()))
+	return s.lead(ctx, r.Rights, run)
 }
 
 // runAction runs an action on this node, or on those it names.
@@ -173,7 +173,7 @@ func (s *Server) runAction(ctx context.Context, r *Request) (any, error) {
 	if a.On != nil {
 		return s.run(ctx, r)
 	}
-	if err := a.alone(); err != nil {
+	if err := a.alone(s.cfg.Runner); err != nil {
 		return nil, err
 	}
 	if err := s.reached(r.Rights); err != nil {
@@ -185,6 +185,9 @@ func (s *Server) runAction(ctx context.Context, r *Request) (any, error) {
 	e := muster.Execution{Action: a.Action, Params: a.Params, Check: a.Check, Job: s.newJob()}
 	if err := s.cfg.Actions.Admit(r.Rights, e); err != nil {
 		return nil, err
+	}
+	if a.Key != "" {
+		return s.runOnce(ctx, r, a.Run)
 	}
 	limit := patience(ctx, r, a.TimeoutMs)
 	e.StartWithinMs = max(1, limit.Milliseconds())
@@ -198,12 +201,26 @@ func (s *Server) runAction(ctx context.Context, r *Request) (any, error) {
 	return ran(e.Action, res), err
 }
 
+// runOnce runs an action on this node as a job: its key may be used again, here or
+// elsewhere.
+func (s *Server) runOnce(ctx context.Context, r *Request, run muster.Run) (any, error) {
+	run.On = muster.Selector{Nodes: &[]string{s.cfg.ID}}
+	j, err := s.led(ctx, r, run)
+	if err != nil {
+		return nil, err
+	}
+	for _, res := range j.Results {
+		return ran(run.Action, res), nil
+	}
+	return status{http.StatusAccepted, j}, nil
+}
+
 // alone refuses what a run on the node that is asked cannot have.
-func (a asked) alone() error {
+func (a asked) alone(runner Runner) error {
 	bad, how := complaints{}, a.How
 	bad.when(how.Mode != "" || how.Concurrency != 0 || how.Batches != nil || how.Pause != "" || how.MaxFail != nil || how.OnFail != "",
 		"how", "is for runs with on")
-	bad.when(a.Key != "", "key", "not supported yet")
+	bad.when(a.Key != "" && runner == nil, "key", "this node cannot remember it")
 	bad.when(a.Wait != nil && !*a.Wait, "wait", "false is for runs with on")
 	return bad.err("the run has invalid fields")
 }

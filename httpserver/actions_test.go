@@ -57,14 +57,12 @@ func (h *hands) Begin(context.Context, muster.Rights, muster.Run) (muster.Job, e
 	return muster.Job{}, h.refuse
 }
 
-func (h *hands) Cancel(context.Context, muster.Rights, string) (muster.Job, error) {
-	return muster.Job{}, h.refuse
-}
+func (h *hands) Judge(muster.Rights, muster.Run) error { return h.refuse }
 
-func (h *hands) Run(ctx context.Context, by muster.Rights, r muster.Run) (muster.RunAnswer, error) {
+func (h *hands) Run(ctx context.Context, by muster.Rights, r muster.Run) (muster.Job, error) {
 	h.note(ctx, by)
 	h.asked = r
-	return h.answer, nil
+	return muster.Job{RunAnswer: h.answer}, nil
 }
 
 func (h *hands) note(ctx context.Context, by muster.Rights) {
@@ -78,7 +76,10 @@ func (h *hands) Catalog(context.Context) ([]muster.ActionInfo, []string) {
 }
 
 func withActions(h *hands) func(*httpserver.Config) {
-	return func(c *httpserver.Config) { c.Actions, c.Runner = h, h }
+	return func(c *httpserver.Config) {
+		c.Actions, c.Runner = h, h
+		c.RunKey = func(_ context.Context, _ muster.Write, job string) (string, error) { return job, nil }
+	}
 }
 
 const pathActions = "/api/ai-engine/actions"
@@ -180,7 +181,7 @@ func TestARunGoesToTheRunnerWithItsKeyAndItsTime(t *testing.T) {
 		{"a longer body", "/v1/run", `{"action":"app.x","on":{"all":true},"timeout_ms":600001}`, nil, all, 422, `"timeout_ms"`, 0},
 		{"two keys", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, []string{api.HeaderIdempotency, "l"}, all, 422, `"key"`, 0},
 		{"no target", "/v1/run", `{"action":"app.x"}`, nil, all, 422, `"on"`, 0},
-		{"a key for this node alone", pathActions, `{"action":"app.x","key":"k"}`, nil, all, 422, `"key"`, 0},
+		{"a key for this node alone", pathActions, `{"action":"app.x","key":"k"}`, nil, all, 200, `"success":true,"action":"app.x","node":"a"`, 30 * time.Second},
 		{"nobody waits", pathActions, `{"action":"app.x","wait":false}`, nil, all, 422, `"wait"`, 0},
 	} {
 		h := &hands{answer: c.answer}
@@ -208,7 +209,8 @@ func TestANodeWithoutActionsSaysSo(t *testing.T) {
 		{"POST", pathActions, "mk_admin", `{"action":"app.x"}`, 400, "unknown_action"},
 		{"POST", api.PathRun, "a.node.token", `{"action":"app.x","job":"j"}`, 400, "unknown_action"},
 		{"GET", api.PathActions, "a.node.token", "", 200, `{"actions":[]}`},
-		{"GET", "/v1/jobs/x/output/a", "mk_run:app.*", "", 422, "jobs_not_supported"},
+		{"GET", "/v1/jobs/x/output/a", "mk_run:app.*", "", 404, "no node"},
+		{"GET", "/v1/jobs/x/output/1", "mk_run:app.*", "", 404, "no job"},
 	} {
 		if got := ask(t, c.method, base+c.path, c.token, c.body); got.code != c.code || !strings.Contains(got.body, c.says) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, got.code, got.body)

@@ -53,6 +53,10 @@ func (s *Server) authorize(ctx context.Context, c *fasthttp.RequestCtx, route Ro
 		if err := s.meter(c, rights); err != nil {
 			return err
 		}
+		req.again = func(ctx context.Context) error {
+			_, err := s.cfg.Auth.Key(ctx, token)
+			return err
+		}
 		return s.admit(req, Caller{Rights: rights}, route)
 	}
 	body := func(by Caller) (raw []byte, err error) {

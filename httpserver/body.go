@@ -67,9 +67,8 @@ func readBody(c *fasthttp.RequestCtx, route Route) ([]byte, error) {
 	if route.Body > 0 {
 		limit = route.Body
 	}
-	tooLarge := muster.Errorf(muster.TooLarge, "the body is over %d bytes", limit).WithHint("send it in parts")
 	if c.Request.Header.ContentLength() > limit {
-		return nil, tooLarge
+		return nil, tooLarge(limit)
 	}
 	stream := c.RequestBodyStream()
 	if stream == nil {
@@ -83,9 +82,13 @@ func readBody(c *fasthttp.RequestCtx, route Route) ([]byte, error) {
 		return nil, muster.Errorf(muster.Malformed, "read body: %w", err)
 	}
 	if len(body) > limit {
-		return nil, tooLarge
+		return nil, tooLarge(limit)
 	}
 	return body, nil
+}
+
+func tooLarge(limit int) error {
+	return muster.Errorf(muster.TooLarge, "the body is over %d bytes", limit).WithHint("send it in parts")
 }
 
 // drain takes in what was not read of a body: a sender that is still sending

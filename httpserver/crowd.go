@@ -91,11 +91,9 @@ func (c *crowd) admit(r *fasthttp.RequestCtx) (done func(), err error) {
 	c.mu.Lock()
 	_, many := c.refused[end]
 	c.mu.Unlock()
-	tooMany := muster.Errorf(muster.Limited, "more than %d connections from one address", maxConnections).
-		WithCode("too_many_connections").WithHint("close those that are not in use")
 	if many {
 		r.SetConnectionClose()
-		return func() {}, tooMany
+		return func() {}, tooMany()
 	}
 	if !c.proxy(end.Addr()) {
 		return func() {}, nil
@@ -106,7 +104,7 @@ func (c *crowd) admit(r *fasthttp.RequestCtx) (done func(), err error) {
 	}
 	done = func() { c.leave(client) }
 	if c.enter(client) > 0 {
-		return done, tooMany
+		return done, tooMany()
 	}
 	return done, nil
 }
@@ -187,4 +185,9 @@ func (g *guest) Close() error {
 		g.crowd.leave(g.end.Addr())
 	})
 	return g.Conn.Close()
+}
+
+func tooMany() error {
+	return muster.Errorf(muster.Limited, "more than %d connections from one address", maxConnections).
+		WithCode("too_many_connections").WithHint("close those that are not in use")
 }

@@ -18,10 +18,7 @@ func (s *Server) self() muster.Node {
 	return muster.Node{ID: s.cfg.ID, Name: s.cfg.Name, Type: muster.TypeChild, Capabilities: []muster.Capability{}}
 }
 
-func (s *Server) slug() string {
-	self := s.self()
-	return self.Slug
-}
+func (s *Server) slug() string { return s.cfg.Cluster.Sight().Self }
 
 func (s *Server) health(context.Context, *Request) (any, error) {
 	self := s.self()

@@ -23,7 +23,7 @@ func (r Route) trusting() bool {
 	case muster.ScopePublic, muster.ScopeAny, muster.ScopeRead, muster.ScopeSearch, scopeShow:
 		return false
 	case muster.ScopeNode:
-		return r.Path == api.PathRun
+		return r.Path == api.PathRun || r.Path == api.PathLead
 	default:
 		return true
 	}
@@ -35,7 +35,7 @@ func (s *Server) isolated(route Route) error {
 	if !route.trusting() {
 		return nil
 	}
-	alone := time.Duration(s.cfg.Cluster.Status().StaleMs) * time.Millisecond
+	alone := s.cfg.Cluster.Sight().Stale
 	if alone < maxAlone {
 		return nil
 	}

@@ -11,8 +11,11 @@ func (s *Server) removePeer(ctx context.Context, r *Request) (any, error) {
 	return map[string]bool{"success": true}, s.cfg.Cluster.RemovePeer(ctx, r.write(), r.Params["slug"])
 }
 
+// maxCommands is the most that a node forwards to the master in one call.
+const maxCommands = 4 << 20
+
 func (s *Server) apply(ctx context.Context, r *Request) (any, error) {
-	return s.cfg.Cluster.Apply(ctx, r.Node, r.Rights, r.Body)
+	return s.cfg.Cluster.Apply(ctx, r.Node, r.Body)
 }
 
 func (s *Server) join(ctx context.Context, r *Request) (any, error) {

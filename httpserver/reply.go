@@ -70,13 +70,13 @@ func (s *Server) fault(c *fasthttp.RequestCtx, req *Request, answer any, err err
 // sign says who answers. It comes after the handler: a write's answer carries
 // the index of that write, and the master that did it.
 func (s *Server) sign(c *fasthttp.RequestCtx, id string) {
-	status := s.cfg.Cluster.Status()
+	sight := s.cfg.Cluster.Sight()
 	c.Response.Header.Set("X-Request-Id", id)
-	c.Response.Header.Set("X-Muster-Node", s.slug())
-	c.Response.Header.Set("X-Muster-Index", strconv.FormatUint(status.AppliedIndex, 10))
-	c.Response.Header.Set("X-Muster-Stale-Ms", strconv.FormatInt(status.StaleMs, 10))
-	if status.Master != nil {
-		c.Response.Header.Set("X-Muster-Master", status.Master.Slug)
+	c.Response.Header.Set("X-Muster-Node", sight.Self)
+	c.Response.Header.Set("X-Muster-Index", strconv.FormatUint(sight.Applied, 10))
+	c.Response.Header.Set("X-Muster-Stale-Ms", strconv.FormatInt(sight.Stale.Milliseconds(), 10))
+	if sight.Master != "" {
+		c.Response.Header.Set("X-Muster-Master", sight.Master)
 	}
 }
 
@@ -88,6 +88,11 @@ type text struct {
 
 // writeJSON writes an answer: 500 for one that is no JSON.
 func (s *Server) writeJSON(c *fasthttp.RequestCtx, id string, code int, answer any) {
+	if as, ok := answer.(stream); ok {
+		c.SetStatusCode(code)
+		s.streams.send(c, as)
+		return
+	}
 	if as, ok := answer.(text); ok {
 		c.SetStatusCode(code)
 		c.SetContentType(as.media)

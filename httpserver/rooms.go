@@ -38,6 +38,7 @@ type Cluster interface {
 type Registry interface {
 	Nodes() []muster.Node
 	Node(id string) (muster.Node, bool)
+	Sight() muster.Sight
 }
 
 // Writer changes the registry, wherever the master is.
@@ -65,7 +66,7 @@ type Reader interface {
 // Members serves the calls of other nodes.
 type Members interface {
 	Join(ctx context.Context, j muster.Joining) (muster.Joined, error)
-	Apply(ctx context.Context, from string, by muster.Rights, command []byte) ([]byte, error)
+	Apply(ctx context.Context, from string, commands []byte) ([]byte, error)
 	ReadIndex(ctx context.Context) (uint64, error)
 }
 
@@ -115,21 +116,17 @@ type Catalog interface {
 	Catalog(ctx context.Context) (all []muster.ActionInfo, missing []string)
 }
 
-// Runner runs an action on many nodes. The end of ctx ends the wait only.
+// Runner runs an action on many nodes, as a job. A run with the ID of a job that
+// is known is that one.
 type Runner interface {
-	Run(ctx context.Context, by muster.Rights, r muster.Run) (muster.RunAnswer, error)
+	// Run waits for the end of the job, or of ctx: then the job goes on.
+	Run(ctx context.Context, by muster.Rights, r muster.Run) (muster.Job, error)
 
 	// Begin does not wait at all.
 	Begin(ctx context.Context, by muster.Rights, r muster.Run) (muster.Job, error)
 
-	// Cancel ends a job that this node leads, wherever it runs. It checks the rights.
-	Cancel(ctx context.Context, by muster.Rights, job string) (muster.Job, error)
-}
-
-// Jobs are the runs that nobody waits for, as far as this node leads them.
-type Jobs interface {
-	Job(id string) (muster.Job, error) // NotFound when there is none
-	Jobs() ([]muster.Job, error)       // the newest first
+	// Judge says why a run would be refused, and does nothing.
+	Judge(by muster.Rights, r muster.Run) error
 }
 
 // Txs makes transactions, and hands on what operators say of them.

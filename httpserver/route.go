@@ -44,11 +44,13 @@ type Request struct {
 	Body   []byte
 	Key    string // Idempotency-Key
 	Match  string // If-Match
+	Last   string // Last-Event-ID
 	Route  string
 
-	known   bool          // who sends it
-	timed   bool          // the header says how long it may take
-	usual   time.Duration // that it may take if nobody says
+	known   bool                        // who sends it
+	again   func(context.Context) error // whether the caller's key is still good; nil: it has none
+	timed   bool                        // the header says how long it may take
+	usual   time.Duration               // that it may take if nobody says
 	rowID   string
 	trace   api.Trace
 	arrived time.Time
@@ -65,28 +67,59 @@ func (r Route) bare() bool {
 	return r.Bare || r.Method == http.MethodGet || r.Method == http.MethodDelete
 }
 
-// match compares a raw path with a route's and fills params. Decoding after
+// board finds routes by how many segments their path has.
+type board [][]posted
+
+// posted is a route with its path taken apart.
+type posted struct {
+	*Route
+	segments []string
+	name     string // method and path
+}
+
+func newBoard(routes []Route) (b board) {
+	for i, r := range routes {
+		p := posted{&routes[i], strings.Split(r.Path, "/"), r.Method + " " + r.Path}
+		for len(b) <= len(p.segments) {
+			b = append(b, nil)
+		}
+		b[len(p.segments)] = append(b[len(p.segments)], p)
+	}
+	return b
+}
+
+// of lists the routes that a path may be meant for.
+func (b board) of(segments []string) []posted {
+	if len(segments) < len(b) {
+		return b[len(segments)]
+	}
+	return nil
+}
+
+// match compares the segments of a raw path with a route's. Decoding after
 // splitting keeps a %2F inside its segment.
-func (r Route) match(path string) (params map[string]string, ok bool) {
-	want, have := strings.Split(r.Path, "/"), strings.Split(path, "/")
-	if len(want) != len(have) {
-		return nil, false
-	}
-	params = map[string]string{}
-	for i, segment := range want {
-		if !strings.HasPrefix(segment, "{") {
-			if segment != have[i] {
-				return nil, false
+func (p posted) match(have []string) bool {
+	for i, segment := range p.segments {
+		if strings.HasPrefix(segment, "{") {
+			if value, err := url.PathUnescape(have[i]); err != nil || value == "" {
+				return false
 			}
-			continue
+		} else if segment != have[i] {
+			return false
 		}
-		value, err := url.PathUnescape(have[i])
-		if err != nil || value == "" {
-			return nil, false
-		}
-		params[strings.Trim(segment, "{}")] = value
 	}
-	return params, true
+	return true
+}
+
+// params are what stands in a path that matches for the names in braces.
+func (p posted) params(have []string) map[string]string {
+	params := map[string]string{}
+	for i, segment := range p.segments {
+		if strings.HasPrefix(segment, "{") {
+			params[strings.Trim(segment, "{}")], _ = url.PathUnescape(have[i])
+		}
+	}
+	return params
 }
 
 // checkQuery refuses parameters that the route does not know, or that are

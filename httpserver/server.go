@@ -41,13 +41,11 @@ type Config struct {
 	Engine   Engine
 	Shard    Shard
 	Forward  Forwarder
-	Actions  Actions                                          // nil: this node has none
-	Cancel   func(by muster.Rights, action, job string) error // kills executions here; checks the rights
-	Catalog  Catalog                                          // nil: this node's own
-	Runner   Runner                                           // nil: runs on this node only
-	Jobs     Jobs                                             // nil: every run is waited for
-	Txs      Txs                                              // nil: no transactions
-	Book     Book                                             // of transactions
+	Actions  Actions // nil: this node has none
+	Catalog  Catalog // nil: this node's own
+	Runner   Runner  // nil: runs on this node only
+	Txs      Txs     // nil: no transactions
+	Book     Book    // of transactions
 	Keys     func() []muster.Key
 	Pinger   Pinger
 	Circuits Circuits                 // nil: this node has no breakers
@@ -66,7 +64,16 @@ type Config struct {
 	Metrics     func() ([]byte, error) // nil: it has none
 	MetricsOpen bool                   // metrics need no key
 
-	JournalID string // of this node
+	JournalID  string     // of this node
+	Jobs       Jobs       // nil: this node keeps none
+	Executions Executions // nil: it has none
+	// RunKey has a caller's key stand for a job, and returns the job that it stands
+	// for; nil: keys are refused.
+	RunKey func(ctx context.Context, w muster.Write, job string) (string, error)
+	// EveryJob lists the jobs of all other nodes, and names those that did not
+	// answer; nil: there are no others.
+	EveryJob  func(ctx context.Context, f api.JobFilter) (lists []api.Jobs, missing []string)
+	Heartbeat time.Duration // of streams; 0 is 15 seconds
 
 	Doctor func(context.Context) []api.Finding // nil: it looks for no faults
 }
@@ -88,9 +95,11 @@ type Server struct {
 	http   *fasthttp.Server
 	ln     net.Listener
 	routes []Route
+	board  board
 	done   chan error
 
 	errands errands
+	streams streams
 	active  atomic.Int64 // requests under way
 	rates   *meter
 	offers  *meter
@@ -108,6 +117,7 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{cfg: cfg, done: make(chan error, 1), rates: newMeter(ratePerSecond, rateBurst), offers: newMeter(offersPerSecond, offerBurst), crowd: newCrowd(cfg.Trusted, cfg.Peer)}
 	s.routes = s.table()
+	s.board = newBoard(s.routes)
 	s.http = &fasthttp.Server{
 		Handler: s.serve, Name: "muster", StreamRequestBody: true, MaxRequestBodySize: prefetch, ReadBufferSize: maxHeader,
 		ReadTimeout: cmp.Or(cfg.ReadTimeout, readTimeout), IdleTimeout: time.Minute, NoDefaultServerHeader: true, CloseOnShutdown: true,
@@ -147,6 +157,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	soon, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
+	s.streams.stop()
 	err := s.http.ShutdownWithContext(soon)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = nil // the rest is cut with the process
@@ -240,15 +251,16 @@ func late(err error, method string, limit time.Duration) error {
 func (s *Server) find(c *fasthttp.RequestCtx, req *Request) (Route, error) {
 	req.Path, _, _ = strings.Cut(string(c.Request.Header.RequestURI()), "?")
 	var allow []string
-	for _, route := range s.routes {
-		params, ok := route.match(req.Path)
-		if !ok {
+	segments := strings.Split(req.Path, "/")
+	for _, route := range s.board.of(segments) {
+		if !route.match(segments) {
 			continue
 		}
 		if route.Method == req.Method || route.Scope == muster.ScopePublic && route.Method == http.MethodGet && req.Method == http.MethodHead {
-			req.Params, req.Route, req.Key = params, route.Method+" "+route.Path, string(c.Request.Header.Peek(api.HeaderIdempotency))
+			req.Params, req.Route, req.Key = route.params(segments), route.name, string(c.Request.Header.Peek(api.HeaderIdempotency))
 			req.Match = string(c.Request.Header.Peek(api.HeaderMatch))
-			return route, nil
+			req.Last = string(c.Request.Header.Peek(api.HeaderLastEvent))
+			return *route.Route, nil
 		}
 		allow = append(allow, route.Method)
 	}

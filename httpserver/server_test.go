@@ -86,6 +86,12 @@ func (h *house) Status() muster.ClusterStatus {
 	return muster.ClusterStatus{AppliedIndex: h.index, StaleMs: h.stale, Master: &muster.MasterRef{Slug: fmt.Sprint("m", h.index), ID: cmp.Or(h.master, "1")}}
 }
 
+func (h *house) Sight() muster.Sight {
+	s := h.Status()
+	self, _ := h.Node("1")
+	return muster.Sight{Self: self.Slug, Master: s.Master.Slug, Applied: s.AppliedIndex, Stale: time.Duration(s.StaleMs) * time.Millisecond}
+}
+
 func (h *house) Nodes() []muster.Node {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -117,7 +123,7 @@ func (h *house) Join(context.Context, muster.Joining) (muster.Joined, error) {
 	return muster.Joined{}, nil
 }
 
-func (h *house) Apply(_ context.Context, _ string, _ muster.Rights, command []byte) ([]byte, error) {
+func (h *house) Apply(_ context.Context, _ string, command []byte) ([]byte, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.commands = append(h.commands, command)

@@ -13,7 +13,7 @@ func (s *Server) table() []Route {
 	listQuery := append([]string{"status", "type", "capability", "healthy", "q", "deleted", "limit", "cursor"}, fresh...)
 	searchQuery := []string{"q", "limit", "nodes", "collections", "timeout_ms", "operator", "local", "dedupe", "cache", "content_length"}
 	inCollection := []string{"collection"}
-	return slices.Concat(s.actionTable(), s.txTable(), s.pingTable(), s.watchTable(), s.curateTable(), s.moveTable(), []Route{
+	return slices.Concat(s.actionTable(), s.jobTable(), s.txTable(), s.pingTable(), s.watchTable(), s.curateTable(), s.moveTable(), []Route{
 		{Method: "GET", Path: api.PathHealth, Scope: muster.ScopePublic, Handle: s.health},
 		{Method: "POST", Path: "/api/ai-engine/register", Scope: muster.ScopeRegistry, Write: true, Open: true, Status: http.StatusCreated, Handle: s.register},
 		{Method: "GET", Path: "/api/ai-engine/status", Scope: muster.ScopeAny, Handle: s.nodeStatus},
@@ -46,7 +46,7 @@ func (s *Server) table() []Route {
 		{Method: "POST", Path: "/v1/keys/{id}/rotate", Scope: muster.ScopeAdmin, Write: true, Status: http.StatusCreated, Handle: s.rotateKey},
 		{Method: "POST", Path: "/v1/nodes/{slug}/key", Scope: muster.ScopeRegistry, Write: true, Status: http.StatusCreated, Handle: s.nodeKey},
 		{Method: "DELETE", Path: "/v1/keys/{id}", Scope: muster.ScopeAdmin, Write: true, Handle: s.revokeKey},
-		{Method: "POST", Path: api.PathApply, Scope: muster.ScopeNode, Write: true, Handle: s.apply},
+		{Method: "POST", Path: api.PathApply, Scope: muster.ScopeNode, Write: true, Body: maxCommands, Handle: s.apply},
 		{Method: "POST", Path: api.PathJoin, Scope: muster.ScopeNode, Write: true, Handle: s.join},
 		{Method: "GET", Path: api.PathReadIndex, Scope: muster.ScopeNode, Handle: s.readIndex},
 	})

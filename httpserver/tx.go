@@ -24,6 +24,7 @@ func (s *Server) txTable() []Route {
 		{Method: "GET", Path: "/v1/tx", Scope: muster.ScopeTx, Query: []string{"status", "limit", "cursor"}, Handle: s.listTxs},
 		{Method: "POST", Path: "/v1/tx", Scope: muster.ScopeTx, Waits: true, Query: []string{"plan"}, Handle: s.beginTx},
 		{Method: "GET", Path: "/v1/tx/{id}", Scope: muster.ScopeTx, Query: []string{"wait_ms"}, Handle: s.showTx},
+		{Method: "GET", Path: "/v1/tx/{id}/events", Scope: muster.ScopeTx, Handle: s.txEvents},
 		order(muster.TxCancel), order(muster.TxTryNow), order(muster.TxSkip), order(muster.TxClose),
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"muster"
@@ -14,13 +17,16 @@ import (
 // The jobs that this node led are by ID, which is in order of time: the node in
 // it is always the same.
 const (
-	bucketJobs = "jobs"
-	keepJobs   = 1000
+	bucketJobs   = "jobs"
+	keepJobs     = 1000
+	keepJobBytes = 16 << 20
+	lateTime     = 20 * time.Millisecond // how long what is written soon waits for company
 )
 
-// PutJob writes a job down; beyond a thousand the oldest go. Of results that are
-// too long it keeps none. Its error has the code journal.
-func (j *Journal) PutJob(job muster.Job) error {
+// PutJob writes a job down; beyond a thousand, or 16 MiB, the oldest that have
+// ended go. Of results that are too long it keeps none. With soon it does not wait
+// for the disk: the job is on its way there. Its error has the code journal.
+func (j *Journal) PutJob(job muster.Job, soon bool) error {
 	results := make(map[string]muster.Result, len(job.Results))
 	for slug, r := range job.Results {
 		results[slug] = ended(muster.JournalEntry{}, r, job.EndedAt).Result
@@ -30,36 +36,122 @@ func (j *Journal) PutJob(job muster.Job) error {
 	if err != nil {
 		return fmt.Errorf("job %s: %w", job.Job, err)
 	}
-	err = j.using(func() error {
-		return j.db.Update(func(tx *bbolt.Tx) error {
-			bucket := tx.Bucket([]byte(bucketJobs))
-			return errors.Join(bucket.Put([]byte(job.Job), value), trim(bucket))
-		})
+	return j.using(func() error {
+		waits := j.hurry(job, value)
+		if soon && waits {
+			return nil
+		}
+		c := change{job: job.Job}
+		if soon {
+			j.queue <- c
+			return nil
+		}
+		done := make(chan placed, 1)
+		c.done = done
+		j.queue <- c
+		return (<-done).err
 	})
-	if err != nil {
-		return wrap(err)
+}
+
+// late is a job on its way to the disk.
+type late struct {
+	job    muster.Job
+	value  []byte
+	queued bool // the writer has not taken it yet
+}
+
+// hurry puts a job on its way, and reports whether an earlier state of it still
+// waited for the writer, which takes this one now.
+func (j *Journal) hurry(job muster.Job, value []byte) (waits bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	waits = j.late[job.Job].queued
+	j.late[job.Job] = late{job: job, value: value, queued: true}
+	return waits
+}
+
+// taken returns the jobs that a batch names, as they are now.
+func (j *Journal) taken(batch []change) map[string][]byte {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	jobs := map[string][]byte{}
+	for _, c := range batch {
+		if l, there := j.late[c.job]; there {
+			jobs[c.job] = l.value
+			l.queued = false
+			j.late[c.job] = l
+		}
 	}
-	return nil
+	return jobs
+}
+
+// arrived forgets jobs that are on the disk, unless they changed meanwhile.
+func (j *Journal) arrived(jobs map[string][]byte) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for id := range jobs {
+		if !j.late[id].queued {
+			delete(j.late, id)
+		}
+	}
+}
+
+// jobs are the bounds of the jobs that are kept. They are the writer's own.
+type jobs struct {
+	count int
+	bytes int64
+}
+
+// put writes jobs, and forgets the oldest.
+func (b *jobs) put(tx *bbolt.Tx, batch map[string][]byte) error {
+	bucket := tx.Bucket([]byte(bucketJobs))
+	for id, value := range batch {
+		before := bucket.Get([]byte(id))
+		if before == nil {
+			b.count++
+		}
+		b.bytes += int64(len(value) - len(before))
+		if err := bucket.Put([]byte(id), value); err != nil {
+			return err
+		}
+	}
+	return b.trim(bucket)
 }
 
 // trim forgets the oldest jobs beyond those that are kept.
-func trim(bucket *bbolt.Bucket) error {
+func (b *jobs) trim(bucket *bbolt.Bucket) (err error) {
 	var gone [][]byte
-	n, cursor := 0, bucket.Cursor()
-	for key, _ := cursor.Last(); key != nil; key, _ = cursor.Prev() {
-		if n++; n > keepJobs {
-			gone = append(gone, append([]byte{}, key...))
+	cursor := bucket.Cursor()
+	for key, value := cursor.First(); key != nil && (b.count > keepJobs || b.bytes > keepJobBytes); key, value = cursor.Next() {
+		var job struct{ Status string }
+		if err := json.Unmarshal(value, &job); err == nil && job.Status == muster.JobRunning {
+			continue
 		}
+		gone = append(gone, append([]byte{}, key...))
+		b.count, b.bytes = b.count-1, b.bytes-int64(len(value))
 	}
-	var err error
 	for _, key := range gone {
 		err = errors.Join(err, bucket.Delete(key))
 	}
 	return err
 }
 
+// lateOnes returns the jobs that are on their way to the disk, by ID.
+func (j *Journal) lateOnes() map[string]muster.Job {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	jobs := make(map[string]muster.Job, len(j.late))
+	for id, l := range j.late {
+		jobs[id] = l.job
+	}
+	return jobs
+}
+
 // Job returns a job. It is NotFound when there is none.
 func (j *Journal) Job(id string) (job muster.Job, err error) {
+	if job, late := j.lateOnes()[id]; late {
+		return job, nil
+	}
 	err = j.using(func() error {
 		return j.db.View(func(tx *bbolt.Tx) error {
 			value := tx.Bucket([]byte(bucketJobs)).Get([]byte(id))
@@ -77,6 +169,7 @@ func (j *Journal) Job(id string) (job muster.Job, err error) {
 
 // Jobs returns all jobs, the newest first.
 func (j *Journal) Jobs() (all []muster.Job, err error) {
+	late := j.lateOnes()
 	err = j.using(func() error {
 		return j.db.View(func(tx *bbolt.Tx) error {
 			cursor := tx.Bucket([]byte(bucketJobs)).Cursor()
@@ -84,6 +177,10 @@ func (j *Journal) Jobs() (all []muster.Job, err error) {
 				var job muster.Job
 				if err := json.Unmarshal(value, &job); err != nil {
 					return fmt.Errorf("job %s: %w", key, err)
+				}
+				if newer, is := late[job.Job]; is {
+					job = newer
+					delete(late, job.Job)
 				}
 				all = append(all, job)
 			}
@@ -93,6 +190,8 @@ func (j *Journal) Jobs() (all []muster.Job, err error) {
 	if err != nil {
 		return nil, wrap(err)
 	}
+	all = append(all, slices.Collect(maps.Values(late))...)
+	slices.SortFunc(all, func(a, b muster.Job) int { return strings.Compare(b.Job, a.Job) })
 	return all, nil
 }
 

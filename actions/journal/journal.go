@@ -45,9 +45,11 @@ type Journal struct {
 	queue   chan change
 	commits atomic.Uint64
 	bytes   int64 // of all entries and what the open ones may grow by; the writer's own
+	jobs    jobs  // the writer's own
 
 	mu      sync.Mutex
 	running map[string]*execution // by key; guarded by mu
+	late    map[string]late       // on their way to the disk, by ID; guarded by mu
 	stopped bool                  // guarded by mu
 	writes  sync.WaitGroup        // Add is guarded by mu
 	wg      sync.WaitGroup
@@ -64,7 +66,7 @@ func New(cfg Config) *Journal {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Journal{cfg: cfg, queue: make(chan change, queueLength), running: map[string]*execution{}, stopped: true}
+	return &Journal{cfg: cfg, queue: make(chan change, queueLength), running: map[string]*execution{}, late: map[string]late{}, stopped: true}
 }
 
 // Start opens the file. What was open when the last process ended is interrupted

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +20,33 @@ import (
 	"muster/actions/journal"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// childEnv makes the test binary a program that has one execution in the journal
+// named, and says when it has begun and ended.
+const childEnv = "JOURNAL_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(childEnv); path != "" {
+		beChild(path)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func beChild(path string) {
+	j := journal.New(journal.Config{Path: path})
+	ctx := context.Background()
+	err := j.Start(ctx)
+	if err == nil {
+		_, err = j.Begin(ctx, entry("a"))
+	}
+	if err != nil {
+		panic(err)
+	}
+	_, _ = os.Stdout.WriteString("begun")
+	j.End("a", done)
+	_, _ = os.Stdout.WriteString("ended")
+	_ = j.Stop(ctx)
+}
 
 // opened is a journal in a file of its own.
 func opened(t *testing.T, cfg journal.Config) *journal.Journal {
@@ -278,7 +305,7 @@ func TestJobsAreKeptAndThoseOfADeadProcessAreInterrupted(t *testing.T) {
 		job := muster.Job{Status: status, Pending: pending, RunAnswer: muster.RunAnswer{
 			Job: id, SuccessCount: 1, NodesExecuted: 1, Results: map[string]muster.Result{"a": done},
 		}}
-		if err := j.PutJob(job); err != nil {
+		if err := j.PutJob(job, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -299,10 +326,104 @@ func TestJobsAreKeptAndThoseOfADeadProcessAreInterrupted(t *testing.T) {
 	}
 }
 
+func TestAJobThatIsWrittenSoonIsToldAtOnceAndOnTheDiskWithTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "journal.db")
+		j := opened(t, journal.Config{Path: path})
+		put := func(id, status string, soon bool) {
+			t.Helper()
+			if err := j.PutJob(muster.Job{RunAnswer: muster.RunAnswer{Job: id}, Status: status}, soon); err != nil {
+				t.Fatal(err)
+			}
+		}
+		kept := func(id string) string {
+			t.Helper()
+			j := journal.New(journal.Config{Path: copied(t, path)})
+			if err := j.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			defer stop(t, j)
+			job, _ := j.Job(id)
+			return job.Status
+		}
+		before := j.Commits()
+		put("j_n_1", muster.JobRunning, true)
+		put("j_n_1", muster.JobFailed, true)
+		if job, err := j.Job("j_n_1"); err != nil || job.Status != muster.JobFailed || j.Commits() != before {
+			t.Errorf("%+v, %v, %d commits", job, err, j.Commits()-before)
+		}
+		if all, err := j.Jobs(); err != nil || len(all) != 1 || all[0].Status != muster.JobFailed {
+			t.Errorf("%+v, %v", all, err)
+		}
+		<-time.After(50 * time.Millisecond)
+		if status := kept("j_n_1"); status != muster.JobFailed || j.Commits() != before+1 {
+			t.Errorf("%q on the disk after %d commits", status, j.Commits()-before)
+		}
+		put("j_n_2", muster.JobSucceeded, true)
+		put("j_n_3", muster.JobSucceeded, false)
+		if two, three := kept("j_n_2"), kept("j_n_3"); two != muster.JobSucceeded || three != muster.JobSucceeded || j.Commits() != before+2 {
+			t.Errorf("%q, %q after %d commits", two, three, j.Commits()-before)
+		}
+	})
+}
+
+func TestAJobIsNeverToldAsItWasBefore(t *testing.T) {
+	j := opened(t, journal.Config{})
+	var wg sync.WaitGroup
+	over := make(chan struct{})
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				if err := j.PutJob(muster.Job{RunAnswer: muster.RunAnswer{Job: "j_n_other"}}, false); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range 200 {
+		if err := j.PutJob(muster.Job{RunAnswer: muster.RunAnswer{Job: "j_n_1", SuccessCount: i}}, true); err != nil {
+			t.Fatal(err)
+		}
+		for commits := j.Commits(); j.Commits() < commits+uint64(i%3); runtime.Gosched() {
+			if job, err := j.Job("j_n_1"); err != nil || job.SuccessCount != i {
+				t.Errorf("%d instead of %d, %v", job.SuccessCount, i, err)
+			}
+		}
+	}
+	close(over)
+	wg.Wait()
+}
+
+func TestJobsAreForgottenForRoomTheOldestFirstButNotThoseThatRun(t *testing.T) {
+	j := opened(t, journal.Config{})
+	results := map[string]muster.Result{}
+	for i := range 60 {
+		results[fmt.Sprint("node-", i)] = muster.Result{State: muster.StateOK, Result: json.RawMessage(`"` + strings.Repeat("x", 4000) + `"`)}
+	}
+	for i := range 100 { // of 240 KB each
+		status := muster.JobSucceeded
+		if i == 0 {
+			status = muster.JobRunning
+		}
+		if err := j.PutJob(muster.Job{RunAnswer: muster.RunAnswer{Job: fmt.Sprintf("j_n_%03d", i), Results: results}, Status: status}, i%10 != 9); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := j.Jobs()
+	if err != nil || len(all) < 60 || len(all) > 70 || all[0].Job != "j_n_099" || all[len(all)-1].Job != "j_n_000" || all[len(all)-2].Job < "j_n_030" {
+		t.Errorf("%d jobs, the oldest %s and %s, %v", len(all), all[len(all)-1].Job, all[len(all)-2].Job, err)
+	}
+}
+
 func TestOnlyTheLatestThousandJobsAreKept(t *testing.T) {
 	j := opened(t, journal.Config{})
 	for i := range 1003 {
-		if err := j.PutJob(muster.Job{RunAnswer: muster.RunAnswer{Job: fmt.Sprintf("j_n_%04d", i)}, Status: muster.JobFailed}); err != nil {
+		if err := j.PutJob(muster.Job{RunAnswer: muster.RunAnswer{Job: fmt.Sprintf("j_n_%04d", i)}, Status: muster.JobFailed}, i%2 == 1); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -44,8 +44,12 @@ func (j *Journal) recover(now time.Time) (interrupted int, err error) {
 		err = errors.Join(err, interruptJobs(tx, now))
 		interrupted = len(open)
 		j.bytes = 0
+		j.jobs = jobs{}
 		return errors.Join(err, tx.Bucket([]byte(bucketEntries)).ForEach(func(key, value []byte) error {
 			j.bytes += int64(len(key) + len(value))
+			return nil
+		}), tx.Bucket([]byte(bucketJobs)).ForEach(func(_, value []byte) error {
+			j.jobs.count, j.jobs.bytes = j.jobs.count+1, j.jobs.bytes+int64(len(value))
 			return nil
 		}))
 	})

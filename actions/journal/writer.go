@@ -9,10 +9,12 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// change is an entry on its way to the disk.
+// change is an entry on its way to the disk, or the job with an ID, as it is when
+// it is written.
 type change struct {
 	entry muster.JournalEntry
-	done  chan<- placed // has room
+	job   string
+	done  chan<- placed // has room; nil: nobody waits
 }
 
 // placed is what became of a change: the entry as it was written.
@@ -39,7 +41,7 @@ func (j *Journal) using(do func() error) error {
 func (j *Journal) put(e muster.JournalEntry) (written muster.JournalEntry, err error) {
 	err = j.using(func() error {
 		done := make(chan placed, 1)
-		j.queue <- change{e, done}
+		j.queue <- change{entry: e, done: done}
 		p := <-done
 		written = p.entry
 		return p.err
@@ -47,14 +49,34 @@ func (j *Journal) put(e muster.JournalEntry) (written muster.JournalEntry, err e
 	return written, err
 }
 
-// write is the one writer. What came while it wrote goes to the disk together.
+// write is the one writer. What came while it wrote goes to the disk together;
+// what nobody waits for goes with the next, or soon.
 func (j *Journal) write() {
-	for first := range j.queue {
-		batch := []change{first}
-		for len(j.queue) > 0 {
-			batch = append(batch, <-j.queue)
+	var batch []change
+	soon := time.NewTimer(lateTime)
+	defer soon.Stop()
+	for open := true; open; {
+		due := true
+		select {
+		case c, more := <-j.queue:
+			if open = more; !open {
+				break
+			}
+			if len(batch) == 0 {
+				soon.Reset(lateTime)
+			}
+			batch = append(batch, c)
+			due = c.done != nil
+			for len(j.queue) > 0 {
+				c := <-j.queue
+				batch, due = append(batch, c), due || c.done != nil
+			}
+		case <-soon.C:
 		}
-		j.commit(batch)
+		if due && len(batch) > 0 {
+			j.commit(batch)
+			batch = nil
+		}
 	}
 }
 
@@ -62,7 +84,8 @@ func (j *Journal) write() {
 // room for their ends.
 func (j *Journal) commit(batch []change) {
 	errs := make([]error, len(batch))
-	bytes := j.bytes
+	bytes, kept := j.bytes, j.jobs
+	late := j.taken(batch)
 	err := j.db.Update(func(tx *bbolt.Tx) error {
 		freed, err := j.sweep(tx, bytes+int64(len(batch))*maxEntry-j.cfg.MaxSize, time.Now())
 		if err != nil {
@@ -70,23 +93,31 @@ func (j *Journal) commit(batch []change) {
 		}
 		bytes -= freed
 		for i := range batch {
+			if batch[i].job != "" {
+				continue
+			}
 			var grown int64
 			if grown, errs[i] = j.enter(tx, &batch[i].entry, bytes); errs[i] != nil && !told(errs[i]) {
 				return errs[i]
 			}
 			bytes += grown
 		}
-		return nil
+		return kept.put(tx, late)
 	})
 	if err == nil {
-		j.bytes = bytes
+		j.bytes, j.jobs = bytes, kept
 		j.commits.Add(1)
+	} else if len(late) > 0 {
+		j.cfg.Log.Error("jobs cannot be written down", "count", len(late), "error", err)
 	}
+	j.arrived(late)
 	for i, c := range batch {
 		if (errs[i] == nil || !told(errs[i])) && err != nil {
 			errs[i] = wrap(err)
 		}
-		c.done <- placed{c.entry, errs[i]}
+		if c.done != nil {
+			c.done <- placed{c.entry, errs[i]}
+		}
 	}
 }
 

@@ -165,6 +165,7 @@ func (c *crew) made() []string {
 func lead(t *testing.T, cfg tx.Config, l *ledger, hands tx.Hands) (depose func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
+	cfg.Self = l.driver
 	var wg sync.WaitGroup
 	cfg.Self = l.driver
 	wg.Go(func() { tx.NewDriver(cfg, l, l, hands).Lead(ctx) })

@@ -330,8 +330,12 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 		return err
 	}
 	d.onStop("journal", book.Stop)
+	spool, err := actions.OpenSpool(filepath.Join(d.cfg.DataDir, "outputs"))
+	if err != nil {
+		return err
+	}
 	executor, err := actions.NewExecutor(actions.ExecutorConfig{
-		ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Journal: book, Steps: book, Log: d.log,
+		ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Journal: book, Steps: book, Spool: spool, Log: d.log,
 	})
 	if err != nil {
 		return err
@@ -349,7 +353,8 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
 		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: executor, Runner: runner, Jobs: runner, Cancel: executor.Cancel, Catalog: list, Txs: txs{planner, d.member}, Book: d.reg, JournalID: book.ID(),
+		Actions: executor, Runner: runner, Jobs: runner, Executions: executor, RunKey: d.member.RunKey, EveryJob: everyJob(d.id.ID, d.member, out),
+		Catalog: list, Txs: txs{planner, d.member}, Book: d.reg, JournalID: book.ID(),
 		Pinger: d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
 		Usual: d.cfg.RequestTimeout, Trusted: proxies, Open: d.cfg.OpenRegistration,
 		Peer:    func(ip netip.Addr) bool { return isPeer(d.pool, ip) },
@@ -460,9 +465,12 @@ func (d *Daemon) gate() *gate {
 	}}
 }
 
-// harmless says which signed calls are not remembered: those of searches, which
-// come by the thousand and only read. Who could repeat one has seen its answer.
-func harmless(_, path string) bool { return path == api.PathPin || path == api.PathShard }
+// harmless says which signed calls are not remembered: those of searches, and
+// those that ask how far the master is, which come by the thousand and only
+// read. Who could repeat one has seen its answer.
+func harmless(_, path string) bool {
+	return path == api.PathPin || path == api.PathShard || path == api.PathReadIndex
+}
 
 type gate struct {
 	reg      *fsm.Registry
@@ -498,17 +506,16 @@ func (g *gate) lookAgain(ctx context.Context, id string) (muster.Key, bool) {
 
 // Key returns the rights of a bearer key.
 func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
-	bad := badKey()
 	id, hash, ok := trust.ParseKey(plain)
 	if !ok {
-		return muster.Rights{}, bad
+		return muster.Rights{}, badKey()
 	}
 	key, known := g.reg.Key(id)
 	if !known || !holds(key, hash, time.Now()) { // made, or rotated, a moment ago
 		key, known = g.lookAgain(ctx, id)
 	}
 	if !holds(key, hash, time.Now()) || !known {
-		return muster.Rights{}, bad
+		return muster.Rights{}, badKey()
 	}
 	if err := (callers{g.reg}).good(key); err != nil {
 		return muster.Rights{}, err

@@ -34,7 +34,7 @@ func TestTheMetricsHoldThoseOfEveryPartByName(t *testing.T) {
 	}
 	// b started last, so what this process' libraries count is told by b.
 	names := []string{
-		"muster_raft_apply ", "muster_raft_commitTime_count ", "muster_raft_fsm_apply_count ",
+		"muster_raft_apply ", "muster_raft_commitTime_count ", "muster_raft_fsm_applyBatch_count ",
 		"muster_raft_boltdb_storeLogs_count ", "muster_raft_boltdb_logSize_count ",
 		"muster_memberlist_tcp_accept ", "muster_memberlist_msg_alive ", "muster_memberlist_gossip_count ", "muster_memberlist_udp_sent ",
 		`muster_http_requests_total{code="200",route="POST /v1/search"} 1`, `muster_http_request_duration_seconds_count{route="POST /v1/search"} 1`,

@@ -3,7 +3,6 @@ package daemon
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"net/http"
 	"slices"
 
@@ -37,9 +36,11 @@ var (
 	_ httpserver.Actions = (*actions.Executor)(nil)
 	_ httpserver.Runner  = (*actions.Runner)(nil)
 	_ httpserver.Jobs    = (*actions.Runner)(nil)
-	_ httpserver.Catalog = catalog{}
-	_ actions.Asker      = (*wire)(nil)
-	_ actions.Documents  = documents{}
+
+	_ httpserver.Executions = (*actions.Executor)(nil)
+	_ httpserver.Catalog    = catalog{}
+	_ actions.Asker         = (*wire)(nil)
+	_ actions.Documents     = documents{}
 
 	_ httpserver.Requests = requests{}
 	_ actions.Cache       = (*search.Federation)(nil)
@@ -82,11 +83,11 @@ func (w *wire) self() muster.Rights {
 	return muster.Rights{Principal: "node:" + w.id.ID, Scopes: []string{muster.ScopeNode}}
 }
 
-// Apply forwards a command to the master with its caller's rights.
-func (w *wire) Apply(ctx context.Context, to muster.Peer, by muster.Rights, command []byte) ([]byte, error) {
-	var answer json.RawMessage
-	err := w.to(to, by, w.id.Sign, "").Do(ctx, http.MethodPost, api.PathApply, json.RawMessage(command), &answer)
-	return answer, err
+// Apply forwards commands to the master. Whose they are is in each of them: this
+// node vouches for that.
+func (w *wire) Apply(ctx context.Context, to muster.Peer, commands []byte) ([]byte, error) {
+	answer, err := w.to(to, w.self(), w.id.Sign, "").Send(ctx, api.Request{Method: http.MethodPost, Path: api.PathApply, Body: commands})
+	return answer.Body, err
 }
 
 // Join asks a member to enter this node.
@@ -176,6 +177,11 @@ func (w *wire) Cancel(ctx context.Context, n muster.Node, by muster.Rights, acti
 		return muster.Errorf(muster.Unsupported, "the node protocol has no word to end an action")
 	}
 	return w.at(n, by).Cancel(ctx, api.Cancellation{Action: action, Job: job})
+}
+
+// Output returns what a job's program prints at another node.
+func (w *wire) Output(ctx context.Context, n muster.Node, by muster.Rights, a muster.OutputAsk) (muster.Output, error) {
+	return w.at(n, by).OwnOutput(ctx, a)
 }
 
 // here asks this node's own index.

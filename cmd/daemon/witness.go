@@ -22,11 +22,7 @@ const requestsTime = 3 * time.Second
 func (d *Daemon) startRequests(ctx context.Context) error {
 	d.requests = reqlog.New(reqlog.Config{
 		Path: filepath.Join(d.cfg.DataDir, "requests.db"), Self: d.id.ID, Log: d.log,
-		Slug: func(id string) string {
-			n, _ := d.reg.Node(id)
-			return n.Slug
-		},
-		Secrets: d.secretParams,
+		Slug: d.reg.Slug, Secrets: d.secretParams,
 	})
 	if err := d.requests.Start(ctx); err != nil {
 		return err

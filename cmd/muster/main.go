@@ -31,7 +31,7 @@ type cli struct {
 	Key     keyCmd     `cmd:"" help:"Bearer keys for HTTP callers."`
 	Search  searchCmd  `cmd:"" help:"Search all nodes at once."`
 	Run     runCmd     `cmd:"" help:"Run an action on one, several or all nodes."`
-	Job     jobCmd     `cmd:"" help:"Runs that nobody waits for."`
+	Job     jobCmd     `cmd:"" help:"Earlier and running runs."`
 	Tx      txCmd      `cmd:"" help:"Transactions: steps on several nodes, all done or all undone."`
 	Action  actionCmd  `cmd:"" help:"The actions that nodes offer."`
 	Index   indexCmd   `cmd:"" help:"Put documents into a node's index."`

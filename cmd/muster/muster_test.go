@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 		stop()
 		os.Exit(code)
 	}
+	if addr := os.Getenv("MUSTER_BARE"); addr != "" {
+		fmt.Fprintln(os.Stderr, bareServer(addr))
+		os.Exit(1)
+	}
 	goleak.VerifyTestMain(m)
 }
 

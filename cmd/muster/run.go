@@ -36,6 +36,8 @@ type runCmd struct {
 	Concurrency int      `help:"Nodes at a time." group:"How:"`
 	Detach      bool     `help:"Do not wait: print the job, which muster job show tells about." group:"How:"`
 	Check       bool     `help:"Only try it: what would be done." group:"How:"`
+
+	IdempotencyKey string `help:"The same key and run begin one job only, whoever sends it how often." group:"How:" placeholder:"KEY"`
 }
 
 const (
@@ -56,7 +58,7 @@ func (c *runCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	if err != nil {
 		return err
 	}
-	order := muster.Run{Action: c.Action, On: on, Check: c.Check, TimeoutMs: int(f.Timeout.Milliseconds())}
+	order := muster.Run{Action: c.Action, On: on, Check: c.Check, Key: c.IdempotencyKey, TimeoutMs: int(f.Timeout.Milliseconds())}
 	if order.How, err = c.strategy(); err != nil {
 		return err
 	}
@@ -73,6 +75,9 @@ func (c *runCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	if err != nil {
 		return err
 	}
+	if a.Status == muster.JobRunning {
+		return c.goesOn(io, f, a)
+	}
 	results := slices.SortedFunc(maps.Values(a.Results), func(x, y muster.Result) int { return cmp.Compare(x.Node, y.Node) })
 	if err := list(f, io, a, results, func(w *grid) {
 		line(w, "NODE", "STATE", "MS", "RESULT")
@@ -82,7 +87,18 @@ func (c *runCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	}); err != nil {
 		return err
 	}
-	return verdict(a)
+	return verdict(a.RunAnswer)
+}
+
+// goesOn shows a job that outlasted the wait.
+func (c *runCmd) goesOn(io streams, f *clientFlags, j muster.Job) error {
+	if err := showJob(io, f, j); err != nil {
+		return err
+	}
+	return &muster.Error{
+		Kind: muster.OutcomeUnknown, Message: fmt.Sprintf("%s goes on, on %s", j.Job, strings.Join(j.Pending, ", ")),
+		Hint: "muster job watch " + j.Job + " follows it, muster job cancel ends it",
+	}
 }
 
 func (c *runCmd) selector() muster.Selector {

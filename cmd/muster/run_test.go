@@ -130,7 +130,7 @@ func TestAListIsTheSameInEveryForm(t *testing.T) {
 func TestAnAgentThatIsStoppedEndsWhatItRunsAndSaysSo(t *testing.T) {
 	d, master := trio(t)
 	stopped := other(d, master)
-	answer := make(chan muster.RunAnswer, 1)
+	answer := make(chan muster.Job, 1)
 	go func() {
 		a, err := d.client(master).Run(t.Context(), muster.Run{
 			Action: "node.sleep", Params: muster.Params{"for": json.RawMessage(`"60s"`)}, On: muster.Selector{Nodes: &[]string{stopped}},

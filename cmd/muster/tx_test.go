@@ -136,6 +136,10 @@ func TestATransactionIsDoneOnThreeNodesOrUndoneInReverse(t *testing.T) {
 	if a.Status != muster.TxSucceeded || l.read() != "one two three" || string(a.Steps[1].Result) != `{"was":"two"}` {
 		t.Fatalf("%+v, wrote %s", a, l.read())
 	}
+	told, err := d.client(master).Send(t.Context(), api.Request{Method: http.MethodGet, Path: "/v1/tx/" + a.ID + "/events"})
+	if err != nil || strings.Count(string(told.Body), "event: ") != 8 || !strings.HasPrefix(string(told.Body), "id: 1\nevent: begin\n") || !strings.Contains(string(told.Body), "id: 8\nevent: succeeded\n") {
+		t.Errorf("events %s, %v", told.Body, err)
+	}
 	for _, at := range d.names {
 		if same := d.ended(t, at, a.ID); same.Status != muster.TxSucceeded {
 			t.Errorf("%s has it %s", at, same.Status)

@@ -30,9 +30,10 @@ type Ran struct {
 	DurationMs int64               `json:"duration_ms"`
 }
 
-// Run runs an action on the nodes it names.
-func (c *Client) Run(ctx context.Context, r muster.Run) (a muster.RunAnswer, err error) {
-	return a, c.Do(ctx, http.MethodPost, "/v1/run", r, &a)
+// Run runs an action on the nodes it names. If the wait ends before that, the
+// job's status is running: it goes on.
+func (c *Client) Run(ctx context.Context, r muster.Run) (j muster.Job, err error) {
+	return j, c.Do(ctx, http.MethodPost, "/v1/run", r, &j)
 }
 
 // Actions returns the cluster's catalog, page by page.

@@ -29,6 +29,7 @@ const (
 	HeaderTimeout     = "X-Muster-Timeout-Ms"
 	HeaderIdempotency = "Idempotency-Key"
 	HeaderMatch       = "If-Match"
+	HeaderLastEvent   = "Last-Event-ID"
 	MediaNDJSON       = "application/x-ndjson"
 	maxAnswer         = 64 << 20
 )
@@ -43,6 +44,10 @@ const (
 	PathShard     = "/internal/v1/search/query"
 	PathRun       = "/internal/v1/run"
 	PathCancel    = "/internal/v1/cancel"
+	PathJobs      = "/internal/v1/jobs"
+	PathLead      = "/internal/v1/lead"
+	PathEvents    = "/internal/v1/events"
+	PathOutput    = "/internal/v1/output"
 	PathActions   = "/internal/v1/actions"
 	PathRequests  = "/internal/v1/requests"
 )

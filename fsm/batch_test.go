@@ -1,0 +1,136 @@
+package fsm_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/fsm"
+
+	"github.com/hashicorp/raft"
+)
+
+// entries are commands as raft has them, from index 1 on.
+func entries(t *testing.T, commands ...fsm.Command) (out []*raft.Log) {
+	t.Helper()
+	for i, c := range commands {
+		raw, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, &raft.Log{Index: uint64(i + 1), Data: raw})
+	}
+	return out
+}
+
+func keyed(t *testing.T, op fsm.Op, key string, body any) fsm.Command {
+	t.Helper()
+	c, err := fsm.NewCommand(op, epoch, "operator", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Key, c.Digest = key, key
+	return c
+}
+
+func picture(t *testing.T, m fsm.Machine) []byte {
+	t.Helper()
+	snapshot, err := m.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := &sink{}
+	if err := snapshot.Persist(sink); err != nil {
+		t.Fatal(err)
+	}
+	return sink.Bytes()
+}
+
+func TestEntriesAppliedTogetherDoWhatTheyDoAlone(t *testing.T) {
+	refused := keyed(t, fsm.OpNodeRegister, "k3", external("3", "SHOP")) // the name is taken
+	unread := keyed(t, fsm.OpNodeUpdate, "k5", fsm.NodeUpdate{Slug: "x"})
+	unread.Body = []byte(`[1]`)
+	all := entries(t,
+		keyed(t, fsm.OpNodeRegister, "k1", external("1", "shop")),
+		keyed(t, fsm.OpNodeRegister, "k1", external("2", "shop")), // the same again
+		refused,
+		keyed(t, fsm.OpNodeRegister, "k3", external("3", "SHOP")), // the same refusal again
+		keyed(t, fsm.OpNodeRegister, "k4", external("4", "wiki")),
+		unread,
+		keyed(t, fsm.OpNodeDelete, "k6", fsm.NodeDelete{Slug: "shop"}),
+		keyed(t, fsm.OpNodeRegister, "k7", external("7", "shop")),
+		keyed(t, fsm.OpNodeRegister, "k8", external("7", "other")), // its key exists: half of it is done when that shows
+	)
+	all = append(all, &raft.Log{Index: 10, Type: raft.LogConfiguration, Data: []byte("not a command")})
+	alone, together := newLog(t).m, newLog(t).m
+	want := make([]any, 0, len(all))
+	for _, e := range all {
+		want = append(want, alone.Apply(e))
+	}
+	got := together.ApplyBatch(all)
+	for i := range all {
+		if !reflect.DeepEqual(got[i], want[i]) {
+			t.Errorf("entry %d: %+v, alone %+v", i+1, got[i], want[i])
+		}
+	}
+	if r, ok := got[3].(fsm.Result); !ok || !r.Replayed || r.Index != 3 || muster.KindOf(r.Err()) != muster.Conflict {
+		t.Errorf("the answer to a refused command was not remembered: %+v", got[3])
+	}
+	if n, ok := together.Find("shop"); !ok || n.ID != "7" {
+		t.Errorf("shop is %+v", n)
+	}
+	if n, ok := together.Find("other"); ok {
+		t.Errorf("something stayed of a refused command: %+v", n)
+	}
+	if together.Index() != 10 || alone.Index() != 10 {
+		t.Errorf("at %d, alone at %d", together.Index(), alone.Index())
+	}
+	if a, b := picture(t, together), picture(t, alone); !bytes.Equal(a, b) {
+		t.Errorf("snapshots differ:\n%s\n%s", a, b)
+	}
+}
+
+func TestOneEntryNotUnderstoodStopsTheBatchThere(t *testing.T) {
+	newer := keyed(t, fsm.OpNodeRegister, "k2", external("2", "wiki"))
+	newer.V = 99
+	m := newLog(t).m
+	out := m.ApplyBatch(entries(t, keyed(t, fsm.OpNodeRegister, "k1", external("1", "shop")), newer, keyed(t, fsm.OpNodeRegister, "k3", external("3", "crm"))))
+	for i, ok := range []bool{true, false, false} {
+		if r, is := out[i].(fsm.Result); !is || (r.Err() == nil) != ok {
+			t.Errorf("entry %d: %+v", i+1, out[i])
+		}
+	}
+	if m.Err() == nil || m.Index() != 1 || len(m.Nodes()) != 1 {
+		t.Errorf("%v, at %d with %d nodes", m.Err(), m.Index(), len(m.Nodes()))
+	}
+}
+
+func TestEveryWaiterIsWokenByItsOwnIndexAndNoOther(t *testing.T) {
+	m := newLog(t).m
+	type woken struct {
+		index uint64
+		err   error
+	}
+	done := make(chan woken, 2)
+	for _, index := range []uint64{1, 2} {
+		go func() { done <- woken{index, m.WaitIndex(t.Context(), index)} }()
+	}
+	all := entries(t, keyed(t, fsm.OpNodeRegister, "k1", external("1", "shop")), keyed(t, fsm.OpNodeRegister, "k2", external("2", "wiki")))
+	m.Apply(all[0])
+	if w := <-done; w.index != 1 || w.err != nil {
+		t.Fatalf("%+v", w)
+	}
+	late, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := m.WaitIndex(late, 3); muster.KindOf(err) != muster.Timeout {
+		t.Fatalf("nobody came: %v", err)
+	}
+	m.Apply(all[1])
+	if w := <-done; w.index != 2 || w.err != nil {
+		t.Fatalf("%+v", w)
+	}
+}

@@ -1,0 +1,9 @@
+package fsm
+
+// RunKey is the body of OpRunKey: the job that a caller's idempotency key stands
+// for. What is kept is the key of the command itself.
+type RunKey struct {
+	Job string `json:"job"`
+}
+
+func (b RunKey) named() []string { return []string{b.Job} }
