@@ -52,11 +52,6 @@ func (l *ledger) write(op fsm.Op, body any) error {
 			return err
 		}
 	}
-	return l.commit(op, body)
-}
-
-// commit has an entry applied; l.mu is held.
-func (l *ledger) commit(op fsm.Op, body any) error {
 	cmd, err := fsm.NewCommand(op, time.Now(), "node:n1", body)
 	if err != nil {
 		return err
@@ -87,7 +82,7 @@ func (l *ledger) ClaimTxs(context.Context) error {
 
 // AdvanceTx writes a driver's events.
 func (l *ledger) AdvanceTx(_ context.Context, id string, epoch uint64, events []muster.TxEvent) error {
-	return l.write(fsm.OpTxAdvance, fsm.TxAdvance{ID: id, Epoch: epoch, Driver: l.driver, Events: events})
+	return l.write(fsm.OpTxAdvance, fsm.TxAdvance{ID: id, Epoch: epoch, Events: events})
 }
 
 // PurgeTxs is of no use here.
@@ -167,7 +162,6 @@ func lead(t *testing.T, cfg tx.Config, l *ledger, hands tx.Hands) (depose func()
 	ctx, cancel := context.WithCancel(t.Context())
 	cfg.Self = l.driver
 	var wg sync.WaitGroup
-	cfg.Self = l.driver
 	wg.Go(func() { tx.NewDriver(cfg, l, l, hands).Lead(ctx) })
 	depose = func() { cancel(); wg.Wait() }
 	t.Cleanup(depose)
@@ -354,38 +348,3 @@ func TestANodeThatWasNeverReachedIsCalledAnew(t *testing.T) {
 		t.Errorf("%s, %v", done.Status, nodes.made())
 	}
 }
-
-func TestADeposedMasterMakesNoCallsForWhatTheNextOneWroteDown(t *testing.T) {
-	l, nodes := newLedger(t), &crew{}
-	refused := make(chan struct{}, 100)
-	l.lost = func(op fsm.Op) error {
-		if op != fsm.OpTxAdvance {
-			return nil
-		}
-		refused <- struct{}{}
-		return muster.Errorf(muster.NotMaster, "it is deposed, and does not know it yet")
-	}
-	depose := lead(t, tx.Config{}, l, nodes)
-	l.begin(serial())
-	<-refused
-	l.mu.Lock()
-	next := fsm.TxAdvance{ID: "t", Epoch: l.index, Driver: "n2", Events: []muster.TxEvent{{Event: muster.EventStart, Step: "one", Generation: 1}}}
-	err := l.commit(fsm.OpTxAdvance, next)
-	l.mu.Unlock()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 3 { // each has it look again
-		if err := l.write(fsm.OpTxOperate, fsm.TxOperate{ID: "t", Command: muster.TxTryNow}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	<-time.After(3 * againAfter)
-	depose()
-	if calls := nodes.made(); len(calls) > 0 {
-		t.Errorf("called %v", calls)
-	}
-}
-
-// againAfter is longer than a driver waits after an entry that was not taken.
-const againAfter = 150 * time.Millisecond
