@@ -1,7 +1,9 @@
 package tx_test
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -47,6 +49,9 @@ func (w *sim) crown(after time.Duration) {
 		if w.lead != nil {
 			return
 		}
+		if w.odds(10) {
+			w.restore()
+		}
 		m := &master{w: w, name: fmt.Sprint("m", len(w.lords)), runs: map[string]*run{}}
 		w.lords = append(w.lords, m)
 		w.lead = m
@@ -61,6 +66,31 @@ func (w *sim) crown(after time.Duration) {
 		m.look()
 	})
 }
+
+// restore has the new master begin with a snapshot of the registry.
+func (w *sim) restore() {
+	picture, err := w.reg.Snapshot()
+	w.do(err)
+	var disk sink
+	w.do(picture.Persist(&disk))
+	reg, err := fsm.New()
+	w.do(err)
+	w.reg = fsm.Machine{Registry: reg}
+	w.do(w.reg.Restore(io.NopCloser(&disk.Buffer)))
+	w.count["snapshots"]++
+}
+
+// sink is where a snapshot is kept.
+type sink struct{ bytes.Buffer }
+
+// ID names nothing.
+func (*sink) ID() string { return "" }
+
+// Close has nothing to close.
+func (*sink) Close() error { return nil }
+
+// Cancel has nothing to forget.
+func (*sink) Cancel() error { return nil }
 
 // depose ends a reign: by death, or so that the old master does not know it yet.
 func (w *sim) depose() {
@@ -315,7 +345,7 @@ func (r *run) call(orders []tx.Order) {
 			continue
 		}
 		r.calls[key] = true
-		first := r.own[key]
+		first := r.own[key] || r.m.w.without == noDoubt
 		r.own[key] = false
 		r.m.send(o, func(result muster.Result) {
 			if !r.calls[key] {

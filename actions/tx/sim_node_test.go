@@ -58,7 +58,7 @@ func (w *sim) arrive(n *simNode, x muster.Execution, alone bool, tell func(muste
 	switch {
 	case x.Tx == nil:
 		k.tell(said([]muster.State{muster.StateOK, muster.StateOK, muster.StateOK, muster.StateFailed}[w.rng.IntN(4)], ""))
-	case n.journal.ID() != x.Tx.Journal:
+	case n.journal.ID() != x.Tx.Journal && w.without != noName:
 		k.tell(said(muster.StateFailed, muster.CodeJournalLost))
 	case alone && !w.calm && w.odds(2):
 		k.tell(said(muster.StateFailed, muster.CodeJournal))

@@ -108,11 +108,11 @@ func TestATransactionEndsWellInEverySchedule(t *testing.T) {
 
 // TestWithoutAnyOneOfItsPartsTheDesignFails takes one part out at a time.
 func TestWithoutAnyOneOfItsPartsTheDesignFails(t *testing.T) {
-	for _, without := range []flaw{noDedupe, noBarrier, noUnknown, noIntent, noCheck, inMap} {
+	for _, without := range []flaw{noDedupe, noBarrier, noUnknown, noIntent, noCheck, noDoubt, noName, inMap} {
 		t.Run(string(without), func(t *testing.T) {
 			count := map[string]int{}
 			for at := range uint64(20) {
-				if without == inMap && at > 4 {
+				if without == inMap && at > 1 {
 					return
 				}
 				if wrong := batches(t, 1+at*batch, batch, without, count); wrong != nil {

@@ -36,6 +36,8 @@ const (
 	noUnknown flaw = "the undo of unknown steps"
 	noIntent  flaw = "intent before call"
 	noCheck   flaw = "the state machine's check of transitions"
+	noDoubt   flaw = "the doubt about what an earlier master called"
+	noName    flaw = "the journal's ID"
 
 	// inMap takes out nothing, but keeps transactions as noCheck does.
 	inMap flaw = "the registry"
