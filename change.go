@@ -5,17 +5,17 @@ import "encoding/json"
 // NodeChange says what of a node's record is to become different; what is nil
 // stays.
 type NodeChange struct {
-	Name         *string       `json:"name,omitempty"`
-	Slug         *string       `json:"slug,omitempty"`
-	Type         *NodeType     `json:"type,omitempty"` // child; the cluster elects the master
-	URL          *string       `json:"url,omitempty"`
-	Capabilities *[]Capability `json:"capabilities,omitempty"`
+	Name         *string       `json:"name,omitzero"`
+	Slug         *string       `json:"slug,omitzero"`
+	Type         *NodeType     `json:"type,omitzero"` // child; the cluster elects the master
+	URL          *string       `json:"url,omitzero"`
+	Capabilities *[]Capability `json:"capabilities,omitzero"`
 	Metadata     Metadata      `json:"metadata,omitzero"` // keys to set; null removes one
-	Version      *string       `json:"version,omitempty"`
-	Description  *string       `json:"description,omitempty"`
-	Weight       *int          `json:"weight,omitempty"`
-	ReplicaOf    *string       `json:"replica_of,omitempty"`
-	Status       *Status       `json:"status,omitempty"` // active, inactive or maintenance
+	Version      *string       `json:"version,omitzero"`
+	Description  *string       `json:"description,omitzero"`
+	Weight       *int          `json:"weight,omitzero"`
+	ReplicaOf    *string       `json:"replica_of,omitzero"`
+	Status       *Status       `json:"status,omitzero"` // active, inactive or maintenance
 }
 
 // MaxMetadata is the most that a node's metadata may be, in bytes of JSON.
@@ -23,9 +23,12 @@ const MaxMetadata = 16 << 10
 
 // Edit names a node and the state of its record that the caller has seen:
 // another index is a Conflict. Seen is nil when the caller does not care.
+// Credential is what muster sends from then on when it calls the node, an
+// external one; nil leaves it as it is.
 type Edit struct {
-	Slug string
-	Seen *uint64
+	Slug       string
+	Seen       *uint64
+	Credential *string
 }
 
 // Sync is the state that external nodes are to have. What a row does not

@@ -94,6 +94,9 @@ type ClusterStatus struct {
 	Peers        []PeerStatus `json:"peers"`
 	Version      string       `json:"version"`
 	StaleMs      int64        `json:"stale_ms"` // since this node last heard from the master
+	// OldSeals is how many credentials of nodes only an earlier secret than this
+	// node's first opens. Who drops that secret loses them.
+	OldSeals int `json:"old_seals,omitzero"`
 }
 
 // Sight is the little of it that goes with every answer.

@@ -23,7 +23,7 @@ type Document struct {
 // Query is one question to all nodes.
 type Query struct {
 	Text    string       `json:"query"`
-	Limit   int          `json:"limit,omitempty"` // 1..100; 0 means 10
+	Limit   int          `json:"limit,omitzero"` // 1..100; 0 means 10
 	Options QueryOptions `json:"options,omitzero"`
 }
 

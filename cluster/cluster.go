@@ -96,6 +96,7 @@ type Cluster struct {
 	trans  *contacts
 	stream *stream
 	store  *raftboltdb.BoltStore
+	logs   *keeper
 
 	forwards gather[forwarded] // to the master
 	readers  gather[reader]    // who ask how far the master is
@@ -127,6 +128,7 @@ const (
 	leaseTimeout     = 250 * time.Millisecond
 	boltOpenTimeout  = 2 * time.Second
 	snapshotsKept    = 2
+	metricsEvery     = 5 * time.Second // what bbolt counts
 )
 
 // New makes a member; Start brings it up.
@@ -148,6 +150,7 @@ func New(cfg Config, reg *fsm.Registry, peers Peers, wire Wire, probe Prober) *C
 func (c *Cluster) Start(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
+			c.cancel(err)
 			err = errors.Join(err, c.close())
 		}
 	}()
@@ -170,11 +173,14 @@ func (c *Cluster) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.trans = &contacts{seen: map[raft.ServerID]contact{}, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	c.trans = newContacts(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		ServerAddressProvider: targets{self: c.cfg.Self, peers: c.peers, reg: c.reg},
 		Stream:                c.stream, MaxPool: 3, Timeout: 2 * time.Second, Logger: c.cfg.RaftLog,
-	})}
-	cache, err := raft.NewLogCache(512, c.store)
+	}))
+	loop, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	c.cancel = cancel
+	c.logs = &keeper{LogStore: c.store, back: func() { c.background(func() { c.catchUp(loop) }) }}
+	cache, err := raft.NewLogCache(512, c.logs)
 	if err != nil {
 		return fmt.Errorf("make log cache: %w", err)
 	}
@@ -187,9 +193,8 @@ func (c *Cluster) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	c.started = time.Now()
-	loop, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	c.cancel = cancel
 	c.wg.Go(func() { c.watchLead(loop) })
+	c.wg.Go(func() { c.store.RunMetrics(loop, metricsEvery) })
 	c.wg.Go(func() { c.enter(loop, stateful) })
 	return nil
 }
@@ -225,6 +230,9 @@ func (c *Cluster) Stop(ctx context.Context) error {
 	c.closed = true
 	c.mu.Unlock()
 	c.cancel(errStopped)
+	if c.trans != nil {
+		c.trans.end()
+	}
 	ended := make(chan struct{})
 	go func() {
 		c.wg.Wait()
@@ -261,6 +269,8 @@ func (c *Cluster) othersVote() bool {
 // stays set: a late reader gets the error of what is shut down, not a nil.
 func (c *Cluster) close() (err error) {
 	if c.raft != nil {
+		c.trans.end()
+		c.trans.quiet()
 		err = errors.Join(err, c.raft.Shutdown().Error())
 	}
 	switch {

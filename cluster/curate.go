@@ -36,7 +36,22 @@ func (c *Cluster) writeNode(ctx context.Context, w muster.Write, op fsm.Op, body
 // UpdateNode changes a node's record. It is a Conflict if the record moved on
 // from what e has seen, or another node has the new name or slug.
 func (c *Cluster) UpdateNode(ctx context.Context, w muster.Write, e muster.Edit, change muster.NodeChange) (muster.Node, error) {
-	return c.writeNode(ctx, w, fsm.OpNodeUpdate, fsm.NodeUpdate{Slug: e.Slug, Seen: e.Seen, Change: change})
+	body := fsm.NodeUpdate{Slug: e.Slug, Seen: e.Seen, Change: change}
+	if e.Credential != nil {
+		n, known := c.reg.Find(e.Slug)
+		if !known && c.Linearize(ctx) == nil { // this copy may not have it yet
+			n, known = c.reg.Find(e.Slug)
+		}
+		if !known {
+			return n, muster.Errorf(muster.NotFound, "no node %s", e.Slug).WithHint("muster node list shows them")
+		}
+		sealed, err := c.cfg.Vault.Seal(n.ID, *e.Credential)
+		if err != nil {
+			return n, err
+		}
+		body.Owner, body.Sealed = n.ID, sealed
+	}
+	return c.writeNode(ctx, w, fsm.OpNodeUpdate, body)
 }
 
 // DeleteNode soft-deletes a node: its name and slug are free, its keys end. A

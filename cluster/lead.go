@@ -58,6 +58,7 @@ func (c *Cluster) lead(ctx context.Context) {
 	since := time.Now()
 	c.leading.Store(&since)
 	defer c.leading.Store(nil)
+	defer c.trans.forget()
 	for {
 		err := c.openTerm(ctx)
 		if err == nil {
@@ -227,6 +228,9 @@ func (c *Cluster) carryOut(change Change) {
 	if err := done.Error(); err != nil {
 		c.refused.say(c.log, change, err)
 		return
+	}
+	if change.Kind == Remove {
+		c.trans.release(change.ID)
 	}
 	c.log.Info("membership changed", "change", string(change.Kind), "node", change.ID)
 }

@@ -2,7 +2,9 @@ package cluster_test
 
 import (
 	"testing"
+	"time"
 
+	"muster"
 	"muster/cluster"
 
 	"github.com/hashicorp/raft"
@@ -62,6 +64,27 @@ func TestThePlannerMakesOneSafeChangeAtATime(t *testing.T) {
 		}
 		if got != c.want {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestANodeIsHealthyForTenMinutesAfterItsLastSignOfLife(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		ago      time.Duration
+		failures int
+		status   muster.Status
+		want     bool
+	}{
+		{10*time.Minute - time.Second, 0, muster.StatusActive, true},
+		{10*time.Minute + time.Second, 0, muster.StatusActive, false},
+		{time.Second, 2, muster.StatusActive, true},
+		{time.Second, 3, muster.StatusActive, false},
+		{time.Second, 0, muster.StatusMaintenance, false},
+		{time.Second, 0, muster.StatusInactive, false},
+	} {
+		if got := cluster.Healthy(muster.Node{Status: c.status, PingFailures: c.failures}, now.Add(-c.ago), now); got != c.want {
+			t.Errorf("%+v: %v", c, got)
 		}
 	}
 }

@@ -253,6 +253,20 @@ func (c *Cluster) pingOne(ctx context.Context, p *pulse, n muster.Node) muster.P
 	return out
 }
 
+// OldSeals counts the credentials that another secret sealed than the one this
+// node speaks, among those that can be opened at all.
+func (c *Cluster) OldSeals() (n int) {
+	for _, node := range c.reg.Nodes() {
+		if len(node.Sealed) == 0 || c.cfg.Vault.Fresh(node.Sealed) {
+			continue
+		}
+		if _, err := c.cfg.Vault.Open(node.ID, node.Sealed); err == nil {
+			n++
+		}
+	}
+	return n
+}
+
 // reseal seals credentials anew that an earlier secret sealed, so that it can be
 // dropped. It tries again what it cannot open, and complains of each once.
 func (c *Cluster) reseal(ctx context.Context, odd map[string][]byte) {

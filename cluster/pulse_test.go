@@ -147,6 +147,22 @@ func TestAPingThatIsAskedForCountsBeforeItsAnswer(t *testing.T) {
 	}
 }
 
+func TestACredentialThatAnEarlierSecretSealedIsCountedUntilItIsSealedAnew(t *testing.T) {
+	w := newWorld(t)
+	a, b, _ := w.three()
+	if _, err := a.registerShop("k"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "b has it", func() bool { _, ok := b.reg.Find("shop"); return ok })
+	b.stop()
+	b.cfg.Vault = vault(trust.NewSecret(), w.secret) // the master speaks the old one still
+	b.start().entered()
+	until(t, "one old seal", func() bool { return b.OldSeals() == 1 })
+	if n := a.OldSeals(); n != 0 {
+		t.Errorf("%d at a, which speaks that secret", n)
+	}
+}
+
 func TestPingsAskedForAtOnceAllCount(t *testing.T) {
 	const many = 50
 	w := newWorld(t)
@@ -186,10 +202,22 @@ func TestAMasterWithANewSecretSealsCredentialsAnew(t *testing.T) {
 	if text, err := next.Open(r.Node.ID, a.shop(t).Sealed); err != nil || text != *r.Credential {
 		t.Fatal(text, err)
 	}
+	if n := a.OldSeals(); n != 0 {
+		t.Errorf("%d old seals at first", n)
+	}
+	a.stop()
+	a.cfg.Vault = vault(w.secret, fresh) // understands it, does not speak it
+	a.start().entered()
+	if n := a.OldSeals(); n != 0 {
+		t.Errorf("%d old seals before the new secret speaks", n)
+	}
 	a.stop()
 	a.cfg.Vault = next
 	a.start().entered()
 	until(t, "a fresh seal", func() bool { return next.Fresh(a.shop(t).Sealed) })
+	if n := a.OldSeals(); n != 0 {
+		t.Errorf("%d old seals at the end", n)
+	}
 	if text, err := vault(fresh).Open(r.Node.ID, a.shop(t).Sealed); err != nil || text != *r.Credential {
 		t.Fatal(text, err)
 	}

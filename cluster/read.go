@@ -141,7 +141,7 @@ func (c *Cluster) Status() muster.ClusterStatus {
 }
 
 // stale is how long ago this node last heard from the master; since its start,
-// if it never did.
+// if it never did. What it heard and could not keep does not count.
 func (c *Cluster) stale() time.Duration {
 	if c.raft.State() == raft.Leader {
 		return 0
@@ -149,6 +149,9 @@ func (c *Cluster) stale() time.Duration {
 	heard := c.raft.LastContact()
 	if heard.Before(c.started) {
 		heard = c.started
+	}
+	if since, _ := c.logs.behind(); !since.IsZero() && since.Before(heard) {
+		heard = since
 	}
 	return time.Since(heard)
 }

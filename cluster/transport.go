@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -150,42 +149,3 @@ func (t targets) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 // again. A real address would be wrong after a move, and raft refuses a newcomer
 // at an address that it has on record for a dead server.
 func addressOf(id string) raft.ServerAddress { return raft.ServerAddress(id) }
-
-// contacts wraps the transport to note, from the answers to heartbeats, when
-// each follower was last heard and how far its log reaches.
-type contacts struct {
-	*raft.NetworkTransport
-
-	mu   sync.Mutex
-	seen map[raft.ServerID]contact // guarded by mu
-}
-
-type contact struct {
-	at      time.Time
-	lastLog uint64
-}
-
-// AppendEntries sends entries or a heartbeat and notes the answer.
-func (c *contacts) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	err := c.NetworkTransport.AppendEntries(id, target, args, resp)
-	if err == nil {
-		c.mu.Lock()
-		c.seen[id] = contact{at: time.Now(), lastLog: resp.LastLog}
-		c.mu.Unlock()
-	}
-	return err
-}
-
-func (c *contacts) of(id string) (contact, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	seen, ok := c.seen[raft.ServerID(id)]
-	return seen, ok
-}
-
-// forget drops what an earlier term learned.
-func (c *contacts) forget() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	clear(c.seen)
-}

@@ -54,7 +54,11 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 			return fsm.Result{}, err
 		}
 		if !pause(ctx, retryPause) {
-			if sent {
+			switch {
+			case sent && unheard != nil:
+				return fsm.Result{}, muster.Errorf(muster.OutcomeUnknown, "the deadline passed in the middle of a call; the one before was refused: %v", unheard).
+					WithHint(hintRepeat)
+			case sent:
 				return fsm.Result{}, muster.Errorf(muster.OutcomeUnknown, "the deadline passed while the master was changing").
 					WithHint(hintRepeat)
 			}

@@ -10,10 +10,13 @@ import (
 )
 
 // NodeUpdate is the body of OpNodeUpdate: what of a node is to become different.
+// Sealed is a new credential; it opens for the node with the ID Owner only.
 type NodeUpdate struct {
 	Slug   string            `json:"slug"`
 	Seen   *uint64           `json:"seen,omitempty"` // the record's index that the caller knows
 	Change muster.NodeChange `json:"change"`
+	Owner  string            `json:"owner,omitempty"`
+	Sealed []byte            `json:"sealed,omitempty"`
 }
 
 // NodeDelete is the body of OpNodeDelete: the node is soft-deleted, its name and
@@ -53,7 +56,16 @@ func (a applier) nodeUpdate(b NodeUpdate) (string, error) {
 	if holder := a.holder(row.Slug, row.Name, row.ID); holder != nil {
 		return "", duplicate(holder)
 	}
-	if same(old, &row) {
+	switch {
+	case len(b.Sealed) == 0:
+	case row.Kind != muster.KindExternal:
+		return "", muster.FieldError("credential", "an agent has none: nodes know each other by their keys")
+	case row.ID != b.Owner:
+		return "", muster.Errorf(muster.Conflict, "another node is called %s since", b.Slug).WithCode("moved").WithHint("look at it again, then decide anew")
+	default:
+		row.Sealed = b.Sealed
+	}
+	if same(old, &row) && len(b.Sealed) == 0 {
 		return row.ID, nil
 	}
 	return row.ID, a.putNode(&row)

@@ -67,13 +67,16 @@ func (r *Request) edit() (muster.Edit, error) {
 }
 
 func (s *Server) updateNode(ctx context.Context, r *Request) (any, error) {
-	var change muster.NodeChange
+	var change api.NodePatch
 	if err := api.Decode(r.Body, &change); err != nil {
 		return nil, err
 	}
 	bad := complaints{}
-	bad.node(change)
+	bad.node(change.NodeChange)
 	bad.distant(s.cfg.Distant, change.URL)
+	if text := change.Credential; text != nil {
+		bad.when(*text == "" || !goodCredential(*text), "credential", "must be 1 to 4096 printable ASCII characters without spaces")
+	}
 	if err := bad.err("the change has invalid fields"); err != nil {
 		return nil, err
 	}
@@ -81,7 +84,8 @@ func (s *Server) updateNode(ctx context.Context, r *Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.cfg.Cluster.UpdateNode(ctx, r.write(), e, change)
+	e.Credential = change.Credential
+	return s.cfg.Cluster.UpdateNode(ctx, r.write(), e, change.NodeChange)
 }
 
 func (s *Server) deleteNode(ctx context.Context, r *Request) (any, error) {

@@ -87,4 +87,8 @@ func (s *Server) load(n muster.Node) map[string]any {
 	return load
 }
 
-func (s *Server) cluster(context.Context, *Request) (any, error) { return s.cfg.Cluster.Status(), nil }
+func (s *Server) cluster(context.Context, *Request) (any, error) {
+	status := s.cfg.Cluster.Status()
+	status.OldSeals = s.cfg.Cluster.OldSeals()
+	return status, nil
+}

@@ -29,6 +29,7 @@ func (s *Server) fresh(ctx context.Context, q url.Values) error {
 	if q.Get("consistency") == "linearizable" {
 		return s.cfg.Cluster.Linearize(ctx)
 	}
+	s.cfg.Cluster.Level(ctx)
 	return nil
 }
 

@@ -59,8 +59,10 @@ type Renewer interface {
 // Reader says how far this node's copy is.
 type Reader interface {
 	Status() muster.ClusterStatus
+	OldSeals() int // credentials that a secret about to go has sealed
 	WaitIndex(ctx context.Context, index uint64) error
 	Linearize(ctx context.Context) error
+	Level(ctx context.Context) // waits a moment where this copy is known to lack something
 }
 
 // Members serves the calls of other nodes.

@@ -14,16 +14,23 @@ import (
 const maxDocuments = 32 << 20
 
 func (s *Server) search(ctx context.Context, r *Request) (any, error) {
-	var q muster.Query
+	q := muster.Query{Limit: hitsUnlessSaid}
 	if err := api.Decode(r.Body, &q); err != nil {
 		return nil, err
 	}
 	return s.answerQuery(ctx, q)
 }
 
+// hitsUnlessSaid is how many hits a caller gets who says nothing: who says 0 is
+// told that this is no limit.
+const hitsUnlessSaid = 10
+
 // answerQuery keeps an answer beside its error: what was found although it is
 // not what was demanded.
 func (s *Server) answerQuery(ctx context.Context, q muster.Query) (any, error) {
+	if q.Limit == 0 {
+		return nil, muster.FieldError("limit", "must be from 1 to 100")
+	}
 	a, err := s.cfg.Search.Search(ctx, q)
 	if err != nil && len(a.Nodes) == 0 {
 		return nil, err
@@ -45,6 +52,9 @@ func (s *Server) searchByURL(ctx context.Context, r *Request) (any, error) {
 		if *n, err = strconv.Atoi(v.Get(name)); v.Has(name) && err != nil {
 			return nil, muster.FieldError(name, "must be a whole number")
 		}
+	}
+	if !v.Has("limit") {
+		q.Limit = hitsUnlessSaid
 	}
 	for name, b := range map[string]*bool{"local": &q.Options.Local, "dedupe": &dedupe, "cache": &cache} {
 		var err error

@@ -118,6 +118,8 @@ func (h *house) Forward(_ context.Context, to muster.Node, _ muster.Rights, r ap
 
 func (h *house) WaitIndex(context.Context, uint64) error   { return nil }
 func (h *house) Linearize(context.Context) error           { return nil }
+func (h *house) Level(context.Context)                     {}
+func (h *house) OldSeals() int                             { return 0 }
 func (h *house) ReadIndex(context.Context) (uint64, error) { return 7, nil }
 func (h *house) Join(context.Context, muster.Joining) (muster.Joined, error) {
 	return muster.Joined{}, nil

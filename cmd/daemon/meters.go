@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"muster"
 	"muster/httpserver"
+	"muster/httpserver/api"
 	"muster/httpserver/metrics"
 )
 
@@ -58,6 +60,39 @@ func (d *Daemon) measureCluster(put metrics.Put) {
 	}
 	put("muster_index_generation", "The generation of this node's index.", float64(d.generation.Load()))
 	put("muster_index_documents", "Documents in this node's index.", float64(d.documents.Load()))
+}
+
+// openTold bounds how many nodes are told by name.
+const openTold = 100
+
+// measureCircuits tells how the circuits of those that are still in the registry
+// stand. A node that never failed has none: it is closed.
+func (d *Daemon) measureCircuits(circuits httpserver.Circuits) func(metrics.Put) {
+	return func(put metrics.Put) {
+		known := circuits.Circuits()
+		states := map[string]float64{api.CircuitClosed: 0, api.CircuitOpen: 0, api.CircuitHalfOpen: 0}
+		var shut []string
+		for _, n := range d.reg.Nodes() {
+			if n.DeletedAt != nil || n.ID == d.id.ID {
+				continue
+			}
+			c, failed := known[n.ID]
+			if !failed {
+				c.State = api.CircuitClosed
+			}
+			states[c.State]++
+			if c.State != api.CircuitClosed {
+				shut = append(shut, n.Slug)
+			}
+		}
+		for state, n := range states {
+			put("muster_circuits", "Circuit breakers of this node for others, by state.", n, "state", state)
+		}
+		slices.Sort(shut)
+		for _, slug := range shut[:min(len(shut), openTold)] {
+			put("muster_circuit_not_closed", "1 for a node whose circuit is open or half open; the first hundred by slug.", 1, "node", slug)
+		}
+	}
 }
 
 // measureRequests tells how the request log does.

@@ -36,6 +36,7 @@ func TestTheMetricsHoldThoseOfEveryPartByName(t *testing.T) {
 	names := []string{
 		"muster_raft_apply ", "muster_raft_commitTime_count ", "muster_raft_fsm_applyBatch_count ",
 		"muster_raft_boltdb_storeLogs_count ", "muster_raft_boltdb_logSize_count ",
+		"muster_raft_boltdb_numFreePages ", "muster_raft_boltdb_totalReadTxn ", "muster_raft_boltdb_txstats_write ", "muster_raft_boltdb_txstats_writeTime_count ",
 		"muster_memberlist_tcp_accept ", "muster_memberlist_msg_alive ", "muster_memberlist_gossip_count ", "muster_memberlist_udp_sent ",
 		`muster_http_requests_total{code="200",route="POST /v1/search"} 1`, `muster_http_request_duration_seconds_count{route="POST /v1/search"} 1`,
 		`muster_calls_total{result="ok",type="search"} 2`, `muster_call_duration_seconds_count{type="sync"}`,
@@ -43,6 +44,7 @@ func TestTheMetricsHoldThoseOfEveryPartByName(t *testing.T) {
 		"muster_cluster_master 0", "muster_cluster_term ", "muster_cluster_commit_index ", "muster_cluster_can_lose ", "muster_cluster_stale_seconds ",
 		"muster_registry_index ", `muster_registry_nodes{status="active"} `, "muster_registry_keys 2",
 		`muster_gossip_peers{state="alive"} `, "muster_index_generation ", "muster_index_documents 0",
+		`muster_circuits{state="closed"} 2`, `muster_circuits{state="open"} 0`,
 		"muster_request_log_rows_total ", "muster_request_log_dropped_total 0", "muster_request_log_strangers_total ", "muster_request_log_queue ", "muster_request_log_bytes ",
 		`muster_build_info{version="` + muster.Version + `"} 1`, "go_goroutines ", "process_open_fds ",
 	}

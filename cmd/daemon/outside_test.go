@@ -2,11 +2,13 @@ package daemon_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -355,4 +357,92 @@ func TestAnApplicationsOwnWordOnAnActionReachesTheCaller(t *testing.T) {
 	if shop.bodies["actions"] != `{"action":"app.put","params":{"n":1}}` {
 		t.Fatal(shop.bodies["actions"])
 	}
+}
+
+func TestTheMetricsTellHowTheCircuitsStandAndForgetThoseThatAreGone(t *testing.T) {
+	o := raise(t, t.TempDir(), "a")
+	shop := newApp(t)
+	shop.register(t, o, muster.Registration{})
+	until(t, "healthy", func() bool { return o.shop(t).Healthy })
+	told := func() (lines []string) {
+		code, text := o.ask(t, call{"GET", "/metrics", ""}, o.operator(t, call{"GET", "/metrics", ""}))
+		if code != http.StatusOK {
+			t.Fatal(code, text)
+		}
+		for line := range strings.Lines(text) {
+			if strings.HasPrefix(line, "muster_circuit") {
+				lines = append(lines, strings.TrimSpace(line))
+			}
+		}
+		return lines
+	}
+	expect := func(when string, want ...string) {
+		t.Helper()
+		if got := told(); !slices.Equal(got, want) {
+			t.Errorf("%s: %q", when, got)
+		}
+	}
+	expect("at first", `muster_circuits{state="closed"} 1`, `muster_circuits{state="half_open"} 0`, `muster_circuits{state="open"} 0`)
+	shop.set(func() { shop.status = http.StatusInternalServerError })
+	for range 5 {
+		o.find(t, "plum")
+	}
+	expect("after five failures", `muster_circuit_not_closed{node="shop"} 1`,
+		`muster_circuits{state="closed"} 0`, `muster_circuits{state="half_open"} 0`, `muster_circuits{state="open"} 1`)
+	if _, err := o.op.DeleteNode(t.Context(), "shop", 0); err != nil {
+		t.Fatal(err)
+	}
+	expect("without it", `muster_circuits{state="closed"} 0`, `muster_circuits{state="half_open"} 0`, `muster_circuits{state="open"} 0`)
+}
+
+func TestAChangedCredentialIsSentFromThenOnAndShownToNobody(t *testing.T) {
+	dir := t.TempDir()
+	a := raise(t, dir, "a")
+	b := raise(t, dir, "b", a.gossip)
+	shop := newApp(t)
+	shop.register(t, a, muster.Registration{Credential: "the-first"})
+	change := func(slug, text string) (muster.Node, error) {
+		return b.op.UpdateNode(t.Context(), slug, 0, api.NodePatch{Credential: &text}) // b follows
+	}
+	n, err := change("shop", "the-second")
+	if err != nil || n.Slug != "shop" {
+		t.Fatal(n, err)
+	}
+	for _, o := range []*one{a, b} {
+		until(t, "asked with the second", func() bool {
+			o.find(t, "plum")
+			shop.mu.Lock()
+			defer shop.mu.Unlock()
+			return shop.bearer["search"] == "Bearer the-second"
+		})
+	}
+	for _, path := range []string{"/v1/nodes/shop", "/v1/requests?limit=100"} {
+		c := call{"GET", path, ""}
+		if _, text := b.ask(t, c, b.operator(t, c)); strings.Contains(text, "the-second") {
+			t.Errorf("%s shows it: %s", path, text)
+		}
+	}
+	for slug, text := range map[string]string{"shop": "two words", "a": "for-an-agent"} {
+		if _, err := change(slug, text); muster.KindOf(err) != muster.Invalid || !namesField(err, "credential") {
+			t.Errorf("%s: %v", slug, err)
+		}
+	}
+	if _, err := change("shop", ""); muster.KindOf(err) != muster.Invalid {
+		t.Error("an empty one:", err)
+	}
+	if n, err := b.op.UpdateNode(t.Context(), "shop", 0, api.NodePatch{NodeChange: muster.NodeChange{Description: new("sells"), Capabilities: &[]muster.Capability{}}}); err != nil ||
+		n.Description != "sells" || len(n.Capabilities) != 0 {
+		t.Errorf("without capabilities: %+v %v", n, err)
+	}
+	if n, err := b.op.UpdateNode(t.Context(), "shop", 0, api.NodePatch{NodeChange: muster.NodeChange{Description: new("")}}); err != nil || n.Description != "" {
+		t.Errorf("without a description: %+v %v", n, err)
+	}
+	if _, err := change("nobody", "x"); muster.KindOf(err) != muster.NotFound {
+		t.Error("of nobody:", err)
+	}
+}
+
+func namesField(err error, field string) bool {
+	e, ok := errors.AsType[*muster.Error](err)
+	return ok && len(e.Fields[field]) > 0
 }

@@ -19,7 +19,7 @@ func TestAKeyWorksAsLongAsItsNodeIsActive(t *testing.T) {
 		return err
 	}
 	for _, status := range []muster.Status{muster.StatusMaintenance, muster.StatusInactive, muster.StatusActive} {
-		if _, err := o.op.UpdateNode(t.Context(), "shop", 0, muster.NodeChange{Status: &status}); err != nil {
+		if _, err := o.op.UpdateNode(t.Context(), "shop", 0, api.NodePatch{NodeChange: muster.NodeChange{Status: &status}}); err != nil {
 			t.Fatal(err)
 		}
 		err := works()

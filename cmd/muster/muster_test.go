@@ -70,6 +70,7 @@ func TestAWrongWordIsNamedAndEndsWithTheRightCode(t *testing.T) {
 		{[]string{"agent", "--nosuch"}, 2, "nosuch"},
 		{[]string{"agent", "--health-interval", "1ms"}, 2, "--health-interval"},
 		{[]string{"agent", "--config", file("health-interval: 2h")}, 2, "--health-interval"},
+		{[]string{"agent", "--request-timeout", "1ms"}, 2, "--request-timeout"},
 		{[]string{"status", "--addr", "http://127.0.0.1:1", "--key", "mk_x"}, 4, "reached"},
 		{[]string{"version"}, 0, muster.Version},
 		{[]string{"agent", "--config", file("voters: 4")}, 2, "--voters"},

@@ -137,6 +137,7 @@ type nodeUpdateCmd struct {
 	Description  *string  `help:"For people."`
 	Weight       *int     `help:"From 1 to 1000."`
 	ReplicaOf    *string  `help:"The slug of the node whose data it holds, too."`
+	Credential   *string  `help:"What muster sends as bearer from now on when it calls the application."`
 	IfMatch      uint64   `help:"The record's index as you know it; refused if it has moved." placeholder:"INDEX"`
 }
 
@@ -146,9 +147,9 @@ func (c *nodeUpdateCmd) Run(ctx context.Context, io streams, f *clientFlags) err
 	if err != nil {
 		return err
 	}
-	change := muster.NodeChange{
+	change := api.NodePatch{Credential: c.Credential, NodeChange: muster.NodeChange{
 		Name: c.Name, Slug: c.NewSlug, URL: c.URL, Version: c.AppVersion, Description: c.Description, Weight: c.Weight, ReplicaOf: c.ReplicaOf,
-	}
+	}}
 	if c.Status != nil {
 		status := muster.Status(*c.Status)
 		change.Status = &status

@@ -83,7 +83,7 @@ func (c *secretRotateCmd) Run(ctx context.Context, io streams, f *clientFlags) e
 		secrets = append(secrets, trust.NewSecret())
 		next = "Bring the file to all other machines, then: muster secret rotate --use"
 	case c.Use, c.Back:
-		err = f.ready(ctx, io, "understand the second line", func(p muster.PeerStatus) bool {
+		_, err = f.ready(ctx, io, "understand the second line", func(p muster.PeerStatus) bool {
 			return slices.Contains(p.Secrets, fingerprint(secrets[1]))
 		})
 		slices.Reverse(secrets)
@@ -92,9 +92,16 @@ func (c *secretRotateCmd) Run(ctx context.Context, io streams, f *clientFlags) e
 			next = "Bring the file to all other machines. To go on another time: muster secret rotate --use"
 		}
 	default:
-		err = f.ready(ctx, io, "speak the new secret", func(p muster.PeerStatus) bool {
+		var seen muster.ClusterStatus
+		seen, err = f.ready(ctx, io, "speak the new secret", func(p muster.PeerStatus) bool {
 			return len(p.Secrets) > 0 && p.Secrets[0] == fingerprint(secrets[0])
 		})
+		if err == nil && seen.OldSeals > 0 {
+			err = &muster.Error{
+				Kind: muster.Conflict, Message: fmt.Sprintf("the credentials of %d nodes are sealed with the old secret still", seen.OldSeals),
+				Hint: "the master seals them anew every five seconds: try again",
+			}
+		}
 		secrets = secrets[:1]
 		next = "Bring the file to all other machines. Who has the old secret alone is out from then on."
 	}
@@ -137,17 +144,16 @@ func fingerprint(s trust.Secret) string { return fmt.Sprintf("%08x", s.Fingerpri
 
 // ready refuses a step that a living node is not ready for. Who is dead does not
 // count, and is named.
-func (f *clientFlags) ready(ctx context.Context, io streams, what string, ok func(muster.PeerStatus) bool) error {
+func (f *clientFlags) ready(ctx context.Context, io streams, what string, ok func(muster.PeerStatus) bool) (s muster.ClusterStatus, err error) {
 	client, err := f.client()
 	if err != nil {
-		return err
+		return s, err
 	}
-	s, err := f.cluster(ctx, client)
-	if err != nil {
-		return err
+	if s, err = f.cluster(ctx, client); err != nil {
+		return s, err
 	}
 	if s.Master == nil {
-		return muster.Errorf(muster.NoMaster, "the node asked sees no master, so it may not see who lives").
+		return s, muster.Errorf(muster.NoMaster, "the node asked sees no master, so it may not see who lives").
 			WithHint("ask a node that is in contact with the majority: --addr")
 	}
 	var late, dead []string
@@ -161,7 +167,7 @@ func (f *clientFlags) ready(ctx context.Context, io streams, what string, ok fun
 		}
 	}
 	if len(late) > 0 {
-		return &muster.Error{
+		return s, &muster.Error{
 			Kind: muster.Conflict, Message: "these nodes do not " + what + " yet: " + strings.Join(late, ", "),
 			Hint: "bring them the secret file; they read it within a second, or at once on SIGHUP. An agent that got its secret from MUSTER_SECRET needs a restart",
 		}
@@ -169,7 +175,7 @@ func (f *clientFlags) ready(ctx context.Context, io streams, what string, ok fun
 	if len(dead) > 0 {
 		_, _ = fmt.Fprintln(io.err, "Dead, and not asked: "+strings.Join(dead, ", ")+". They need the new secret file before they come back.")
 	}
-	return nil
+	return s, nil
 }
 
 func (f *clientFlags) cluster(ctx context.Context, client *api.Client) (muster.ClusterStatus, error) {

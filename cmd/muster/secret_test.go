@@ -193,6 +193,16 @@ func TestTheSecretIsRotatedOneByOneUnderLoadWithoutAFailedRequest(t *testing.T) 
 	must("b", "secret", "rotate", "--use")
 	d.copySecret(t, "a", "c")
 	told(2, fresh, d.names...)
+	until(t, "all credentials are sealed anew, as each node sees it", func() bool {
+		return !slices.ContainsFunc(d.names, func(name string) bool {
+			client, err := d.operator(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := client.Cluster(t.Context())
+			return err != nil || s.OldSeals > 0
+		})
+	})
 	for _, name := range d.names {
 		must(name, "secret", "rotate", "--drop")
 	}
@@ -283,6 +293,39 @@ func TestAStepOfARotationNeedsTheRightFileAndANodeThatSaysItIsTime(t *testing.T)
 	}
 	if strings.Contains(out, one) || strings.Contains(out, secrets[1].Hex()) || !strings.Contains(out, fingerprint(secrets[1])) {
 		t.Errorf("it prints %s", out)
+	}
+}
+
+func TestASecretIsNotDroppedWhileItAloneOpensACredential(t *testing.T) {
+	fresh, old := trust.NewSecret(), trust.NewSecret()
+	var seals atomic.Int64
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == api.PathHealth {
+			_ = json.NewEncoder(w).Encode(api.Health{ID: "n"})
+			return
+		}
+		_ = json.NewEncoder(w).Encode(muster.ClusterStatus{
+			Master: &muster.MasterRef{Slug: "a"}, OldSeals: int(seals.Load()),
+			Peers: []muster.PeerStatus{{Slug: "a", Alive: true, Secrets: []string{fingerprint(fresh), fingerprint(old)}}},
+		})
+	}))
+	defer node.Close()
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(fresh.Hex()+"\n"+old.Hex()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		seals int64
+		code  int
+		says  string
+		lines int
+	}{{2, 1, "credentials of 2 nodes", 2}, {0, 0, "is out from then on", 1}} {
+		seals.Store(c.seals)
+		code, out := words(t, "secret", "rotate", "--drop", "--secret-file", path, "--addr", node.URL)
+		secrets, err := trust.LoadSecrets(path)
+		if code != c.code || !strings.Contains(out, c.says) || err != nil || len(secrets) != c.lines {
+			t.Errorf("%d: exit %d, %s, %v", c.seals, code, out, err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -97,4 +98,43 @@ func FuzzConfigurationFile(f *testing.F) {
 		flag := &kong.Flag{Value: &kong.Value{Name: "meta"}}
 		_, _ = resolver.Resolve(nil, nil, flag)
 	})
+}
+
+func TestEveryFlagInTheTableOfSettingsIsOneOfTheAgents(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "NODES.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "## Where the settings of the requirement went")
+	table, _, _ = strings.Cut(table, "\n## ")
+	parser, err := kong.New(&cli{}, kong.Vars{"version": "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]bool{}
+	for _, command := range parser.Model.Children {
+		if command.Name == "agent" {
+			for _, group := range command.AllFlags(true) {
+				for _, flag := range group {
+					have["--"+flag.Name] = true
+				}
+			}
+		}
+	}
+	named := regexp.MustCompile("--[a-z][a-z-]+").FindAllString(table, -1)
+	for _, flag := range named {
+		if !have[flag] {
+			t.Errorf("%s is no flag of muster agent", flag)
+		}
+	}
+	for _, setting := range []string{
+		"enabled", "is_master", "master_url", "api_key", "auto_register", "health_check_interval", "request_timeout", "cache_ttl", "max_parallel_requests",
+	} {
+		if !strings.Contains(table, "| `"+setting+"` |") {
+			t.Errorf("no row for %s", setting)
+		}
+	}
+	if len(named) < 5 {
+		t.Errorf("only %v are named", named)
+	}
 }

@@ -51,9 +51,16 @@ type CleanupRequest struct {
 	Apply    bool            `json:"apply"`
 }
 
+// NodePatch is what of a node is to become different. The credential is no part
+// of its record: nobody is shown it again.
+type NodePatch struct {
+	muster.NodeChange
+	Credential *string `json:"credential,omitzero"`
+}
+
 // UpdateNode changes a node's record; index is the one the caller has seen, 0
 // for any.
-func (c *Client) UpdateNode(ctx context.Context, slug string, index uint64, change muster.NodeChange) (n muster.Node, err error) {
+func (c *Client) UpdateNode(ctx context.Context, slug string, index uint64, change NodePatch) (n muster.Node, err error) {
 	return n, c.Do(ctx, http.MethodPatch, nodePath(slug), change, &n, match(index)...)
 }
 
