@@ -58,7 +58,7 @@ func TestATransactionEndsWellInEverySchedule(t *testing.T) {
 		}
 		return
 	}
-	n, first, most := 2_000, uint64(1), time.Hour
+	n, first, most := 2_000, uint64(1), 2*time.Hour
 	if os.Getenv("MUSTER_CHAOS") != "" {
 		n, first = 1_000_000, uint64(time.Now().UnixNano())
 	}
