@@ -413,6 +413,7 @@ func (m *master) send(o tx.Order, answer func(muster.Result)) {
 		w.after(after, func() {
 			switch {
 			case w.now.Sub(sent) > signed: // its signature is not taken any more
+			case !alone && n.began.After(sent): // nor one from before the node began, unless it is signed anew
 			case n.up:
 				w.arrive(n, o.Execution, alone, func(r muster.Result) {
 					if answers {

@@ -190,7 +190,7 @@ func play(seed uint64, without flaw, d *disks, traced bool) *sim {
 	w.reg = fsm.Machine{Registry: reg}
 	w.index = 1
 	for _, n := range w.nodes {
-		n.up, n.works = true, map[string]*work{}
+		n.up, n.works, n.began = true, map[string]*work{}, w.now
 	}
 	w.script()
 	for steps := 0; len(w.queue) > 0 && len(w.bad) == 0; steps++ {
@@ -524,6 +524,7 @@ type simNode struct {
 	journal    *journal.Journal
 	up         bool
 	life       int
+	began      time.Time
 	works      map[string]*work // what it executes, by job
 }
 
@@ -564,7 +565,7 @@ func (w *sim) crash(n *simNode, wiped bool) {
 func (w *sim) start(n *simNode) {
 	if !n.up {
 		w.say("%s comes up", n.slug)
-		n.up = true
+		n.up, n.began = true, w.now
 		w.book(n)
 		w.do(n.open())
 	}
