@@ -213,9 +213,10 @@ func (a applier) nodeEnter(b NodeRegister, desired muster.Status) (string, error
 	row := &node{
 		ID: b.ID, Name: g.Name, Slug: b.Slug, Live: true, Kind: muster.KindExternal, URL: g.URL,
 		Capabilities: g.Capabilities, Metadata: g.Metadata, Version: g.Version, Description: g.Description,
-		Weight: g.Weight, ReplicaOf: g.ReplicaOf, Desired: desired, CreatedAt: a.at,
+		Weight: 1, ReplicaOf: g.ReplicaOf, Desired: desired, CreatedAt: a.at,
 		Sealed: b.Sealed,
 	}
+	set(&row.Weight, g.Weight)
 	if err := a.putNode(row); err != nil {
 		return "", err
 	}

@@ -31,6 +31,20 @@ func CallsOf(reg *fsm.Registry, id trust.Identity) func(token, method, path, key
 	return g.Call
 }
 
+// KeysOf checks bearer keys as a node with this registry does, which latest
+// brings up to the master's.
+func KeysOf(reg *fsm.Registry, latest func(context.Context) error) func(ctx context.Context, plain string) (muster.Rights, error) {
+	g := (&Daemon{reg: reg}).gate()
+	g.latest = latest
+	return g.Key
+}
+
+// Turn is a change of secrets: each call puts some into the ring and the rest.
+func Turn(ring *trust.Ring) func(secrets []trust.Secret, rest func() error) error {
+	var t turn
+	return func(secrets []trust.Secret, rest func() error) error { return t.to(ring, secrets, rest) }
+}
+
 // Meant is a client for the node with an ID, over connections shared with
 // those for other nodes.
 func Meant(shared *http.Transport, id string) *http.Client {
