@@ -54,6 +54,7 @@ type Daemon struct {
 	fatal      chan error
 	defined    []actions.Definition
 	executor   atomic.Pointer[actions.Executor] // nil until this node's actions are there
+	redefined  chan struct{}                    // has one word when there may be others
 	driver     *tx.Driver                       // set before raised is closed
 	raised     chan struct{}
 
@@ -94,7 +95,9 @@ func New(cfg Config, logs io.Writer) (*Daemon, error) {
 	default:
 		return nil, flagError("log-format", "must be text or json")
 	}
-	return &Daemon{cfg: cfg, named: named, log: slog.New(handler), fatal: make(chan error, 4), raised: make(chan struct{})}, nil
+	return &Daemon{
+		cfg: cfg, named: named, log: slog.New(handler), fatal: make(chan error, 4), redefined: make(chan struct{}, 1), raised: make(chan struct{}),
+	}, nil
 }
 
 // Addr is where the node serves HTTP, as a base URL.
@@ -192,6 +195,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	d.wg.Go(func() { d.watch(loop) })
 	d.wg.Go(func() { d.forget(loop) })
 	d.wg.Go(func() { d.announce(loop, clusterID) })
+	d.wg.Go(func() { d.offer(loop) })
 	d.wg.Go(func() { d.watchFiles(loop) })
 	return nil
 }
@@ -348,17 +352,17 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 		return err
 	}
 	executor, err := actions.NewExecutor(actions.ExecutorConfig{
-		ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Journal: book, Steps: book, Spool: spool, Log: d.log,
+		ID: d.id.ID, Definitions: d.defined, Own: d.cfg.Own, Docs: documents{docs}, Cache: federation, Journal: book, Steps: book, Spool: spool, Log: d.log,
 	})
 	if err != nil {
 		return err
 	}
 	d.executor.Store(executor)
-	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, Jobs: book, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
-	list := catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel}
+	list := catalog{self: d.id.ID, reg: d.reg, own: executor}
+	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, Jobs: book, Catalog: list, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
 	d.driver = tx.NewDriver(tx.Config{Self: d.id.ID, Parallel: d.cfg.MaxParallel, Callers: callers{d.reg}, Log: d.log}, d.member, d.reg, runner)
 	close(d.raised)
-	planner := tx.Planner{Scout: scout{runner, list, book.ID()}, NewID: newID}
+	planner := tx.Planner{Scout: scout{Runner: runner, self: d.id.ID, own: executor, wire: out, parallel: d.cfg.MaxParallel, journal: book.ID()}, NewID: newID}
 	proxies, err := d.cfg.trusted()
 	if err != nil {
 		return err

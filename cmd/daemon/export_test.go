@@ -5,17 +5,11 @@ import (
 	"net/http"
 
 	"muster"
-	"muster/actions"
 	"muster/cluster/trust"
 	"muster/fsm"
 	"muster/httpserver"
 	"muster/httpserver/api"
 )
-
-// CatalogOf is a node's catalog, as a daemon wires it.
-func CatalogOf(id trust.Identity, nodes actions.Nodes, own *actions.Executor, client *http.Client, parallel int) func(context.Context) ([]muster.ActionInfo, []string) {
-	return catalog{self: id.ID, nodes: nodes, own: own, wire: &wire{id: id, http: client.Transport, peer: func(string) (muster.Peer, bool) { return muster.Peer{}, false }}, parallel: parallel}.Catalog
-}
 
 // ExecuteOf is how a node has another one execute something.
 func ExecuteOf(id trust.Identity, client *http.Client) func(context.Context, muster.Node, muster.Rights, muster.Execution) (muster.Result, error) {

@@ -27,6 +27,7 @@ const stopLimit = 5 * time.Second
 // SIGHUP it reads its action definitions again.
 func (c *agentCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	c.Agent.SecretFile = f.SecretFile // the flag is the same one for agents and clients
+	keepPrivate()
 	d, err := daemon.New(c.Agent, io.err)
 	if err != nil {
 		return err

@@ -246,13 +246,18 @@ func TestANodeThatLostItsDiskReplacesItsOldSelf(t *testing.T) {
 	}
 }
 
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+func until(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	untilIn(tb, 30*time.Second, what, ok)
+}
+
+func untilIn(tb testing.TB, limit time.Duration, what string, ok func() bool) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), limit)
 	defer cancel()
 	for !ok() {
 		if !look(ctx) {
-			t.Fatalf("not within 30 s: %s", what)
+			tb.Fatalf("not within %v: %s", limit, what)
 		}
 	}
 }
