@@ -31,6 +31,7 @@ func node(slug string) muster.Node {
 func info(name string, risk muster.Risk) muster.ActionInfo {
 	return muster.ActionInfo{
 		Action: name, Version: "1.0.0", Digest: "d-" + name, Risk: risk, LimitMs: 10_000,
+		Result: json.RawMessage(`{"v":{"type":"int"},"pass":{"type":"object","secret":true}}`),
 		Params: json.RawMessage(`{"x":{"type":"string"},"y":{"type":"string","default":"why"},"token":{"type":"string","secret":true}}`),
 	}
 }
@@ -131,6 +132,8 @@ func TestAPlansFaultsNameTheirFields(t *testing.T) {
 		"a result of several": {tx.Plan{Steps: []tx.Step{
 			step("r", "a", func(s *tx.Step) { s.Nodes = []muster.Node{node("a"), node("b")} }), step("s", "a", runs("app.do", "x", `"${steps.r.result.v}"`)),
 		}}, "steps[1].with.x"},
+		"a secret of a result":     {tx.Plan{Steps: []tx.Step{step("r", "a"), step("s", "a", runs("app.do", "x", `"${steps.r.result.pass.word}"`))}}, "steps[1].with.x"},
+		"a secret for an undo":     {tx.Plan{Steps: []tx.Step{step("r", "a", func(s *tx.Step) { c := call("app.undo", "x", `"${result.pass}"`); s.Undo = &c })}}, "steps[0].undo.with.x"},
 		"two pivots":               {tx.Plan{Steps: []tx.Step{step("s", "a", pivot), step("r", "a", pivot)}}, "steps"},
 		"no undo before the pivot": {tx.Plan{Steps: []tx.Step{step("s", "a", bare), step("r", "a", pivot)}}, "steps[0].undo"},
 		"an end behind the pivot":  {tx.Plan{Steps: []tx.Step{step("s", "a", pivot), step("r", "a")}}, "steps[1].retriable"},
