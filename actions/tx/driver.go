@@ -99,7 +99,9 @@ func (d *Driver) Lead(ctx context.Context) {
 	runs := runs{live: map[string]*run{}}
 	for {
 		changed, ended := d.book.Changed(), runs.ended()
-		for _, t := range d.book.OpenTxs() {
+		open := d.book.OpenTxs()
+		runs.tellOthers(open)
+		for _, t := range open {
 			if d.others(t) {
 				continue
 			}
@@ -188,6 +190,26 @@ func (s *runs) of(t muster.Tx) (r *run, mine bool) {
 	default:
 	}
 	return r, false
+}
+
+// tellOthers tells the runs of transactions that are not open any more: an operator
+// ended them.
+func (s *runs) tellOthers(open []muster.Tx) {
+	ids := make(map[string]bool, len(open))
+	for _, t := range open {
+		ids[t.ID] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, r := range s.live {
+		if ids[id] {
+			continue
+		}
+		select {
+		case r.news <- struct{}{}:
+		default:
+		}
+	}
 }
 
 func (s *runs) over(r *run) {
@@ -364,7 +386,7 @@ func (d *Driver) abandon(ctx context.Context, wg *sync.WaitGroup, t muster.Tx, r
 		}
 		m.end()
 		delete(r.calls, key)
-		if m.order.Op == muster.OpDo && s.Undo.Action == "" {
+		if m.order.Op == muster.OpDo && (s.Undo.Action == "" || t.Status.Ended()) {
 			wg.Go(func() { d.end(ctx, t, m.order) })
 		}
 	}
@@ -385,10 +407,11 @@ func asker(t muster.Tx, o Order) (s muster.TxStep, waits bool) {
 		return s, false
 	}
 	s = t.Steps[i]
-	switch o.Op {
-	case OpCheck:
+	switch {
+	case t.Status.Ended():
+	case o.Op == OpCheck:
 		waits = t.Status == muster.TxPending && !s.Checked
-	case muster.OpDo:
+	case o.Op == muster.OpDo:
 		waits = s.Status == muster.StepStarting && s.Generation == o.Generation
 	default:
 		waits = s.Status == muster.StepUndoing && s.Generation == o.Generation

@@ -282,6 +282,33 @@ func TestACancelledStepThatNothingUndoesIsEndedWhereItRuns(t *testing.T) {
 	}
 }
 
+func TestWhatAnOperatorClosesIsNotWaitedForAnyMore(t *testing.T) {
+	l, running, left := newLedger(t), make(chan struct{}, 1), make(chan struct{})
+	nodes := &crew{answer: func(ctx context.Context, _ muster.TxOp) muster.Result {
+		running <- struct{}{}
+		<-ctx.Done()
+		close(left)
+		return state(muster.StateUnknown, "no_answer")
+	}}
+	depose := lead(t, tx.Config{}, l, nodes)
+	l.begin(tx.Plan{Policy: muster.PolicyForward, Steps: []tx.Step{step("one", "a")}})
+	<-running
+	for _, word := range []muster.TxCommand{muster.TxCancel, muster.TxClose} { // what goes forward is parked first
+		if err := l.write(fsm.OpTxOperate, fsm.TxOperate{ID: "t", Command: word}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case <-left:
+	case <-time.After(5 * time.Second):
+		t.Error("the call is still waited for")
+	}
+	depose()
+	if want := []string{"do one 1", "end t_t.one.do.1"}; !reflect.DeepEqual(nodes.made(), want) {
+		t.Errorf("%v", nodes.made())
+	}
+}
+
 // caller is one whose key is revoked after a while.
 type caller struct{ revoked chan struct{} }
 
