@@ -36,7 +36,7 @@ func (e *Executor) step(ctx context.Context, by muster.Rights, x muster.Executio
 	op.Result, op.Given = nil, nil // they can be long, and are for the call alone
 	mine.Tx = &op
 	if known, err := e.cfg.Journal.Recall(ctx, mine); known != nil || err != nil {
-		return repeated(known, err, began)
+		return settled(known, err, began)
 	}
 	var missing error
 	if x.Tx.Op == muster.OpUndo {
@@ -62,9 +62,18 @@ func (e *Executor) step(ctx context.Context, by muster.Rights, x muster.Executio
 	}
 	defer leave()
 	if known, err := e.cfg.Journal.Begin(ctx, mine); known != nil || err != nil {
-		return repeated(known, err, began)
+		return settled(known, err, began)
 	}
-	return e.cfg.Journal.End(mine.Key, resultOf(e.perform(ctx, a, c), c.hide, began))
+	r := e.cfg.Journal.End(mine.Key, resultOf(e.perform(ctx, a, c), c.hide, began))
+	return settled(&r, nil, began)
+}
+
+// settled is what became of a call of a step, which does not change any more if it
+// is known.
+func settled(known *muster.Result, err error, began time.Time) muster.Result {
+	r := repeated(known, err, began)
+	r.Settled = known != nil
+	return r
 }
 
 // decline writes down that a call of a step is not begun, unless the journal
@@ -72,9 +81,10 @@ func (e *Executor) step(ctx context.Context, by muster.Rights, x muster.Executio
 func (e *Executor) decline(ctx context.Context, mine muster.JournalEntry, why error, began time.Time) muster.Result {
 	mine.Unready = why
 	if known, err := e.cfg.Journal.Begin(context.WithoutCancel(ctx), mine); known != nil || err != nil {
-		return repeated(known, err, began)
+		return settled(known, err, began)
 	}
-	return e.cfg.Journal.End(mine.Key, resultOf(refused(why), nil, began))
+	r := e.cfg.Journal.End(mine.Key, resultOf(refused(why), nil, began))
+	return settled(&r, nil, began)
 }
 
 // undoing ends what still does the step, waits for that, and returns what doing

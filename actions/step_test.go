@@ -3,6 +3,7 @@ package actions_test
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,6 +86,26 @@ func TestAStepIsTriedAgainByItsTransactionOnly(t *testing.T) {
 		if raw, err := os.ReadFile(file); r.State != muster.StateFailed || err != nil || strings.Count(string(raw), "x") != want.tries {
 			t.Errorf("%s: %+v, %d tries, %v", want.x.Job, r, strings.Count(string(raw), "x"), err)
 		}
+	}
+}
+
+func TestWhatTheJournalHasOfAStepIsSettledHoweverItWent(t *testing.T) {
+	_, j, _ := stepping(t)
+	s := application(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	e := executor(t, actions.ExecutorConfig{Journal: j, Steps: j}, hook(t, s.URL, "", ""))
+	for range 2 {
+		if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.hook", 1, "")); r.State != muster.StateUnknown || !r.Settled {
+			t.Errorf("%+v, %+v", r, r.Error)
+		}
+	}
+	if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.none", 2, "")); r.State != muster.StateInvalid || !r.Settled {
+		t.Errorf("refused: %+v, %+v", r, r.Error)
+	}
+	if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.hook", 1, "w")); r.Settled {
+		t.Errorf("another request: %+v, %+v", r, r.Error)
+	}
+	if r := e.Execute(t.Context(), operator(), muster.Execution{Action: "app.hook", Job: "j_1"}); r.State != muster.StateUnknown || r.Settled {
+		t.Errorf("of no transaction: %+v, %+v", r, r.Error)
 	}
 }
 

@@ -229,6 +229,9 @@ func verdict(r muster.Result, first bool) judgement {
 	case muster.StateTimeout, muster.StateInterrupted, muster.StateCancelled:
 		return open
 	default:
+		if r.Settled {
+			return open
+		}
 		return silent
 	}
 }

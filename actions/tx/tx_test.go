@@ -353,6 +353,35 @@ func TestAFailedUndoIsTriedAgainAndThenTheTransactionIsParked(t *testing.T) {
 	}
 }
 
+func TestANodeThatWillNeverKnowIsNotAskedAgain(t *testing.T) {
+	unsure := state(muster.StateUnknown, "http_500")
+	unsure.Settled = true
+	w := three(t)
+	w.run(except(muster.OpDo, unsure, "two"))
+	if want := []string{"do one 1", "do two 1", "undo two 2", "undo one 2"}; w.tx.Status != muster.TxRolledBack || !reflect.DeepEqual(w.calls, want) {
+		t.Errorf("%s, %v", w.tx.Status, w.calls)
+	}
+	for idempotent, want := range map[bool]int{false: 1, true: 10} {
+		w := three(t)
+		for i := range w.tx.Steps {
+			w.tx.Steps[i].Undo.Idempotent = idempotent
+		}
+		w.run(func(o tx.Order) muster.Result {
+			switch {
+			case o.Op == muster.OpUndo:
+				return unsure
+			case o.Step == "two":
+				return state(muster.StateFailed, "exit")
+			}
+			return ok(o)
+		})
+		undone := slices.DeleteFunc(w.calls, func(c string) bool { return !strings.HasPrefix(c, "undo one") })
+		if w.tx.Status != muster.TxParked || len(slices.Compact(undone)) != want {
+			t.Errorf("idempotent %v: %s, %v", idempotent, w.tx.Status, undone)
+		}
+	}
+}
+
 func TestANodeThatLostItsJournalParksAtOnceAndIsAskedOnce(t *testing.T) {
 	for _, code := range []string{muster.CodeJournalLost, muster.CodeNotRemembered} {
 		w := three(t)
