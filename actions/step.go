@@ -143,12 +143,20 @@ func withResult(with muster.Params, done json.RawMessage, given muster.Params) (
 // txEnv tells a program which call of which transaction it serves. MUSTER_JOB is
 // of this call alone: an application can keep it beside what it changed.
 func txEnv(op *muster.TxOp) []string {
+	var env []string
+	for name, value := range opWords(op) {
+		env = append(env, "MUSTER_"+strings.ToUpper(name)+"="+value)
+	}
+	return env
+}
+
+// opWords are what names a call of a transaction, for programs and applications.
+func opWords(op *muster.TxOp) map[string]string {
 	if op == nil {
 		return nil
 	}
-	return []string{
-		"MUSTER_TX=" + op.Tx, "MUSTER_STEP=" + op.Step, "MUSTER_OP=" + op.Op,
-		"MUSTER_GENERATION=" + strconv.Itoa(op.Generation), "MUSTER_EPOCH=" + strconv.FormatUint(op.Epoch, 10),
+	return map[string]string{
+		"Tx": op.Tx, "Step": op.Step, "Op": op.Op, "Generation": strconv.Itoa(op.Generation), "Epoch": strconv.FormatUint(op.Epoch, 10),
 	}
 }
 

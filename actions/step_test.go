@@ -89,13 +89,22 @@ func TestAStepIsTriedAgainByItsTransactionOnly(t *testing.T) {
 	}
 }
 
-func TestWhatTheJournalHasOfAStepIsSettledHoweverItWent(t *testing.T) {
+func TestAnApplicationHearsWhichCallOfAStepItServesAndItsAnswerIsSettled(t *testing.T) {
 	_, j, _ := stepping(t)
-	s := application(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	var got http.Header
+	s := application(t, func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header
+		w.WriteHeader(http.StatusInternalServerError)
+	})
 	e := executor(t, actions.ExecutorConfig{Journal: j, Steps: j}, hook(t, s.URL, "", ""))
 	for range 2 {
 		if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.hook", 1, "")); r.State != muster.StateUnknown || !r.Settled {
 			t.Errorf("%+v, %+v", r, r.Error)
+		}
+	}
+	for name, want := range map[string]string{"Tx": "1", "Step": "s", "Op": "do", "Generation": "1", "Epoch": "9"} {
+		if got.Get("Muster-"+name) != want {
+			t.Errorf("Muster-%s is %q", name, got.Get("Muster-"+name))
 		}
 	}
 	if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.none", 2, "")); r.State != muster.StateInvalid || !r.Settled {
