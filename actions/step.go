@@ -143,8 +143,9 @@ func withResult(with muster.Params, done json.RawMessage, given muster.Params) (
 // txEnv tells a program which call of which transaction it serves. MUSTER_JOB is
 // of this call alone: an application can keep it beside what it changed.
 func txEnv(op *muster.TxOp) []string {
-	var env []string
-	for name, value := range opWords(op) {
+	words := opWords(op)
+	env := make([]string, 0, len(words))
+	for name, value := range words {
 		env = append(env, "MUSTER_"+strings.ToUpper(name)+"="+value)
 	}
 	return env

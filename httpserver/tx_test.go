@@ -97,8 +97,8 @@ func TestAStreamOfATransactionSaysWhichLinesAreForgotten(t *testing.T) {
 	base, _ := serve(t, &house{}, withTxs(s))
 	for last, want := range map[string]string{"": "1 begin, 6 resync, 7 done, 8 succeeded", "1": "6 resync, 7 done, 8 succeeded", "3": "6 resync, 7 done, 8 succeeded", "6": "7 done, 8 succeeded", "7": "8 succeeded"} {
 		got := ask(t, "GET", base+"/v1/tx/t/events", "mk_tx", "", "Last-Event-ID", last)
-		var events []string
-		for _, block := range strings.Split(strings.TrimSpace(got.body), "\n\n") {
+		events := make([]string, 0, 4)
+		for block := range strings.SplitSeq(strings.TrimSpace(got.body), "\n\n") {
 			var id, event string
 			_, _ = fmt.Sscanf(block, "id: %s\nevent: %s\n", &id, &event)
 			events = append(events, id+" "+event)
