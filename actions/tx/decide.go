@@ -140,6 +140,7 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 	}
 	stubborn := (s.Retriable || d.t.Policy == muster.PolicyForward) && d.now.Before(d.t.Deadline)
 	may := d.rules.Denied == nil // do it anew
+	gone := d.gone(s)
 	switch verdict(r, a.First) {
 	case good:
 		e.Event, e.Result, e.Error = muster.EventDone, r.Result, nil
@@ -148,7 +149,7 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 		}
 	case notSent:
 		e.Event = failed
-		if may && (stubborn || d.again(s, "unavailable", callTries)) {
+		if may && !gone && (stubborn || d.again(s, "unavailable", callTries)) {
 			e = anew
 		}
 	case bad:
@@ -158,7 +159,7 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 		}
 	case silent: // ask again with the same generation: it is done once at most
 		e.Event = muster.EventUnknown
-		if stubborn || d.now.Before(s.Since.Add(limit(s.Run)+settleFor)) {
+		if !gone && (stubborn || d.now.Before(s.Since.Add(limit(s.Run)+settleFor))) {
 			anew.Generation = s.Generation
 			e = anew
 		}
@@ -432,7 +433,7 @@ func (d *decider) back() {
 
 // hopeless says why a step cannot be undone without asking anybody, if so.
 func (d *decider) hopeless(s muster.TxStep) *muster.ActionError {
-	if d.rules.Gone != nil && d.rules.Gone(s.NodeID) {
+	if d.gone(s) {
 		return &muster.ActionError{Code: codeNodeGone, Message: "its node is no longer in the cluster: another machine under the same name knows nothing of what it did"}
 	}
 	if s.Outcome != muster.StepDone && forgotten(s, d.now) {
@@ -443,6 +444,9 @@ func (d *decider) hopeless(s muster.TxStep) *muster.ActionError {
 	}
 	return nil
 }
+
+// gone reports whether a step's node is no longer in the registry.
+func (d *decider) gone(s muster.TxStep) bool { return d.rules.Gone != nil && d.rules.Gone(s.NodeID) }
 
 // forgotten reports whether a step began so long ago that its node may know
 // nothing of it any more. Whether it was done can then not be asked, and the same

@@ -341,7 +341,7 @@ func (r *run) wrote(t muster.Tx, events []muster.TxEvent) {
 // call makes a call, unless it is under way.
 func (d *Driver) call(ctx context.Context, wg *sync.WaitGroup, t muster.Tx, r *run, o Order) {
 	key := callKey(o.Op, o.Step, o.Generation)
-	if r.calls[key] != nil {
+	if r.calls[key] != nil || o.Op == OpCheck && len(r.calls) >= d.cfg.Parallel { // when one has answered, the next goes
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Limit)

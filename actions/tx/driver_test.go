@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"muster"
@@ -313,6 +315,49 @@ func TestWhatAnOperatorClosesIsNotWaitedForAnyMore(t *testing.T) {
 	if want := []string{"do one 1", "end t_t.one.do.1"}; !reflect.DeepEqual(nodes.made(), want) {
 		t.Errorf("%v", nodes.made())
 	}
+}
+
+// lookers answer prechecks when they are let.
+type lookers struct {
+	crew
+
+	let   chan struct{}
+	asked atomic.Int32 // so many are asked now
+}
+
+// At answers when it is let.
+func (c *lookers) At(ctx context.Context, nodeID string, by muster.Rights, x muster.Execution) muster.Result {
+	if x.Tx != nil {
+		return c.crew.At(ctx, nodeID, by, x)
+	}
+	c.asked.Add(1)
+	defer c.asked.Add(-1)
+	<-c.let
+	return ok(tx.Order{})
+}
+
+func TestPrechecksAreMadeSideBySideUpToTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, nodes := newLedger(t), &lookers{let: make(chan struct{})}
+		look := func(s *tx.Step) { c := call("app.look"); s.Precheck = &c }
+		var plan tx.Plan
+		for i := range 5 {
+			plan.Steps = append(plan.Steps, step(fmt.Sprint("s", i), "a", look))
+		}
+		depose := lead(t, tx.Config{Parallel: 2}, l, nodes)
+		defer depose()
+		l.begin(plan)
+		for range 2 {
+			if synctest.Wait(); nodes.asked.Load() != 2 {
+				t.Errorf("%d ask at once", nodes.asked.Load())
+			}
+			nodes.let <- struct{}{}
+		}
+		close(nodes.let)
+		if done := l.until("it ends", over); done.Status != muster.TxSucceeded {
+			t.Errorf("%s", done.Status)
+		}
+	})
 }
 
 // caller is one whose key is revoked after a while.

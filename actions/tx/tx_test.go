@@ -601,6 +601,17 @@ func TestBehindThePivotANodeThatFallsSilentIsAskedUntilTheDeadline(t *testing.T)
 	}
 }
 
+func TestANodeThatLeftTheRegistryIsNotAskedUntilTheDeadline(t *testing.T) {
+	for code, r := range map[string]muster.Result{"unknown": state(muster.StateUnknown, "no_answer"), "failed": state(muster.StateUnreachable, "node_gone")} {
+		w := &world{t: t, now: noon, tx: resolve(t, tx.Plan{Policy: muster.PolicyForward, Steps: []tx.Step{step("one", "a")}})}
+		w.rules.Gone = func(node string) bool { return node == "id-a" }
+		w.run(func(tx.Order) muster.Result { return r })
+		if w.tx.Status != muster.TxParked || string(w.tx.Steps[0].Status) != code || len(w.calls) != 1 {
+			t.Errorf("%s: %s, %s, %v", code, w.tx.Status, w.tx.Steps[0].Status, w.calls)
+		}
+	}
+}
+
 func TestASilenceIsWaitedOutForEachCallAnew(t *testing.T) {
 	many := func(s *tx.Step) { s.Run.Run = "app.patient" }
 	patient := info("app.patient", muster.RiskLow)
