@@ -26,6 +26,7 @@ type Log interface {
 type Book interface {
 	OpenTxs() []muster.Tx
 	Tx(id string) (muster.Tx, bool)
+	Node(id string) (muster.Node, bool)
 	Changed() <-chan struct{} // closed at the next change
 }
 
@@ -99,7 +100,9 @@ func (d *Driver) Lead(ctx context.Context) {
 	runs := runs{live: map[string]*run{}}
 	for {
 		changed, ended := d.book.Changed(), runs.ended()
-		for _, t := range d.book.OpenTxs() {
+		open := d.book.OpenTxs()
+		runs.tellOthers(open)
+		for _, t := range open {
 			if d.others(t) {
 				continue
 			}
@@ -190,6 +193,26 @@ func (s *runs) of(t muster.Tx) (r *run, mine bool) {
 	return r, false
 }
 
+// tellOthers tells the runs of transactions that are not open any more: an operator
+// ended them.
+func (s *runs) tellOthers(open []muster.Tx) {
+	ids := make(map[string]bool, len(open))
+	for _, t := range open {
+		ids[t.ID] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, r := range s.live {
+		if ids[id] {
+			continue
+		}
+		select {
+		case r.news <- struct{}{}:
+		default:
+		}
+	}
+}
+
 func (s *runs) over(r *run) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -255,7 +278,7 @@ func (d *Driver) drive(ctx context.Context, r *run) {
 
 // rules are those for a transaction now.
 func (d *Driver) rules(t muster.Tx) Rules {
-	rules := Rules{Parallel: d.cfg.Parallel, Draw: rand.Float64}
+	rules := Rules{Parallel: d.cfg.Parallel, Draw: rand.Float64, Gone: d.gone}
 	if d.cfg.Callers == nil {
 		return rules
 	}
@@ -263,6 +286,12 @@ func (d *Driver) rules(t muster.Tx) Rules {
 		rules.Denied = &muster.ActionError{Code: muster.CodeOf(err), Message: "its caller may not go on: " + err.Error()}
 	}
 	return rules
+}
+
+// gone reports whether a node left the registry: what it did, nobody knows but it.
+func (d *Driver) gone(id string) bool {
+	n, known := d.book.Node(id)
+	return !known || n.DeletedAt != nil
 }
 
 // mine reports whether this node still drives a transaction whose entry was not
@@ -312,7 +341,7 @@ func (r *run) wrote(t muster.Tx, events []muster.TxEvent) {
 // call makes a call, unless it is under way.
 func (d *Driver) call(ctx context.Context, wg *sync.WaitGroup, t muster.Tx, r *run, o Order) {
 	key := callKey(o.Op, o.Step, o.Generation)
-	if r.calls[key] != nil {
+	if r.calls[key] != nil || o.Op == OpCheck && len(r.calls) >= d.cfg.Parallel { // when one has answered, the next goes
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Limit)
@@ -364,7 +393,7 @@ func (d *Driver) abandon(ctx context.Context, wg *sync.WaitGroup, t muster.Tx, r
 		}
 		m.end()
 		delete(r.calls, key)
-		if m.order.Op == muster.OpDo && s.Undo.Action == "" {
+		if m.order.Op == muster.OpDo && (s.Undo.Action == "" || t.Status.Ended()) {
 			wg.Go(func() { d.end(ctx, t, m.order) })
 		}
 	}
@@ -385,10 +414,11 @@ func asker(t muster.Tx, o Order) (s muster.TxStep, waits bool) {
 		return s, false
 	}
 	s = t.Steps[i]
-	switch o.Op {
-	case OpCheck:
+	switch {
+	case t.Status.Ended():
+	case o.Op == OpCheck:
 		waits = t.Status == muster.TxPending && !s.Checked
-	case muster.OpDo:
+	case o.Op == muster.OpDo:
 		waits = s.Status == muster.StepStarting && s.Generation == o.Generation
 	default:
 		waits = s.Status == muster.StepUndoing && s.Generation == o.Generation

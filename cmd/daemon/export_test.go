@@ -8,7 +8,14 @@ import (
 	"muster/cluster/trust"
 	"muster/fsm"
 	"muster/httpserver"
+	"muster/httpserver/api"
 )
+
+// ExecuteOf is how a node has another one execute something.
+func ExecuteOf(id trust.Identity, client *http.Client) func(context.Context, muster.Node, muster.Rights, muster.Execution) (muster.Result, error) {
+	peer := func(string) (muster.Peer, bool) { return muster.Peer{}, false }
+	return (&wire{id: id, http: client.Transport, peer: peer, apps: &outside{breakers: &api.Breakers{}}}).Execute
+}
 
 // CallsOf checks signed calls as a node of a cluster with this identity and
 // registry does.

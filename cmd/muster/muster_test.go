@@ -22,6 +22,9 @@ import (
 // TestMain lets the test binary be the agent, so that the race detector sees
 // it, too.
 func TestMain(m *testing.M) {
+	if app := os.Getenv("MUSTER_ACT"); app != "" {
+		os.Exit(act(app))
+	}
 	if os.Getenv("MUSTER_CHILD") == "1" {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		code := run(ctx, os.Args[1:], streams{os.Stdout, os.Stderr})

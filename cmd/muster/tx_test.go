@@ -264,6 +264,29 @@ func TestANodeThatLostItsJournalIsNotAskedToUndoWhatItDoesNotKnow(t *testing.T) 
 	}
 }
 
+func TestAMachineThatLostItsDiskLeavesWhatItDidToAnOperator(t *testing.T) {
+	d, master := trio(t)
+	l := d.ledger(t)
+	asker := other(d, master)
+	third := other(d, asker)
+	l.breaks(t, "two")
+	a := d.begin(t, asker, json.RawMessage(fmt.Sprintf(`{"wait":false,"steps":[%s,%s]}`, step("one", third), step("two", asker, slowly))))
+	until(t, "the second step runs", func() bool { return l.read() == "one two" })
+	if err := d.kill(third); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(d.dir, third)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.start(third); err != nil {
+		t.Fatal(err)
+	}
+	a = d.ended(t, asker, a.ID)
+	if a.Status != muster.TxParked || l.read() != "one two" || len(a.Sheet) != 1 || a.Sheet[0].Why.Code != "node_gone" {
+		t.Errorf("%s (%s), wrote %s, %+v", a.Status, statuses(a), l.read(), a.Sheet)
+	}
+}
+
 func TestAParkedTransactionHandsOverASheetAndGoesOnAtAWord(t *testing.T) {
 	d, master := trio(t)
 	l := d.ledger(t)
@@ -278,7 +301,7 @@ func TestAParkedTransactionHandsOverASheetAndGoesOnAtAWord(t *testing.T) {
 		t.Fatalf("%s (%s), wrote %s", a.Status, statuses(a), l.read())
 	}
 	code, out := d.words(t, asker, "tx", "show", a.ID)
-	if code != 7 || !strings.Contains(out, "TO DO BY HAND") || !strings.Contains(out, "muster run app.unled --on a -p 'w=un-${result.was}'") || !strings.Contains(out, "hint:") {
+	if code != 7 || !strings.Contains(out, "TO DO BY HAND") || !strings.Contains(out, "muster run app.unled --on a -p 'w=un-one'") || !strings.Contains(out, "hint:") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	_, err := d.client(asker).BeginTx(t.Context(), json.RawMessage(fmt.Sprintf(`{"locks":["x"],"steps":[%s]}`, step("one", "a"))))
@@ -305,6 +328,18 @@ func TestAParkedTransactionHandsOverASheetAndGoesOnAtAWord(t *testing.T) {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	if code, out := d.words(t, asker, "tx", "show", a.ID); code != 7 || !strings.Contains(out, "closed") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}
+
+func TestATransactionIsWatchedToItsEndHoweverLongThatTakes(t *testing.T) {
+	d, master := trio(t)
+	asker := other(d, master)
+	a, err := d.client(asker).BeginTx(t.Context(), json.RawMessage(`{"wait":false,"steps":[{"id":"one","on":"a","run":"node.sleep","with":{"for":"1500ms"}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, out := d.words(t, asker, "tx", "watch", a.ID, "--timeout", "500ms"); code != 0 || !strings.Contains(out, "succeeded") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 }
