@@ -16,7 +16,7 @@ func example(t *testing.T, page, language string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile("(?ms)^```" + language + "\n(.*?)^```$").FindAllStringSubmatch(string(raw), -1)
+	found := regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(string(raw), -1)
 	if len(found) != 1 {
 		t.Fatalf("%s has %d examples of %s", page, len(found), language)
 	}

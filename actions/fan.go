@@ -237,23 +237,24 @@ func (f *fan) start(ctx context.Context, t target, replies chan<- reply) {
 			}
 			return result
 		}
-		result := ask()
-		if again := t.retry; again != nil {
-			for tries := 1; result.State == muster.StateUnreachable && tries < again.Attempts; tries++ {
-				f.resting.Store(t.node.Slug, result)
-				if !f.rest(call, again.pause(tries)) {
-					break
-				}
-				if f.ended() != nil {
-					break
-				}
-				f.resting.Delete(t.node.Slug)
-				result = ask()
-			}
-		}
+		result := f.persist(call, t, ask)
 		result.DurationMs = max(result.DurationMs, time.Since(began).Milliseconds())
 		replies <- reply{t, honest(result)}
 	}()
+}
+
+// persist asks a node, and again while it cannot be reached, as its action has it.
+func (f *fan) persist(ctx context.Context, t target, ask func() muster.Result) muster.Result {
+	result := ask()
+	for tries := 1; t.retry != nil && result.State == muster.StateUnreachable && tries < t.retry.Attempts; tries++ {
+		f.resting.Store(t.node.Slug, result)
+		if !f.rest(ctx, t.retry.pause(tries)) || f.ended() != nil {
+			break
+		}
+		f.resting.Delete(t.node.Slug)
+		result = ask()
+	}
+	return result
 }
 
 // unanswered makes a result of a call's error.

@@ -486,8 +486,8 @@ func TestLargeResultsAreNotKeptInMemoryForLong(t *testing.T) {
 	}
 	f.answers["b"] = muster.Result{State: muster.StateOK, Success: true, Result: large}
 	r := f.keeping(t, book(t, filepath.Join(t.TempDir(), "journal.db")))
-	var jobs []muster.Job
-	for range 4 {
+	jobs := make([]muster.Job, 0, 4)
+	for range cap(jobs) {
 		j, err := r.Run(t.Context(), operator(), muster.Run{Action: "node.ping", On: names("b")})
 		if err != nil || len(j.Results["b"].Result) != len(large) {
 			t.Fatalf("%s, %v", told(j), err)

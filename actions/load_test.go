@@ -316,10 +316,10 @@ func FuzzParse(f *testing.F) {
 
 func TestEveryFaultOfFormIsToldAtOnce(t *testing.T) {
 	_, err := parse("d.yaml", "action: app.x\nversion: 1\ntitle: T\nriks: low\nidempotent: maybe\nlocks: [a, 1, b]\n"+
-		"params:\n  a: {type: string, defualt: 3}\n  b: []\nhandler: {kind: exec, argv: /bin/true}\nlimits: {timeout: 5, concurrency: two}\n")
+		"params:\n  a: {type: string, fallback: 3}\n  b: []\nhandler: {kind: exec, argv: /bin/true}\nlimits: {timeout: 5, concurrency: two}\n")
 	want := []string{
 		"d.yaml:2: version: must be a string", "d.yaml:4: riks: no such field", "d.yaml:5: idempotent: must be true or false", "d.yaml:6: locks.1: must be a string",
-		"d.yaml:8: params.a.defualt: no such field", "d.yaml:9: params.b: must be an object", "d.yaml:10: handler.argv: must be a list",
+		"d.yaml:8: params.a.fallback: no such field", "d.yaml:9: params.b: must be an object", "d.yaml:10: handler.argv: must be a list",
 		"d.yaml:11: limits.concurrency: must be a whole number", "d.yaml:11: limits.timeout: ",
 	}
 	for _, line := range want {
