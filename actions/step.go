@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -176,7 +175,7 @@ func (r *Runner) Pick(on muster.Selector, by muster.Rights) ([]muster.Node, erro
 // or says that nothing was done by this call (unreachable), or that nobody knows
 // (unknown). The end of ctx ends the wait, not the work.
 func (r *Runner) At(ctx context.Context, nodeID string, by muster.Rights, x muster.Execution) muster.Result {
-	n, ok := r.node(nodeID)
+	n, ok := r.nodeWith(nodeID)
 	if !ok {
 		return muster.Result{State: muster.StateUnreachable, Error: &muster.ActionError{Code: "node_gone", Message: "its node is no longer there"}}
 	}
@@ -215,7 +214,7 @@ func (r *Runner) here(ctx context.Context, by muster.Rights, x muster.Execution)
 
 // EndAt has one node end what it executes of a job.
 func (r *Runner) EndAt(ctx context.Context, nodeID string, by muster.Rights, action, job string) error {
-	n, ok := r.node(nodeID)
+	n, ok := r.nodeWith(nodeID)
 	switch {
 	case !ok:
 		return nil // nobody runs it any more
@@ -224,13 +223,4 @@ func (r *Runner) EndAt(ctx context.Context, nodeID string, by muster.Rights, act
 	default:
 		return r.remote.Cancel(ctx, n, by, action, job)
 	}
-}
-
-func (r *Runner) node(id string) (muster.Node, bool) {
-	nodes := r.nodes.Nodes()
-	i := slices.IndexFunc(nodes, func(n muster.Node) bool { return n.ID == id && n.DeletedAt == nil })
-	if i < 0 {
-		return muster.Node{}, false
-	}
-	return nodes[i], true
 }

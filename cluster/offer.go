@@ -30,7 +30,12 @@ func (c *Cluster) Offer(ctx context.Context, infos []muster.ActionInfo) error {
 		if c.reg.Described(info.Digest) {
 			continue
 		}
-		bytes := len(info.Params) + len(info.Result) + len(info.Title)
+		bytes := len(info.Params) + len(info.Result) + len(info.Title) + len(info.Limits)
+		if info.Undo != nil {
+			for _, value := range info.Undo.Params {
+				bytes += len(value)
+			}
+		}
 		if size > 0 && size+bytes > maxOffer {
 			if err := c.offer(ctx, body); err != nil {
 				return err
