@@ -202,6 +202,7 @@ const (
 	CodeNotRemembered = "not_remembered"  // it knows nothing of what it is to undo
 	CodeSuperseded    = "superseded"      // it knows a later call
 	CodeStillRunning  = "still_running"   // what it is to undo goes on
+	CodeQueueFull     = "queue_full"      // as many wait for the action as may
 	CodeNothingToUndo = "nothing_to_undo" // it was never begun, or failed
 )
 

@@ -29,8 +29,10 @@ type Cache interface {
 // builtin is an action that is part of the program.
 type builtin func(ctx context.Context, c call) outcome
 
-// builtinOutput is the limit of the result of a builtin action.
-const builtinOutput = 1 << 20
+const (
+	builtinOutput = 1 << 20 // bytes: the limit of the result of a builtin action
+	readsAtOnce   = 64      // executions of a builtin action that only reads
+)
 
 // maxLineErrors is how many refused documents are told one by one.
 const maxLineErrors = 100
@@ -77,6 +79,9 @@ func declare(name, title string, risk muster.Risk, params map[string]Param, do b
 	d := Definition{
 		Action: name, Version: muster.Version, Title: title, Risk: risk, Idempotent: true, Params: params,
 		Limits: Limits{Timeout: Duration(maxTimeout), Output: builtinOutput}, source: "built in", builtin: do,
+	}
+	if risk == muster.RiskRead { // they cost next to nothing
+		d.Limits.Concurrency = new(readsAtOnce)
 	}
 	told := schema(map[string]any{"action": name, "version": d.Version, "title": title, "risk": risk, "params": params})
 	d.finish(canonical(told))

@@ -6,6 +6,8 @@ import (
 
 	"muster"
 	"muster/fsm"
+
+	"github.com/hashicorp/raft"
 )
 
 // BeginTx enters a transaction whose steps are bound to nodes; the master drives
@@ -40,9 +42,21 @@ func (c *Cluster) ClaimTxs(ctx context.Context) error {
 }
 
 // AdvanceTx writes down what the driver of an epoch has to say. It is a Conflict
-// if that is refused.
+// if that is refused. Of the end all voters are told at once: at one of them
+// somebody waits for it.
 func (c *Cluster) AdvanceTx(ctx context.Context, id string, epoch uint64, events []muster.TxEvent) error {
-	return c.commit(ctx, fsm.OpTxAdvance, fsm.TxAdvance{ID: id, Epoch: epoch, Driver: c.cfg.Self.ID, Events: events})
+	term := c.raft.CurrentTerm()
+	if err := c.commit(ctx, fsm.OpTxAdvance, fsm.TxAdvance{ID: id, Epoch: epoch, Driver: c.cfg.Self.ID, Events: events}); err != nil {
+		return err
+	}
+	if t, ok := c.reg.Tx(id); ok && !t.Status.Driven() && c.raft.CurrentTerm() == term {
+		for _, s := range c.raft.GetConfiguration().Configuration().Servers {
+			if s.Suffrage == raft.Voter && string(s.ID) != c.cfg.Self.ID {
+				c.tellers.to(string(s.ID)).add(committed{string(s.ID), t.Index, term})
+			}
+		}
+	}
+	return nil
 }
 
 // PurgeTxs forgets the transactions that ended before a time, if there are any.

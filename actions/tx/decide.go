@@ -152,6 +152,11 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 		if stubborn {
 			e = anew
 		}
+	case busy: // it has done nothing, and will when it has done with others
+		e.Event = failed
+		if stubborn || d.now.Before(s.Since.Add(settleFor)) {
+			e = anew
+		}
 	case silent: // ask again with the same generation: it is done once at most
 		e.Event = muster.EventUnknown
 		if d.now.Before(s.Since.Add(limit(s.Run) + settleFor)) {
@@ -187,7 +192,7 @@ func (d *decider) undid(s muster.TxStep, a Answer) {
 			e = again
 		}
 	case s.Tries >= most || !inTime:
-	case v == bad, s.Undo.Idempotent:
+	case v == bad, v == busy, s.Undo.Idempotent:
 		again.Generation++
 		e = again
 	}
@@ -200,6 +205,7 @@ type judgement int
 const (
 	good    judgement = iota
 	bad               // it was not done
+	busy              // neither, but only because there was no place for it
 	notSent           // nobody was asked
 	silent            // nobody knows, the node may
 	open              // the node does not know
@@ -220,6 +226,8 @@ func verdict(r muster.Result, first bool) judgement {
 			return silent
 		case !r.Nothing(), code(r) == muster.CodeJournalLost && !first: // what it did went with its journal
 			return open
+		case code(r) == muster.CodeQueueFull:
+			return busy
 		}
 		return bad
 	case muster.StateTimeout, muster.StateInterrupted, muster.StateCancelled:
