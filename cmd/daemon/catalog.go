@@ -8,6 +8,7 @@ import (
 
 	"muster"
 	"muster/actions"
+	"muster/httpserver/api"
 )
 
 // catalogTime is how long a node may take to list its actions.
@@ -19,6 +20,7 @@ type catalog struct {
 	nodes actions.Nodes
 	own   *actions.Executor
 	wire  *wire
+	asks  *asks
 
 	parallel int // agents asked at once
 }
@@ -58,6 +60,12 @@ func (c catalog) ask(ctx context.Context, n muster.Node) ([]muster.ActionInfo, e
 	if n.ID == c.self {
 		return c.own.Infos(), nil
 	}
-	own, err := c.wire.at(n, muster.RightsOf(ctx)).OwnActions(ctx)
+	own, err := c.list(ctx, n)
 	return own.Actions, err
+}
+
+// list asks another node for its actions, with those who ask the same now.
+func (c catalog) list(ctx context.Context, n muster.Node) (api.Actions, error) {
+	by := muster.RightsOf(ctx)
+	return c.asks.of(ctx, n, by, c.wire.at(n, by).OwnActions)
 }

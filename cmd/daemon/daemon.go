@@ -343,7 +343,7 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	}
 	d.executor.Store(executor)
 	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, Jobs: book, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
-	list := catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel}
+	list := catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, asks: &asks{}, parallel: d.cfg.MaxParallel}
 	d.driver = tx.NewDriver(tx.Config{Self: d.id.ID, Parallel: d.cfg.MaxParallel, Callers: callers{d.reg}, Log: d.log}, d.member, d.reg, runner)
 	close(d.raised)
 	planner := tx.Planner{Scout: scout{runner, list, book.ID()}, NewID: newID}

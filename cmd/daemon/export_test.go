@@ -13,7 +13,7 @@ import (
 
 // CatalogOf is a node's catalog, as a daemon wires it.
 func CatalogOf(id trust.Identity, nodes actions.Nodes, own *actions.Executor, client *http.Client, parallel int) func(context.Context) ([]muster.ActionInfo, []string) {
-	return catalog{self: id.ID, nodes: nodes, own: own, wire: &wire{id: id, http: client.Transport, peer: func(string) (muster.Peer, bool) { return muster.Peer{}, false }}, parallel: parallel}.Catalog
+	return catalog{self: id.ID, nodes: nodes, own: own, wire: &wire{id: id, http: client.Transport, peer: func(string) (muster.Peer, bool) { return muster.Peer{}, false }}, asks: &asks{}, parallel: parallel}.Catalog
 }
 
 // CallsOf checks signed calls as a node of a cluster with this identity and

@@ -51,7 +51,7 @@ func (s scout) Survey(ctx context.Context, nodes []muster.Node) map[string]tx.Ab
 		wg.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
-			list, err := s.wire.at(n, muster.RightsOf(ctx)).OwnActions(ctx)
+			list, err := s.list(ctx, n)
 			if err != nil {
 				return
 			}
