@@ -149,6 +149,9 @@ func (d *demo) play(ctx context.Context, docs []corpus, own bool) error {
 	if err := d.run(ctx, asker, len(d.names)); err != nil {
 		return err
 	}
+	if err := d.transact(ctx, asker, effects()); err != nil {
+		return err
+	}
 	if err := d.register(ctx, asker, "crm"); err != nil {
 		return err
 	}
