@@ -78,6 +78,7 @@ type Tx struct {
 	Driver     string       `json:"driver"`         // node ID; empty: nobody has written anything down of it yet
 	Steps      []TxStep     `json:"steps"`
 	Error      *ActionError `json:"error,omitempty"` // why it did not succeed, or is parked
+	Cause      *ActionError `json:"cause,omitempty"` // why its direction is back
 	History    []TxNote     `json:"history"`
 	Forgotten  int          `json:"forgotten,omitempty"` // notes that are no longer there
 	CreatedAt  time.Time    `json:"created_at"`
@@ -234,6 +235,7 @@ type TxAnswer struct {
 	Caller         string       `json:"caller"`
 	Steps          []StepAnswer `json:"steps"`
 	Error          *ActionError `json:"error,omitempty"`
+	Cause          *ActionError `json:"cause,omitempty"` // why it turned back, if error says something else
 	RolledBack     []string     `json:"rolled_back"`
 	NotCompensated []string     `json:"not_compensated"`
 	Sheet          []TxTodo     `json:"sheet,omitempty"` // of a parked one: what an operator has to look at
@@ -254,6 +256,7 @@ type StepAnswer struct {
 	Needs     []string        `json:"needs,omitempty"`
 	Status    StepStatus      `json:"status"`
 	Attempts  int             `json:"attempts"`
+	Checked   bool            `json:"checked,omitempty"` // its precheck passed; of a plan, its dry run
 	Result    json.RawMessage `json:"result,omitempty"`
 	Error     *ActionError    `json:"error,omitempty"`
 	NotBefore time.Time       `json:"next_attempt_at,omitzero"`
@@ -308,9 +311,12 @@ func (t Tx) Answer() TxAnswer {
 		Steps: []StepAnswer{}, Error: t.Error, RolledBack: []string{}, NotCompensated: []string{}, Driver: t.Driver, Epoch: t.Epoch,
 		History: append([]TxNote{}, t.History...), Forgotten: t.Forgotten, CreatedAt: t.CreatedAt, EndedAt: t.EndedAt,
 	}
+	if t.Cause != nil && (t.Error == nil || *t.Cause != *t.Error) {
+		a.Cause = t.Cause
+	}
 	for _, s := range t.Steps {
 		a.Steps = append(a.Steps, StepAnswer{
-			ID: s.ID, Node: s.Node, Action: s.Run.Action, Undo: s.Undo.Action, Needs: s.Needs, Status: s.Status, Attempts: s.Attempts,
+			ID: s.ID, Node: s.Node, Action: s.Run.Action, Undo: s.Undo.Action, Needs: s.Needs, Status: s.Status, Attempts: s.Attempts, Checked: s.Checked,
 			Result: s.Result, Error: s.Error, NotBefore: s.NotBefore, StartedAt: s.StartedAt, EndedAt: s.EndedAt,
 		})
 		if s.Status == StepUndone {
@@ -351,6 +357,7 @@ type TxPlan struct {
 	DeadlineMs int64      `json:"deadline_ms,omitempty"` // default 10 minutes
 	Locks      []string   `json:"locks,omitempty"`
 	Steps      []PlanStep `json:"steps"`
+	Rehearse   bool       `json:"rehearse,omitempty"` // have nodes do the dry runs of steps that declare one
 }
 
 // PlanStep is a step as it is asked for. Without Needs it waits for the step

@@ -44,7 +44,7 @@ func BeginTx(t muster.Tx, index uint64, at time.Time) (muster.Tx, error) {
 		s.Status, s.Outcome, s.Generation, s.Attempts, s.Tries, s.Doubt = muster.StepPending, "", 0, 0, 0, false
 		steps[i] = s
 	}
-	t.Steps, t.Status, t.Back, t.Epoch, t.Error = steps, muster.TxPending, false, index, nil
+	t.Steps, t.Status, t.Back, t.Epoch, t.Error, t.Cause = steps, muster.TxPending, false, index, nil, nil
 	t.Locks = slices.Compact(slices.Sorted(slices.Values(t.Locks)))
 	t.CreatedAt, t.UpdatedAt, t.Index, t.History, t.Forgotten = at, at, index, nil, 0
 	return note(t, muster.TxNote{At: at, Event: "begin", By: t.By.Principal}), nil
@@ -123,7 +123,7 @@ func abort(t *muster.Tx, e muster.TxEvent) error {
 	if why := oneWay(*t); why != "" {
 		return illegal(t, e, why)
 	}
-	t.Status, t.Back, t.Error = muster.TxCompensating, true, e.Error
+	t.Status, t.Back, t.Error, t.Cause = muster.TxCompensating, true, e.Error, e.Error
 	return nil
 }
 
@@ -182,8 +182,11 @@ func advance(t *muster.Tx, s *muster.TxStep, e muster.TxEvent, at time.Time) (wh
 		}
 		s.Status = muster.StepStatus(e.Event)
 		s.EndedAt, s.NotBefore = at, time.Time{}
-		if s.Error == nil || e.Event == muster.EventUndoFailed {
+		switch {
+		case e.Event == muster.EventUndoFailed || s.Error == nil:
 			s.Error = e.Error
+		case s.Outcome == muster.StepDone: // it was of an earlier try to undo it
+			s.Error = nil
 		}
 	default:
 		return "there is no such event"
@@ -298,6 +301,7 @@ func settled(t muster.Tx, at time.Time) muster.Tx {
 				return t
 			}
 		}
+		t.Error = t.Cause
 		return ended(t, muster.TxRolledBack, at)
 	}
 }
@@ -385,7 +389,7 @@ func cancel(t *muster.Tx, o TxOperate) error {
 		return muster.Errorf(muster.Conflict, "transaction %s cannot be cancelled: %s", t.ID, oneWay(*t)).WithCode("past_pivot").
 			WithHint("the steps that are left are tried until the deadline")
 	default:
-		t.Status, t.Back, t.Error = muster.TxCompensating, true, why
+		t.Status, t.Back, t.Error, t.Cause = muster.TxCompensating, true, why, why
 	}
 	return nil
 }
@@ -422,7 +426,7 @@ func tryNow(t *muster.Tx, at time.Time) error {
 func resume(t *muster.Tx, at time.Time) {
 	t.Status = muster.TxRunning
 	if t.Back {
-		t.Status = muster.TxCompensating
+		t.Status, t.Error = muster.TxCompensating, t.Cause
 	}
 	t.Deadline = at.Add(time.Duration(t.DeadlineMs) * time.Millisecond)
 }

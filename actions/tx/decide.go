@@ -363,10 +363,14 @@ func became(s muster.StepStatus) string {
 }
 
 func message(e *muster.ActionError) string {
-	if e == nil {
+	switch {
+	case e == nil:
 		return "no reason is known"
+	case e.Output != "":
+		return e.Message + ": " + strings.Join(strings.Fields(e.Output), " ")
+	default:
+		return e.Message
 	}
-	return e.Message
 }
 
 func noResult(err error) *muster.ActionError {

@@ -346,7 +346,7 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	list := catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, asks: &asks{}, parallel: d.cfg.MaxParallel}
 	d.driver = tx.NewDriver(tx.Config{Self: d.id.ID, Parallel: d.cfg.MaxParallel, Callers: callers{d.reg}, Log: d.log}, d.member, d.reg, runner)
 	close(d.raised)
-	planner := tx.Planner{Scout: scout{runner, list, book.ID()}, NewID: newID}
+	planner := tx.Planner{Scout: scout{runner, list, book.ID()}, NewID: newID, Misfits: actions.Misfits}
 	proxies, err := d.cfg.trusted()
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"muster/cluster/trust"
 	"muster/fsm"
 	"muster/httpserver"
+	"muster/httpserver/api"
 )
 
 // CatalogOf is a node's catalog, as a daemon wires it.
@@ -45,4 +46,12 @@ func PortsOf(d *Daemon) Ports {
 func SelfOf(d *Daemon) muster.Peer {
 	self, _ := d.pool.Peer(d.id.ID)
 	return self
+}
+
+// Asks is asks.
+type Asks = asks
+
+// Of is of.
+func (s *asks) Of(ctx context.Context, n muster.Node, by muster.Rights, call func(context.Context) (api.Actions, error)) (api.Actions, error) {
+	return s.of(ctx, n, by, call)
 }
