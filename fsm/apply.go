@@ -137,6 +137,8 @@ func (a applier) do(body any) (id string, err error) {
 		return a.keyRotate(b)
 	case NodeKey:
 		return a.nodeKey(b)
+	case CatalogSet:
+		return a.catalogSet(b)
 	case TxBegin:
 		return a.txBegin(b)
 	case TxClaim:
@@ -148,7 +150,7 @@ func (a applier) do(body any) (id string, err error) {
 	case TxPurge:
 		return "", a.txPurge(b)
 	case RunKey:
-		return b.Job, nil
+		return b.Job, nil // it is the key that is remembered
 	default: // TermOpen: that it is committed is all it says
 		return "", nil
 	}
@@ -213,9 +215,10 @@ func (a applier) nodeEnter(b NodeRegister, desired muster.Status) (string, error
 	row := &node{
 		ID: b.ID, Name: g.Name, Slug: b.Slug, Live: true, Kind: muster.KindExternal, URL: g.URL,
 		Capabilities: g.Capabilities, Metadata: g.Metadata, Version: g.Version, Description: g.Description,
-		Weight: g.Weight, ReplicaOf: g.ReplicaOf, Desired: desired, CreatedAt: a.at,
+		Weight: 1, ReplicaOf: g.ReplicaOf, Desired: desired, CreatedAt: a.at,
 		Sealed: b.Sealed,
 	}
+	set(&row.Weight, g.Weight)
 	if err := a.putNode(row); err != nil {
 		return "", err
 	}
@@ -305,8 +308,11 @@ func (a applier) rows(index string, words ...any) (out []*node) {
 // bury soft-deletes a node and revokes its keys.
 func (a applier) bury(old *node) error {
 	row := *old
-	row.Live, row.DeletedAt = false, &a.at
+	row.Live, row.DeletedAt, row.Actions = false, &a.at, nil
 	if err := a.putNode(&row); err != nil {
+		return err
+	}
+	if err := a.sweepActions(); err != nil {
 		return err
 	}
 	for _, k := range a.keysOf(row.ID) {

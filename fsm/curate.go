@@ -111,8 +111,11 @@ func (a applier) nodeLeave(b NodeLeave) (string, error) {
 		return "", muster.Errorf(muster.NotFound, "no agent %s", b.ID)
 	}
 	row := *old
-	row.Left, row.Observed, row.ObservedAt = true, muster.ObservedLeft, a.at
-	return row.ID, a.putNode(&row)
+	row.Left, row.Observed, row.ObservedAt, row.Actions = true, muster.ObservedLeft, a.at, nil
+	if err := a.putNode(&row); err != nil {
+		return "", err
+	}
+	return row.ID, a.sweepActions()
 }
 
 // seen finds the node that has a slug, if its record is the one that the caller

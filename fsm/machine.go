@@ -224,7 +224,7 @@ func write(out io.Writer, db *memdb.MemDB, index uint64) error {
 		_, err = w.Write(append(head, payload...))
 		return err
 	}
-	for _, table := range []string{tableSettings, tableNodes, tableKeys, tableDone, tableTxs} {
+	for _, table := range []string{tableSettings, tableNodes, tableKeys, tableActions, tableDone, tableTxs} {
 		it, err := db.Txn(false).Get(table, "id")
 		if err != nil {
 			return err
@@ -310,6 +310,8 @@ func insert(txn *memdb.Txn, c chunk) error {
 		row = &done{}
 	case tableSettings:
 		row = &settings{}
+	case tableActions:
+		row = &action{}
 	case tableTxs:
 		row = &txRow{}
 	default:

@@ -41,6 +41,8 @@ type node struct {
 	PublicKey    []byte              `json:"public_key,omitempty"`
 	Predecessor  string              `json:"predecessor,omitempty"` // the dead node whose name it took over
 	Sealed       []byte              `json:"sealed,omitempty"`      // the credential of an external node
+	Actions      []string            `json:"actions,omitempty"`     // digests of what it offers, in order
+	Said         said                `json:"said,omitzero"`         // what an application last told of itself
 	CreatedAt    time.Time           `json:"created_at"`
 	UpdatedAt    time.Time           `json:"updated_at"`
 	DeletedAt    *time.Time          `json:"deleted_at,omitempty"`
@@ -88,6 +90,7 @@ const (
 	tableKeys     = "keys"
 	tableDone     = "done"
 	tableSettings = "settings"
+	tableActions  = "actions"
 	tableTxs      = "txs"
 	settingsRow   = "cluster"
 )
@@ -113,6 +116,7 @@ func schema() *memdb.DBSchema {
 			"id":    text("id", "Key"),
 			"order": text("order", "Order"),
 		}},
+		tableActions: {Name: tableActions, Indexes: map[string]*memdb.IndexSchema{"id": text("id", "Digest")}},
 		tableTxs: {Name: tableTxs, Indexes: map[string]*memdb.IndexSchema{
 			"id":    text("id", "ID"),
 			"order": text("order", "Order"),
