@@ -36,7 +36,7 @@ func effects() effect {
 // onDisk makes a directory for each node. The last one exists, so its step fails.
 type onDisk struct{}
 
-func (onDisk) path(d *demo, node string) string { return filepath.Join(d.dir, "release-7-"+node) }
+func (onDisk) path(d *demo, node string) string { return filepath.Join(d.dir, "v7-"+node) }
 
 func (e onDisk) step(d *demo, node string, last bool) (do, undo muster.TxCall, err error) {
 	path, err := json.Marshal(e.path(d, node))
@@ -111,7 +111,7 @@ func (d *demo) transact(ctx context.Context, at string, e effect) error {
 		case event == muster.EventDone:
 			d.say("  %-6s  %-8s  %s", n.Event, n.Step, t.Steps[i].Action)
 		case event == muster.EventFailed:
-			d.say("  %-6s  %-8s  %-10s  %s", n.Event, n.Step, t.Steps[i].Action, why(t.Steps[i].Error))
+			d.say("  %-6s  %-8s  %-10s  %s", n.Event, n.Step, t.Steps[i].Action, reason(t.Steps[i].Error))
 		case event == muster.EventUndone:
 			d.say("  %-6s  %-8s  %s", n.Event, n.Step, t.Steps[i].Undo)
 		}
