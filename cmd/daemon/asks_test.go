@@ -20,8 +20,8 @@ func TestWhoAsksANodeAtTheSameTimeSharesACallThatBeganLater(t *testing.T) {
 		var calls, others atomic.Int32
 		call := func(context.Context) (api.Actions, error) {
 			n := calls.Add(1)
-			time.Sleep(time.Second) // of the bubble
-			return api.Actions{Journal: strconv.Itoa(int(n))}, nil
+			<-time.After(time.Second) // of the bubble
+			return api.Actions{Journal: strconv.Itoa(int(n))}, context.Cause(t.Context())
 		}
 		var wg sync.WaitGroup
 		ask := func(ctx context.Context, want string) {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -22,15 +21,6 @@ type effect interface {
 
 	// left reports whether a node still has what its step did.
 	left(ctx context.Context, d *demo, node string) (bool, error)
-}
-
-// effects is what the demo shows where there are the programs for it, or else what
-// nodes can by themselves.
-func effects() effect {
-	if runtime.GOOS == "windows" {
-		return inIndex{}
-	}
-	return onDisk{}
 }
 
 // onDisk makes a directory for each node. The last one exists, so its step fails.

@@ -438,7 +438,7 @@ func TestAPlanIsJudgedAndRehearsedBeforeAnythingIsDone(t *testing.T) {
 		"steps:\n- {id: one, on: a\n- x": "[3:1] ',' or '}' must be specified",
 		"":                               "is no plan",
 		"steps:\n- {id: one, on: a, run: node.ping, id: two}":                                                              `mapping key "id" already defined`,
-		"steps:\n- {id: one, on: a, run: node.ping, wiht: {a: 1}}":                                                         "error: steps[0].wiht: no such field\n",
+		"steps:\n- {id: one, on: a, run: node.ping, arguments: {a: 1}}":                                                    "error: steps[0].arguments: no such field\n",
 		"steps:\n- {id: one, on: nowhere, run: node.ping}":                                                                 `steps[0].on: no node "nowhere"`,
 		"steps:\n- {id: one, on: a, run: node.pong}":                                                                       "steps[0].run: a has no action node.pong",
 		"steps:\n- {id: one, on: a, run: node.ping, needs: [two]}\n- {id: two, on: a, run: node.ping}":                     "one needs two needs one",
