@@ -597,7 +597,9 @@ func TestWhyItTurnedBackOutlivesThatItWasParked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.tx = next
+	if w.tx = next; next.Error.Message != "step two failed: it ended: no room" {
+		t.Errorf("it goes on because of %+v", next.Error)
+	}
 	w.run(again)
 	a := w.tx.Answer()
 	if a.Status != muster.TxRolledBack || a.Error.Message != "step two failed: it ended: no room" || a.Cause != nil || a.Steps[0].Error != nil {
