@@ -30,7 +30,7 @@ func (r *Registry) apply(txn *memdb.Txn, index uint64, c Command) (res Result, r
 	}
 	res = Result{Index: index}
 	if err == nil {
-		res.ID, err = applier{txn: txn, index: index, at: c.At, by: c.By, size: len(c.Body), detail: &res.Detail}.do(body)
+		res.ID, err = applier{txn: txn, index: index, at: c.At, by: c.By, detail: &res.Detail}.do(body)
 	}
 	if _, ok := errors.AsType[*muster.Error](err); ok {
 		why := RefusalOf(err)
@@ -50,8 +50,8 @@ func replay(txn *memdb.Txn, index uint64, c Command) (Result, bool) {
 	}
 	seen := first[done](txn, tableDone, "id", c.Key)
 	switch {
-	case seen == nil:
-		return Result{}, false
+	case seen == nil, seen.Digest == c.Digest && !seen.At.IsZero() && c.At.After(seen.At):
+		return Result{}, false // asked anew after a refusal that was one for then
 	case seen.Digest != c.Digest:
 		return Result{Index: index, Refused: &Refusal{
 			Kind: muster.Conflict, Code: "idempotency_key_reused",
@@ -72,8 +72,15 @@ func (r *Registry) remember(txn *memdb.Txn, c Command, res Result) error {
 	if len(res.Detail) <= maxDetail {
 		row.Detail = res.Detail
 	}
+	if res.Refused != nil && res.Refused.passing() {
+		row.At = c.At
+	}
+	again := first[done](txn, tableDone, "id", c.Key) != nil
 	if err := txn.Insert(tableDone, row); err != nil {
 		return fmt.Errorf("remember key: %w", err)
+	}
+	if again {
+		return nil
 	}
 	if r.kept < dedupeWindow {
 		r.kept++
@@ -95,7 +102,6 @@ type applier struct {
 	index  uint64
 	at     time.Time
 	by     string           // principal
-	size   int              // bytes of the command's body
 	detail *json.RawMessage // of the result
 }
 
