@@ -159,7 +159,7 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 		}
 	case busy: // it has done nothing, and will when it has done with others
 		e.Event = failed
-		if stubborn || d.now.Before(s.Since.Add(settleFor)) {
+		if stubborn || d.now.Before(s.StartedAt.Add(settleFor)) {
 			e = anew
 		}
 	case silent: // ask again with the same generation: it is done once at most
