@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"muster"
@@ -131,16 +132,13 @@ func noTx(id string) error {
 }
 
 // txPurge forgets transactions that ended before a time.
-func (a applier) txPurge(b TxPurge) error {
+func (a applier) txPurge(b TxPurge) {
 	for _, row := range a.txs(orderEnded) {
 		if !row.Tx.EndedAt.Before(b.Before) {
-			return nil
+			return
 		}
-		if err := a.txn.Delete(tableTxs, row); err != nil {
-			return fmt.Errorf("forget transaction: %w", err)
-		}
+		a.t.txs.drop(row.ID)
 	}
-	return nil
 }
 
 // putTx stores a transaction. When one ends, the oldest of those that ended are
@@ -148,48 +146,42 @@ func (a applier) txPurge(b TxPurge) error {
 func (a applier) putTx(t muster.Tx) error {
 	row := &txRow{ID: t.ID, Order: orderOpen + t.ID, Tx: t}
 	if !t.Status.Ended() {
-		return a.put(tableTxs, row)
+		a.t.txs.put(row)
+		return nil
 	}
 	raw, err := json.Marshal(t)
 	if err != nil {
 		return fmt.Errorf("measure transaction: %w", err)
 	}
 	row.Size, row.Order = len(raw), fmt.Sprintf("%s%020d", orderEnded, a.index)
-	if err := a.put(tableTxs, row); err != nil {
-		return err
-	}
+	a.t.txs.put(row)
 	kept, bytes := a.txs(orderEnded), 0
 	for i, old := range slices.Backward(kept) {
 		bytes += old.Size
 		if len(kept)-i <= muster.MaxEndedTxs && bytes <= muster.MaxEndedSize {
 			continue
 		}
-		if err := a.txn.Delete(tableTxs, old); err != nil {
-			return fmt.Errorf("forget transaction: %w", err)
-		}
+		a.t.txs.drop(old.ID)
 	}
 	return nil
 }
 
-func (a applier) tx(id string) *txRow { return first[txRow](a.txn, tableTxs, "id", id) }
+func (a applier) tx(id string) *txRow { return a.t.txs.row(id) }
 
 // txs lists transactions, those open or those ended, in their order.
 func (a applier) txs(order string) (rows []*txRow) {
-	it, err := a.txn.Get(tableTxs, "order_prefix", order)
-	if err != nil {
-		return nil
-	}
-	for raw := it.Next(); raw != nil; raw = it.Next() {
-		if row, ok := raw.(*txRow); ok {
-			rows = append(rows, row)
+	for found, row := range a.t.txs.from(byOrder, order) {
+		if !strings.HasPrefix(found, order) {
+			break
 		}
+		rows = append(rows, row)
 	}
 	return rows
 }
 
 // Txs returns the transactions, the newest first.
 func (r *Registry) Txs() []muster.Tx {
-	rows := all[txRow](r.now(), tableTxs, "id")
+	rows := slices.Collect(r.now().txs.all())
 	txs := make([]muster.Tx, len(rows))
 	for i, row := range rows {
 		txs[len(rows)-1-i] = row.Tx // IDs begin with the time
@@ -199,7 +191,7 @@ func (r *Registry) Txs() []muster.Tx {
 
 // OpenTxs returns those that have not ended.
 func (r *Registry) OpenTxs() []muster.Tx {
-	rows := applier{txn: r.now()}.txs(orderOpen)
+	rows := applier{t: r.now()}.txs(orderOpen)
 	txs := make([]muster.Tx, len(rows))
 	for i, row := range rows {
 		txs[i] = row.Tx
@@ -209,7 +201,7 @@ func (r *Registry) OpenTxs() []muster.Tx {
 
 // Tx returns a transaction by its ID.
 func (r *Registry) Tx(id string) (muster.Tx, bool) {
-	if row := (applier{txn: r.now()}).tx(id); row != nil {
+	if row := (applier{t: r.now()}).tx(id); row != nil {
 		return row.Tx, true
 	}
 	return muster.Tx{}, false

@@ -41,10 +41,7 @@ func identity(t *testing.T) trust.Identity {
 }
 
 func TestARemovedNodesSignatureOpensNoRoute(t *testing.T) {
-	reg, err := fsm.New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	reg := fsm.New()
 	here, there := identity(t), identity(t)
 	check := daemon.CallsOf(reg, here)
 	written(t, reg, fsm.OpNodeJoin, fsm.NodeJoin{
