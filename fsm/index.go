@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"encoding/binary"
 	"strings"
 	"time"
 	"unicode"
@@ -64,5 +65,8 @@ func (n *node) sign() string {
 	return signLive + inOrder(n.lastSign())
 }
 
-// inOrder is a time as a text that sorts as times do.
-func inOrder(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000") }
+// inOrder is a time as bytes that sort as times do.
+func inOrder(t time.Time) string {
+	b := binary.BigEndian.AppendUint64(nil, uint64(t.Unix())^1<<63)         //nolint:gosec // the sign bit is turned over: what is before 1970 comes first
+	return string(binary.BigEndian.AppendUint32(b, uint32(t.Nanosecond()))) //nolint:gosec // below 1e9
+}

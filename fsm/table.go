@@ -1,10 +1,8 @@
 package fsm
 
 import (
-	"cmp"
 	"iter"
 	"slices"
-	"strings"
 
 	"muster"
 
@@ -40,19 +38,27 @@ const (
 func newTables() *tables {
 	return &tables{
 		nodes: newTable(func(n *node) string { return n.ID },
-			one(func(n *node) string { return n.Slug }),
-			one(func(n *node) string { return folded(n.Name) }),
-			one((*node).standing),
-			(*node).abilities,
-			one((*node).sign),
-			one(func(n *node) string { return string(n.Kind) })),
-		keys: newTable(func(k *key) string { return k.ID }, func(k *key) []string {
-			if k.NodeID == "" {
-				return nil
-			}
-			return []string{k.NodeID}
+			one(func(n *node) string { return n.Slug }, func(a, b *node) bool { return a.Slug == b.Slug }),
+			one(func(n *node) string { return folded(n.Name) }, func(a, b *node) bool { return a.Name == b.Name }),
+			one((*node).standing, func(a, b *node) bool {
+				return a.Live == b.Live && a.Desired == b.Desired && a.Observed == b.Observed
+			}),
+			index[node]{words: (*node).abilities, same: func(a, b *node) bool { return slices.Equal(a.Capabilities, b.Capabilities) }},
+			one((*node).sign, func(a, b *node) bool {
+				return a.DeletedAt == nil && b.DeletedAt == nil && a.lastSign().Equal(b.lastSign())
+			}),
+			one(func(n *node) string { return string(n.Kind) }, func(a, b *node) bool { return a.Kind == b.Kind })),
+		keys: newTable(func(k *key) string { return k.ID }, index[key]{
+			words: func(k *key) []string {
+				if k.NodeID == "" {
+					return nil
+				}
+				return []string{k.NodeID}
+			},
+			same: func(a, b *key) bool { return a.NodeID == b.NodeID },
 		}),
-		txs: newTable(func(t *txRow) string { return t.ID }, one(func(t *txRow) string { return t.Order })),
+		txs: newTable(func(t *txRow) string { return t.ID },
+			one(func(t *txRow) string { return t.Order }, func(a, b *txRow) bool { return a.Order == b.Order })),
 	}
 }
 
@@ -68,9 +74,11 @@ type table[T any] struct {
 	by   []index[T]
 }
 
-// index finds rows by words.
+// index finds rows by words. Where two rows are the same to it, so are their
+// words, which need not be made then.
 type index[T any] struct {
 	words  func(*T) []string
+	same   func(a, b *T) bool
 	places *btree.BTreeG[place]
 }
 
@@ -85,21 +93,23 @@ type place struct{ word, id string }
 // change, against how deep the tree is.
 const degree = 16
 
-func newTable[T any](id func(*T) string, indexes ...func(*T) []string) table[T] {
-	t := table[T]{id: id, rows: btree.NewG(degree, func(a, b entry[T]) bool { return a.id < b.id })}
-	for _, words := range indexes {
-		t.by = append(t.by, index[T]{words, btree.NewG(degree, place.before)})
+func newTable[T any](id func(*T) string, indexes ...index[T]) table[T] {
+	for i := range indexes {
+		indexes[i].places = btree.NewG(degree, place.before)
 	}
-	return t
+	return table[T]{id: id, rows: btree.NewG(degree, func(a, b entry[T]) bool { return a.id < b.id }), by: indexes}
 }
 
 // one is an index by one word each.
-func one[T any](word func(*T) string) func(*T) []string {
-	return func(row *T) []string { return []string{word(row)} }
+func one[T any](word func(*T) string, same func(a, b *T) bool) index[T] {
+	return index[T]{words: func(row *T) []string { return []string{word(row)} }, same: same}
 }
 
 func (p place) before(other place) bool {
-	return cmp.Or(strings.Compare(p.word, other.word), strings.Compare(p.id, other.id)) < 0
+	if p.word != other.word {
+		return p.word < other.word
+	}
+	return p.id < other.id
 }
 
 func (t table[T]) clone() table[T] {
@@ -126,6 +136,9 @@ func (t table[T]) drop(id string) {
 
 func (t table[T]) move(id string, from, to *T) {
 	for _, ix := range t.by {
+		if from != nil && to != nil && ix.same(from, to) {
+			continue
+		}
 		before, after := ix.of(from), ix.of(to)
 		if slices.Equal(before, after) {
 			continue
