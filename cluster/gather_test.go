@@ -37,6 +37,7 @@ func turns(t *testing.T, clients, n int) (sizes []int, took time.Duration) {
 	all.Wait()
 	took = time.Since(began)
 	time.Sleep(time.Second) // nobody comes any more
+	synctest.Wait()
 	return sizes, took
 }
 
@@ -71,6 +72,7 @@ func TestNobodyWaitsLongForThoseWhoDoNotComeBack(t *testing.T) {
 		time.Sleep(10 * time.Millisecond) // the first round is over, the next waits
 		add(8)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		last := begun[len(begun)-1]
 		if latest := 16*time.Millisecond + 2*cluster.Half(8*time.Millisecond); last > latest {
 			t.Errorf("the last round began after %v, want at most %v", last, latest)
