@@ -109,8 +109,11 @@ type ActionInfo struct {
 	Result  json.RawMessage `json:"result"`
 	Nodes   []string        `json:"nodes"` // slugs that have this version
 
-	// What a transaction goes by.
-	Idempotent bool     `json:"idempotent,omitempty"`
+	Check  bool            `json:"check"`           // it declares a dry run
+	Limits json.RawMessage `json:"limits,omitzero"` // as in the definition, with what it leaves out
+
+	// What a transaction goes by; Retry also who asks a node that cannot be reached.
+	Idempotent bool     `json:"idempotent"` // may be run again when the outcome is unknown
 	Undo       *TxUndo  `json:"undo,omitempty"`
 	Retry      *TxRetry `json:"retry,omitempty"`
 	LimitMs    int64    `json:"limit_ms,omitempty"` // one execution takes no longer

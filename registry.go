@@ -12,7 +12,7 @@ type Registration struct {
 	Metadata     Metadata     `json:"metadata,omitempty"`
 	Version      string       `json:"version,omitempty"` // default 1.0.0
 	Description  string       `json:"description,omitempty"`
-	Weight       int          `json:"weight,omitempty"`
+	Weight       *int         `json:"weight,omitempty"` // default 1
 	Credential   string       `json:"credential,omitempty"`
 	Scopes       []string     `json:"scopes,omitempty"` // of the key it gets
 	ReplicaOf    string       `json:"replica_of,omitempty"`

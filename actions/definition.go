@@ -32,11 +32,12 @@ type Definition struct {
 	Check      *Handler         `json:"check"` // what a dry run does instead
 	Undo       *Undo            `json:"undo"`
 	Limits     Limits           `json:"limits"`
-	Retry      *Retry           `json:"retry"` // how a transaction repeats it
+	Retry      *Retry           `json:"retry"` // how it is tried again
 	Locks      []string         `json:"locks"` // held on this node while it runs
 	Examples   []Example        `json:"examples"`
 
 	source  string // file, or "built in"
+	line    int    // where its name stands
 	digest  string // SHA-256 of the canonical definition, hex
 	params  json.RawMessage
 	result  json.RawMessage
@@ -51,7 +52,7 @@ func (d Definition) Info() muster.ActionInfo {
 	info := muster.ActionInfo{
 		Action: d.Action, Version: d.Version, Digest: d.digest, Title: d.Title, Risk: d.Risk,
 		Params: d.params, Result: d.result, Nodes: []string{}, Idempotent: d.Idempotent || d.Risk == muster.RiskRead,
-		LimitMs: time.Duration(d.Limits.Timeout + d.Limits.KillAfter).Milliseconds(),
+		Check: d.Check != nil, Limits: written(d.Limits), LimitMs: time.Duration(d.Limits.Timeout + d.Limits.KillAfter).Milliseconds(),
 	}
 	if d.Undo != nil {
 		info.Undo = &muster.TxUndo{Action: d.Undo.Action, Params: d.Undo.Params, OnFailed: d.Undo.OnFailed}
@@ -69,13 +70,14 @@ func (d Definition) Info() muster.ActionInfo {
 type Field struct {
 	Type      string `json:"type"`
 	Aggregate string `json:"aggregate,omitempty"` // summary, sum, avg, min, max or list
+	Secret    bool   `json:"secret,omitempty"`    // nobody is told its value
 }
 
 // Undo names the action that takes this one back.
 type Undo struct {
 	Action   string                     `json:"action"`
-	Params   map[string]json.RawMessage `json:"params"` // may hold ${result.x} and ${params.x}
-	OnFailed bool                       `json:"on_failed"`
+	Params   map[string]json.RawMessage `json:"params,omitempty"` // may hold ${result.x} and ${params.x}
+	OnFailed bool                       `json:"on_failed,omitempty"`
 }
 
 // Limits bound an execution.
@@ -90,15 +92,26 @@ type Limits struct {
 // Retry says how often and when to try again.
 type Retry struct {
 	Attempts int      `json:"attempts"`
-	First    Duration `json:"first"`
-	Max      Duration `json:"max"`
-	Jitter   bool     `json:"jitter"`
-	On       []string `json:"on"` // unavailable, timeout
+	First    Duration `json:"first,omitzero"`
+	Max      Duration `json:"max,omitzero"`
+	Jitter   bool     `json:"jitter,omitempty"`
+	On       []string `json:"on"` // unavailable (the default), timeout; what may have been done already only where Idempotent
 }
 
 // Example is a call that must pass the definition's own checks.
 type Example struct {
 	Params muster.Params `json:"params"`
+}
+
+// written is a part of a definition as JSON.
+func written(v any) json.RawMessage {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if enc.Encode(v) != nil {
+		return nil // plain structs: cannot be
+	}
+	return bytes.TrimSpace(out.Bytes())
 }
 
 // Duration is written like 90s or 1h30m.
@@ -114,8 +127,23 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// MarshalText writes a duration.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
 // Size is a number of bytes, written like 256KiB or 1MiB.
 type Size int64
+
+// MarshalText writes a size in the largest unit that keeps it whole.
+func (s Size) MarshalText() ([]byte, error) {
+	switch {
+	case s%(1<<20) == 0:
+		return fmt.Appendf(nil, "%dMiB", s>>20), nil
+	case s%(1<<10) == 0:
+		return fmt.Appendf(nil, "%dKiB", s>>10), nil
+	default:
+		return fmt.Appendf(nil, "%dB", s), nil
+	}
+}
 
 // UnmarshalText reads a size.
 func (s *Size) UnmarshalText(text []byte) error {
@@ -238,8 +266,11 @@ func (r *Retry) finish(bad faults) {
 	}
 	bad.check(r.Attempts > 0 && r.Attempts <= maxAttempts, "/retry/attempts", "must be from 1 to %d", maxAttempts)
 	bad.check(r.Max == 0 || r.Max >= r.First, "/retry/max", "must not be below first")
+	if len(r.On) == 0 {
+		r.On = []string{onUnavailable}
+	}
 	for i, on := range r.On {
-		bad.check(oneOf(on, "unavailable", "timeout"), fmt.Sprintf("/retry/on/%d", i), "must be unavailable or timeout")
+		bad.check(oneOf(on, onUnavailable, onTimeout), fmt.Sprintf("/retry/on/%d", i), "must be unavailable or timeout")
 	}
 }
 
@@ -255,13 +286,15 @@ func (d *Definition) finishUndo(bad faults) {
 		bad.check(len(refs) == strings.Count(string(value), "${"), at, "a placeholder ${x} is not closed")
 		for _, ref := range refs {
 			field, ofResult := strings.CutPrefix(ref, "result.")
-			_, declared := d.Result[field]
-			var param Param
+			told, declared := d.Result[field]
+			secret := told.Secret
 			if !ofResult {
+				var param Param
 				param, declared = d.Params[strings.TrimPrefix(ref, "params.")]
+				secret = param.Secret
 			}
 			bad.check(declared, at, "${%s} is not declared", ref)
-			bad.check(!param.Secret, at, "${%s} is secret, and what an undo is given is kept", ref)
+			bad.check(!secret, at, "${%s} is secret, and what an undo is given is kept", ref)
 		}
 	}
 }

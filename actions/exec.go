@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,8 +31,10 @@ type call struct {
 	check  bool
 	hide   redactor
 	within time.Duration // to start; 0: at any time
-	tx     *muster.TxOp  // nil: of no transaction
-	seen   *prints       // by those who look on; nil: nobody can
+	cells  *cells
+	log    *slog.Logger
+	tx     *muster.TxOp // nil: of no transaction
+	seen   *prints      // by those who look on; nil: nobody can
 }
 
 // outcome is what a handler says. Its result is JSON, or nothing.
@@ -39,20 +42,37 @@ type outcome struct {
 	state  muster.State
 	result json.RawMessage
 	fault  *muster.ActionError
-	leaked int // processes that left the group
+	leaked int    // processes that left the group
+	again  *again // nil: another try makes no sense
 }
+
+// key is the same for an execution however often it is asked for, and another
+// for every node: an application that keeps it does nothing twice.
+func (c call) key() string { return c.job + "." + c.node }
 
 func failed(code, format string, args ...any) outcome {
 	return outcome{state: muster.StateFailed, fault: &muster.ActionError{Code: code, Message: fmt.Sprintf(format, args...)}}
 }
 
-// do runs the program and waits until its process group is gone. The end of
-// ctx ends the group: SIGTERM, then SIGKILL. What the program leaves behind in
-// its group is killed when it exits.
+// do does the action, until ctx ends.
 func (h *Handler) do(ctx context.Context, c call) outcome {
 	if ctx.Err() != nil {
 		return notStarted(context.Cause(ctx))
 	}
+	switch h.Kind {
+	case "http":
+		return h.post(ctx, c)
+	case "go":
+		return h.invoke(ctx, c)
+	default:
+		return h.start(ctx, c)
+	}
+}
+
+// start runs the program and waits until its process group is gone. The end of
+// ctx ends the group: SIGTERM, then SIGKILL. What the program leaves behind in
+// its group is killed when it exits.
+func (h *Handler) start(ctx context.Context, c call) outcome {
 	if err := safe(h.Argv[0]); err != nil {
 		return failed("start", "%v", err)
 	}
@@ -69,11 +89,14 @@ func (h *Handler) do(ctx context.Context, c call) outcome {
 	if h.Stdin == "params" {
 		p.stdin = paramsJSON(c.params)
 	}
-	cmd := h.command(ctx, c, dir)
-	if err := h.as.give(cmd, dir); err != nil {
-		return failed("start", "%v", err)
+	state, err := h.within(ctx, c, dir, p, c.cells.open())
+	if state == nil && err != nil && p.cell != nil {
+		refused := err
+		if state, err = h.within(ctx, c, dir, p, nil); state != nil {
+			c.cells.refuse()
+			c.log.Warn("programs cannot be started in control groups of their own", "error", refused)
+		}
 	}
-	state, err := p.run(cmd)
 	var o outcome
 	switch {
 	case state == nil && ctx.Err() != nil:
@@ -84,11 +107,27 @@ func (h *Handler) do(ctx context.Context, c call) outcome {
 		o = outcome{state: muster.StateTimeout, fault: p.fault(state)} // the executor knows why
 	case !state.Success():
 		o = outcome{state: muster.StateFailed, fault: p.fault(state)}
+		if state.ExitCode() == exitAgain {
+			o.again = &again{on: onUnavailable, undone: true}
+		}
 	default:
 		o = h.result(c, p, filepath.Join(dir, resultFile))
 	}
 	o.leaked = p.leaked
 	return o
+}
+
+// within runs the program in a cell, if there is one.
+func (h *Handler) within(ctx context.Context, c call, dir string, p *process, in *cell) (*os.ProcessState, error) {
+	cmd := h.command(ctx, c, dir)
+	if p.cell = in; in != nil {
+		in.hold(cmd)
+	}
+	if err := h.as.give(cmd, dir); err != nil {
+		in.end(0)
+		return nil, err
+	}
+	return p.run(cmd)
 }
 
 const (
@@ -105,7 +144,7 @@ func (h *Handler) command(ctx context.Context, c call, dir string) *exec.Cmd {
 	}
 	cmd.Env = []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=" + cmp.Or(h.as.home, "/"), "TMPDIR=" + dir,
-		"MUSTER_ACTION=" + c.def.Action, "MUSTER_JOB=" + c.job, "MUSTER_NODE=" + c.node,
+		"MUSTER_ACTION=" + c.def.Action, "MUSTER_JOB=" + c.job, "MUSTER_NODE=" + c.node, "MUSTER_KEY=" + c.key(),
 		resultEnv + filepath.Join(dir, resultFile),
 	}
 	if c.check {

@@ -37,6 +37,7 @@ type output struct {
 	Stdout    string `json:"stdout"`
 	Stderr    string `json:"stderr"`
 	Truncated bool   `json:"truncated"`
+	Binary    bool   `json:"binary"`
 	Leaked    int    `json:"leaked_children"`
 }
 
@@ -100,9 +101,9 @@ func TestEnvironmentIsCleanAndTheDirectoryItsOwn(t *testing.T) {
 		}
 	}
 	slices.Sort(names)
-	want := []string{"HOME", "LANG", "MUSTER_ACTION", "MUSTER_JOB", "MUSTER_NODE", "MUSTER_RESULT", "PATH", "TMPDIR"}
+	want := []string{"HOME", "LANG", "MUSTER_ACTION", "MUSTER_JOB", "MUSTER_KEY", "MUSTER_NODE", "MUSTER_RESULT", "PATH", "TMPDIR"}
 	if !slices.Equal(names, want) || !strings.Contains(o.Stdout, "MUSTER_ACTION=a.script\n") || !strings.Contains(o.Stdout, "MUSTER_JOB=j_1\n") ||
-		!strings.Contains(o.Stdout, "MUSTER_NODE=n-self\n") {
+		!strings.Contains(o.Stdout, "MUSTER_NODE=n-self\n") || !strings.Contains(o.Stdout, "MUSTER_KEY=j_1.n-self\n") {
 		t.Fatalf("%v\n%s", names, o.Stdout)
 	}
 	if !strings.Contains(o.Stdout, "\n"+dir+"\n") {
@@ -201,8 +202,12 @@ func TestFloodOfOutputIsDrainedAndCut(t *testing.T) {
 func TestBinaryOutputBecomesText(t *testing.T) {
 	e := executor(t, actions.ExecutorConfig{}, script(t, `]|limits: {output: 1KiB}`, `printf '\377\376\001%0900d' 1; printf '%0900d' 2 >&2`))
 	r := run(t, e, "a.script", `{}`)
-	if o := outputOf(t, r); !o.Truncated || len(r.Result) > 1<<10 || !strings.HasPrefix(o.Stdout, "\ufffd\x01") || o.Stderr == "" {
+	if o := outputOf(t, r); !o.Truncated || !o.Binary || len(r.Result) > 1<<10 || !strings.HasPrefix(o.Stdout, "\ufffd\x01") || o.Stderr == "" {
 		t.Fatalf("%s", r.Result)
+	}
+	text := executor(t, actions.ExecutorConfig{}, script(t, `]|limits: {output: 1KiB}`, `printf 'x%02000d' 1 | sed 's/0/é/g'`)) // the cut goes through a letter
+	if o := outputOf(t, run(t, text, "a.script", `{}`)); !o.Truncated || o.Binary {
+		t.Fatalf("%+v", o)
 	}
 }
 
@@ -310,11 +315,30 @@ func TestProcessThatHidDoesNotHoldTheAnswer(t *testing.T) {
 	pids := filepath.Join(t.TempDir(), "pid")
 	e := executor(t, actions.ExecutorConfig{}, script(t, `]`, leaver(t, pids, "env -i")))
 	r := run(t, e, "a.script", `{}`)
-	if err := syscall.Kill(pidIn(t, pids), syscall.SIGKILL); err != nil {
+	if pid := pidIn(t, pids); actions.Cells(e) {
+		gone(t, pid)
+	} else if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	if o := outputOf(t, r); o.Leaked != 1 || r.Leaked != 1 {
 		t.Fatalf("%+v", o)
+	}
+}
+
+func TestProcessThatHidIsKilledWhereControlGroupsAreAllowedAndToldElsewhere(t *testing.T) {
+	for _, text := range []string{"env -i", "env -i /usr/bin/setsid env -i"} {
+		pids := filepath.Join(t.TempDir(), "pid")
+		e := executor(t, actions.ExecutorConfig{}, script(t, `]`, `exec >/dev/null 2>&1; `+leaver(t, pids, text)))
+		r := run(t, e, "a.script", `{}`)
+		pid := pidIn(t, pids)
+		if !actions.Cells(e) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			t.Skip("this process may not make control groups")
+		}
+		gone(t, pid)
+		if !r.Success || r.Leaked != 1 {
+			t.Errorf("%s: %+v", text, r)
+		}
 	}
 }
 
@@ -415,6 +439,19 @@ func hides(t *testing.T, r muster.Result) {
 	}
 	if !strings.Contains(string(told), "[redacted]") {
 		t.Errorf("nothing was hidden: %s", told)
+	}
+}
+
+func TestASecretFieldOfAResultIsToldToNobody(t *testing.T) {
+	for rest, text := range map[string]string{
+		`], stdout: json|result: {token: {type: string, secret: true}, n: {type: int}}`: `echo '{"token":"canary-9","n":1,"again":"is canary-9"}'`,
+		`], stdout: json|result: {token: {type: int, secret: true}}`:                    `echo '{"token":1234567,"text":"1234567"}'`,
+	} {
+		r := run(t, executor(t, actions.ExecutorConfig{}, script(t, rest, text)), "a.script", `{}`)
+		if !r.Success {
+			t.Errorf("%+v", r.Error)
+		}
+		hides(t, r)
 	}
 }
 

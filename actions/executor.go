@@ -18,6 +18,7 @@ import (
 type ExecutorConfig struct {
 	ID          string       // of this node
 	Definitions []Definition // from LoadDir; more than the builtin ones
+	Own         []Definition // of the program, made by Own; a reload does not touch them
 	Docs        Documents    // this node's index; nil: it has none
 	Cache       Cache        // of answers; nil: it has none
 	Journal     Journal      // nil: nothing is written down
@@ -30,6 +31,7 @@ type ExecutorConfig struct {
 type Executor struct {
 	cfg     ExecutorConfig
 	running calls
+	cells   cells
 	watched watched
 
 	mu    sync.Mutex
@@ -73,7 +75,7 @@ func (e *Executor) Reload(defs []Definition) error {
 		set[d.Action] = &action{Definition: d, gate: newGate(d.Limits)}
 	}
 	var errs []error
-	for _, d := range defs {
+	for _, d := range slices.Concat(e.cfg.Own, defs) {
 		if other, twice := set[d.Action]; twice || isBuiltin(d.Action) {
 			where := "built in"
 			if twice {
@@ -111,14 +113,29 @@ func (e *Executor) Infos() []muster.ActionInfo {
 	return infos
 }
 
-// risk returns the risk of an action; ok is false if this node does not have it.
-func (e *Executor) risk(name string) (risk muster.Risk, ok bool) {
+// definition returns an action; ok is false if this node does not have it.
+func (e *Executor) definition(name string) (d Definition, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if a, ok := e.set[name]; ok {
-		return a.Risk, true
+		return a.Definition, true
 	}
-	return "", false
+	return d, false
+}
+
+// Info describes one of this node's actions; ok is false if it is not there.
+func (e *Executor) Info(name string) (info muster.ActionInfo, ok bool) {
+	d, ok := e.definition(name)
+	if ok {
+		info = d.Info()
+	}
+	return info, ok
+}
+
+// risk returns the risk of an action; ok is false if this node does not have it.
+func (e *Executor) risk(name string) (risk muster.Risk, ok bool) {
+	d, ok := e.definition(name)
+	return d.Risk, ok
 }
 
 // Admit judges an execution and does nothing: Forbidden, Malformed with code
@@ -152,7 +169,7 @@ func (e *Executor) admit(by muster.Rights, x muster.Execution) (*action, call, e
 	if err != nil {
 		return nil, call{}, err
 	}
-	c := call{def: &a.Definition, params: params, job: x.Job, node: e.cfg.ID, check: x.Check, hide: secretsOf(&a.Definition, params), within: within(x)}
+	c := call{def: &a.Definition, params: params, job: x.Job, node: e.cfg.ID, check: x.Check, hide: secretsOf(&a.Definition, params), within: within(x), cells: &e.cells, log: e.cfg.Log}
 	if h := a.handler(x.Check); h != nil {
 		c.argv, err = h.fill(params)
 	}
@@ -219,14 +236,37 @@ func (e *Executor) Execute(ctx context.Context, by muster.Rights, x muster.Execu
 	return e.once(ctx, a, c, entry(by, a, x), began)
 }
 
-// perform runs the handler within its limit.
+// perform does an action, and tries it again where its definition has it so. An
+// end of ctx between two tries leaves it cancelled, or interrupted.
 func (e *Executor) perform(ctx context.Context, a *action, c call) outcome {
+	leaked := 0
+	for tries := 1; ; tries++ {
+		o := e.attempt(ctx, a, c)
+		leaked += o.leaked
+		o.leaked = leaked
+		if c.tx != nil || !a.mayAgain(tries, o) { // a transaction counts its tries itself
+			return o
+		}
+		wait := a.Retry.pause(tries)
+		e.cfg.Log.Info("action is tried again", "action", a.Action, "job", c.job, "tries", tries, "state", string(o.state), "in", wait)
+		if !rest(ctx, wait) {
+			return o.endedBy(context.Cause(ctx))
+		}
+	}
+}
+
+// attempt runs the handler within its limit.
+func (e *Executor) attempt(ctx context.Context, a *action, c call) outcome {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(a.Limits.Timeout), errTimeout)
 	defer cancel()
 	e.cfg.Log.Info("action started", "action", a.Action, "job", c.job, "check", c.check)
 	o := e.safely(ctx, c)
 	if ctx.Err() != nil && o.state == muster.StateTimeout {
 		o = o.endedBy(context.Cause(ctx))
+	}
+	hide, shown := c.hide.withResult(c.def, o.result)
+	if o.result = shown; len(hide) > len(c.hide) {
+		o = o.hidden(hide)
 	}
 	if len(o.result) > int(a.Limits.Output) {
 		leaked := o.leaked

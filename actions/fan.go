@@ -3,12 +3,13 @@ package actions
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"muster"
 )
 
-// fan is a run under way. Only do touches it.
+// fan is a run under way. Only do touches it, but for resting.
 type fan struct {
 	r       *Runner
 	by      muster.Rights
@@ -20,6 +21,7 @@ type fan struct {
 	results map[string]muster.Result // by slug
 	halted  <-chan struct{}          // closed when the run is cancelled; nil: never
 	tell    func(muster.Result)      // hears of each; nil: nobody does
+	resting sync.Map                 // slug to muster.Result: what is between two tries, and what came of the last
 	began   func(target)             // hears of each that is asked; nil: nobody does
 }
 
@@ -42,7 +44,7 @@ func (f *fan) do(ctx context.Context, targets []target, how strategy) {
 	}
 	for i, batch := range how.cut(queue) {
 		if i > 0 && !f.over(ctx) {
-			f.wait(ctx, how.pause)
+			f.rest(ctx, how.pause)
 		}
 		f.batch(ctx, batch, how.concurrency)
 	}
@@ -97,15 +99,17 @@ func (f *fan) batch(ctx context.Context, queue []target, concurrency int) {
 	}
 }
 
-// wait passes time unless ctx or the run ends first.
-func (f *fan) wait(ctx context.Context, d time.Duration) {
+// rest waits, and reports whether ctx and the run let it.
+func (f *fan) rest(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
 	case <-f.halted:
 	case <-ctx.Done():
 	}
+	return false
 }
 
 // localGrace is how long a stopping node waits for its own result: its programs
@@ -129,6 +133,9 @@ func (f *fan) abandon(ctx context.Context, waiting map[string]target, replies <-
 	}
 	for slug, t := range waiting {
 		r := noAnswer(ctx)
+		if last, rests := f.resting.Load(slug); rests { // nothing goes on there
+			r, _ = last.(muster.Result)
+		}
 		r.DurationMs = time.Since(began).Milliseconds()
 		f.settle(t, r)
 		delete(waiting, slug)
@@ -205,35 +212,37 @@ func (f *fan) start(ctx context.Context, t target, replies chan<- reply) {
 			replies <- reply{t, local.Execute(call, by, job)}
 			return
 		}
-		if err := foreseen(by, t.node, job.Action, local); err != nil {
+		if err := f.r.bounded(by, t.node, job.Action); err != nil {
 			replies <- reply{t, unanswered(err)}
 			return
 		}
 		call, cancel := context.WithCancelCause(call)
 		defer cancel(nil)
 		defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
-		result, err := remote.Execute(call, t.node, by, job)
-		if err != nil {
-			result = unanswered(err)
+		ask := func() muster.Result {
+			result, err := remote.Execute(call, t.node, by, job)
+			if err != nil {
+				result = unanswered(err)
+			}
+			if err != nil && call.Err() != nil && result.State == muster.StateUnknown {
+				result = noAnswer(call)
+			}
+			return result
 		}
-		if err != nil && call.Err() != nil && result.State == muster.StateUnknown {
-			result = noAnswer(call)
+		result := ask()
+		if again := t.retry; again != nil {
+			for tries := 1; result.State == muster.StateUnreachable && tries < again.Attempts; tries++ {
+				f.resting.Store(t.node.Slug, result)
+				if !f.rest(call, again.pause(tries)) {
+					break
+				}
+				f.resting.Delete(t.node.Slug)
+				result = ask()
+			}
 		}
 		result.DurationMs = max(result.DurationMs, time.Since(began).Milliseconds())
 		replies <- reply{t, honest(result)}
 	}()
-}
-
-// foreseen refuses to ask an application for an action whose risk nobody here
-// knows, on behalf of a caller whose risk is bounded: the application, unlike an
-// agent, does not know of the bound. Where this node has the action, its risk was
-// looked at already.
-func foreseen(by muster.Rights, n muster.Node, action string, local *Executor) error {
-	if _, known := local.risk(action); known || by.MaxRisk == "" || n.Kind != muster.KindExternal {
-		return nil
-	}
-	return muster.Errorf(muster.Forbidden, "nobody here knows the risk of %s, and the caller may go up to %s only", action, by.MaxRisk).
-		WithCode("risk_unknown").WithHint("define the action at the node that is asked, or use a key without max_risk")
 }
 
 // unanswered makes a result of a call's error.

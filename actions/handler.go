@@ -17,21 +17,30 @@ import (
 	"muster"
 )
 
-// Handler says how an action is done: by a program of this machine, started
-// directly and never by a shell. The program reads the parameters from argv, or
-// as JSON from standard input; it writes its result as JSON to the file named
-// by MUSTER_RESULT. Without that file the result is what it printed: as JSON
-// with Stdout "json", else as text.
+// Handler says how an action is done: by a program of this machine (exec), by a
+// call to the application beside the agent (http), or by a function of the
+// program that the agent is part of (go).
+//
+// A program is started directly and never by a shell. It reads the parameters
+// from argv, or as JSON from standard input; it writes its result as JSON to the
+// file named by MUSTER_RESULT. Without that file the result is what it printed: as
+// JSON with Stdout "json", else as text.
 type Handler struct {
-	Kind   string   `json:"kind"`   // exec
-	Argv   []string `json:"argv"`   // absolute path, then arguments
-	Stdin  string   `json:"stdin"`  // "params", or nothing
-	Stdout string   `json:"stdout"` // "json", or nothing
-	Cwd    string   `json:"cwd"`    // absolute; default: a directory made for the execution
-	RunAs  string   `json:"run_as"` // a user of this machine; default: the agent's own, unless that is root
+	Kind   string   `json:"kind"`   // exec, http or go
+	Argv   []string `json:"argv"`   // exec: absolute path, then arguments
+	Stdin  string   `json:"stdin"`  // exec: "params", or nothing
+	Stdout string   `json:"stdout"` // exec: "json", or nothing
+	Cwd    string   `json:"cwd"`    // exec: absolute; default: a directory made for the execution
+	RunAs  string   `json:"run_as"` // exec: a user of this machine; default: the agent's own, unless that is root
+
+	URL       string   `json:"url"`        // http: where the parameters are posted to
+	Allow     []string `json:"allow"`      // http: addresses or networks it may lead to besides this machine's own
+	TokenFile string   `json:"token_file"` // http: absolute path of the file with the bearer token
 
 	args []argument
 	as   account
+	open openings
+	call Func // of a go handler
 }
 
 // argument is one element of argv: prefix, then the value of param if there is
@@ -41,20 +50,33 @@ type argument struct {
 	dash          bool // the value may begin with -
 }
 
-// notYet is said of what a definition may say one day.
-const notYet = "is not supported yet"
-
 // finish checks a handler. params are those it may use.
 func (h *Handler) finish(bad faults, at string, params map[string]Param) {
 	switch h.Kind {
 	case "exec":
+		h.finishExec(bad, at, params)
+	case "http":
+		h.finishHTTP(bad, at)
+	case "go":
+		bad.check(h.call != nil, at+"/kind", "go actions are part of a program and are not defined in files")
 	case "builtin":
 		bad.check(false, at+"/kind", "builtin actions are part of the program and are not defined in files")
 		return
 	default:
-		bad.check(false, at+"/kind", "must be exec")
+		bad.check(false, at+"/kind", "must be exec or http")
 		return
 	}
+	for kind, fields := range map[string]map[string]bool{
+		"exec": {"argv": h.Argv != nil, "stdin": h.Stdin != "", "stdout": h.Stdout != "", "cwd": h.Cwd != "", "run_as": h.RunAs != ""},
+		"http": {"url": h.URL != "", "allow": h.Allow != nil, "token_file": h.TokenFile != ""},
+	} {
+		for field, said := range fields {
+			bad.check(!said || h.Kind == kind, at+"/"+field, "is for %s", kind)
+		}
+	}
+}
+
+func (h *Handler) finishExec(bad faults, at string, params map[string]Param) {
 	var err error
 	h.as, err = accountOf(h.RunAs)
 	bad.check(err == nil, at+"/run_as", "%v", err)

@@ -341,6 +341,37 @@ func TestRetryOfWhatHadASecretNeedsItAgain(t *testing.T) {
 	}
 }
 
+func TestAProgramWhoseResultHasASecretHasNoOutput(t *testing.T) {
+	dir := t.TempDir()
+	spool, err := actions.OpenSpool(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := filepath.Join(t.TempDir(), "pid")
+	e := executor(t, actions.ExecutorConfig{Spool: spool}, script(t, `], stdout: json|result: {token: {type: string, secret: true}}`,
+		`echo '{"token":"canary-9"}'; echo $$ >`+pid+`; while [ -e `+pid+` ]; do sleep 0.05; done`))
+	results := make(chan muster.Result, 1)
+	go func() {
+		results <- e.Execute(context.Background(), operator(), muster.Execution{Action: "a.script", Job: "j_1"})
+	}()
+	pidIn(t, pid)
+	if out, err := e.Output(t.Context(), operator(), muster.OutputAsk{Job: "j_1"}); muster.CodeOf(err) != "no_output" {
+		t.Errorf("while it runs: %+v %v", out, err)
+	}
+	if err := os.Remove(pid); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-results; !r.Success {
+		t.Errorf("%+v", r.Error)
+	}
+	if out, err := e.Output(t.Context(), operator(), muster.OutputAsk{Job: "j_1"}); muster.CodeOf(err) != "no_output" {
+		t.Errorf("%+v %v", out, err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+		t.Errorf("kept: %v %v", files, err)
+	}
+}
+
 func TestOutputIsBoundedAndSaysWhatIsMissing(t *testing.T) {
 	dir := t.TempDir()
 	spool, err := actions.OpenSpool(dir)

@@ -22,46 +22,71 @@ const maxFile = 64 << 10
 
 // LoadDir reads every .yaml, .yml and .json file of a directory as one
 // definition each, in the order of their names; others and hidden ones are left
-// out. The error joins all faults of all files, each with its file and line. A
+// out. The error has all faults of all files, each with its file and line. A
 // directory or file that others own or may write, itself or by a directory above
 // it, is refused. A directory that cannot be read is an Internal error, anything
 // else Invalid.
 func LoadDir(dir string) ([]Definition, error) {
-	entries, err := os.ReadDir(dir)
+	all, bad, err := Lint(dir)
 	if err != nil {
-		return nil, muster.Errorf(muster.Internal, "%w", err)
+		return nil, err
 	}
-	if err := safe(dir); err != nil {
-		return nil, muster.Errorf(muster.Invalid, "%w", err)
+	return all, bad.err()
+}
+
+// Lint reads the definitions of a directory, or one file, and lists what is
+// wrong in them. The error is for a path that cannot be read (Internal).
+func Lint(path string) (all []Definition, bad Faults, err error) {
+	if info, err := os.Stat(path); err == nil && !info.IsDir() {
+		all, bad = lint([]string{path})
+		return all, bad, nil
 	}
-	var all []Definition
-	var errs []error
-	from := map[string]string{}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, nil, muster.Errorf(muster.Internal, "%w", err)
+	}
+	if err := safe(path); err != nil {
+		return nil, Faults{{File: path, Reason: reasonIn(err, path)}}, nil
+	}
+	var files []string
 	for _, entry := range entries {
-		name := entry.Name()
-		if strings.HasPrefix(name, ".") || !oneOf(filepath.Ext(name), ".yaml", ".yml", ".json") {
-			continue
+		if name := entry.Name(); !strings.HasPrefix(name, ".") && oneOf(filepath.Ext(name), ".yaml", ".yml", ".json") {
+			files = append(files, filepath.Join(path, name))
 		}
-		d, err := LoadFile(filepath.Join(dir, name))
+	}
+	all, bad = lint(files)
+	return all, bad, nil
+}
+
+func lint(files []string) (all []Definition, bad Faults) {
+	from := map[string]string{}
+	for _, file := range files {
+		d, err := LoadFile(file)
 		if err != nil {
-			errs = append(errs, err)
+			told, known := errors.AsType[faultsError](err)
+			if !known {
+				told.Faults = Faults{{File: file, Reason: reasonIn(err, file)}}
+			}
+			bad = append(bad, told.Faults...)
 			continue
 		}
 		other, twice := from[d.Action]
 		switch {
 		case twice:
-			errs = append(errs, fmt.Errorf("%s: %s is defined in %s, too", d.source, d.Action, other))
+			bad = append(bad, Fault{File: file, Line: d.line, Reason: d.Action + " is defined in " + other + ", too"})
+			continue
 		case isBuiltin(d.Action):
-			errs = append(errs, fmt.Errorf("%s: %s is built in", d.source, d.Action))
+			bad = append(bad, Fault{File: file, Line: d.line, Reason: d.Action + " is built in"})
+			continue
 		}
-		from[d.Action] = d.source
+		from[d.Action] = file
 		all = append(all, d)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, &muster.Error{Kind: muster.Invalid, Message: err.Error(), Err: err}
-	}
-	return all, nil
+	return all, bad
 }
+
+// reasonIn is what an error says of a file besides its name.
+func reasonIn(err error, file string) string { return strings.TrimPrefix(err.Error(), file+": ") }
 
 // LoadFile reads one definition.
 func LoadFile(path string) (Definition, error) {
@@ -76,52 +101,35 @@ func LoadFile(path string) (Definition, error) {
 }
 
 // Parse reads a definition, as JSON if its name ends in .json, else as YAML.
-// Errors are Invalid and begin with name and line.
-func Parse(name string, raw []byte) (d Definition, err error) {
+// Errors are Invalid and hold Faults, each with name and line.
+func Parse(name string, raw []byte) (Definition, error) { return parse(name, raw, nil) }
+
+func parse(name string, raw []byte, do Func) (d Definition, err error) {
 	if len(raw) > maxFile {
-		return d, muster.Errorf(muster.Invalid, "%s: is longer than %d KiB", name, maxFile>>10)
+		return d, Faults{{File: name, Line: 1, Reason: fmt.Sprintf("is longer than %d KiB", maxFile>>10)}}.err()
 	}
 	read := fromYAML
 	if filepath.Ext(name) == ".json" {
 		read = fromJSON
 	}
 	doc, err := read(raw)
+	if at, ok := errors.AsType[lineError](err); ok {
+		return d, Faults{{File: name, Line: at.line, Reason: at.reason}}.err()
+	}
 	if err != nil {
-		return d, muster.Errorf(muster.Invalid, "%s:%w", name, err)
+		return d, Faults{{File: name, Line: 1, Reason: err.Error()}}.err()
 	}
-	bad := foreign(doc.json)
-	if len(bad) > 0 {
-		return d, doc.err(name, bad)
-	}
+	bad := faults{}
 	if err := json.Unmarshal(doc.json, &d, json.RejectUnknownMembers(true)); err != nil {
 		pointer, reason := explain(err)
 		bad.check(false, pointer, "%s", reason)
-	} else {
-		d.source = name
-		bad = d.finish(canonical(doc.json))
+		return d, doc.err(name, bad)
 	}
-	return d, doc.err(name, bad)
-}
-
-// foreign finds handlers of kinds that are not there yet, whose fields are not
-// known either.
-func foreign(raw []byte) faults {
-	var kinds struct {
-		Handler struct {
-			Kind string `json:"kind"`
-		} `json:"handler"`
-		Check struct {
-			Kind string `json:"kind"`
-		} `json:"check"`
+	d.source, d.line, d.Handler.call = name, doc.line("/action"), do
+	if d.Check != nil {
+		d.Check.call = do
 	}
-	bad := faults{}
-	if json.Unmarshal(raw, &kinds) != nil {
-		return bad // the strict decoder says why
-	}
-	for at, kind := range map[string]string{"/handler/kind": kinds.Handler.Kind, "/check/kind": kinds.Check.Kind} {
-		bad.check(!oneOf(kind, "http", "go"), at, "%s %s", kind, notYet)
-	}
-	return bad
+	return d, doc.err(name, d.finish(canonical(doc.json)))
 }
 
 // document is a file as JSON, and the line each value stands on.
@@ -149,15 +157,15 @@ func (doc document) err(name string, bad faults) error {
 	pointers := slices.SortedFunc(maps.Keys(bad), func(a, b string) int {
 		return 2*(doc.line(a)-doc.line(b)) + strings.Compare(a, b)
 	})
-	lines := make([]string, 0, len(bad))
+	all := make(Faults, 0, len(bad))
 	for _, pointer := range pointers {
 		field := strings.ReplaceAll(strings.TrimPrefix(pointer, "/"), "/", ".")
 		if field != "" {
 			field += ": "
 		}
-		lines = append(lines, fmt.Sprintf("%s:%d: %s%s", name, doc.line(pointer), field, strings.Join(bad[pointer], ", ")))
+		all = append(all, Fault{File: name, Line: doc.line(pointer), Reason: field + strings.Join(bad[pointer], ", ")})
 	}
-	return &muster.Error{Kind: muster.Invalid, Message: strings.Join(lines, "\n")}
+	return all.err()
 }
 
 // explain says in the words of a file what the decoder did not like, and where.
@@ -205,13 +213,13 @@ func fromJSON(raw []byte) (document, error) {
 	for {
 		_, err := dec.ReadToken()
 		if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-			return doc, fmt.Errorf("%d: %w", lineAt(min(syntax.ByteOffset, int64(len(raw)))), syntax.Err)
+			return doc, faultAt(lineAt(min(syntax.ByteOffset, int64(len(raw)))), "%v", syntax.Err)
 		}
 		if err != nil && dec.StackDepth() == 0 && dec.InputOffset() > 0 {
 			return doc, nil
 		}
 		if err != nil {
-			return doc, fmt.Errorf("%d: %w", lineAt(dec.InputOffset()), err)
+			return doc, faultAt(lineAt(dec.InputOffset()), "%v", err)
 		}
 		if pointer := string(dec.StackPointer()); doc.lines[pointer] == 0 {
 			doc.lines[pointer] = lineAt(dec.InputOffset())

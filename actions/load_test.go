@@ -118,10 +118,10 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 		{"min: 0s", "min: 7", "params.grace.min: is no bound"},
 		{"  grace: ", "  Grace: ", "params.Grace: a parameter's name"},
 		{"aggregate: summary", "aggregate: mode", "d.yaml:12: result.previous.aggregate"},
-		{"kind: exec, argv: [/usr/local/bin/app, deploy, \"", "kind: http, url: x, argv: [\"", "d.yaml:13: handler.kind: http is not supported yet"},
-		{"handler: {kind: exec", "handler: {kind: go", "go is not supported yet"},
+		{"kind: exec, argv: [/usr/local/bin/app, deploy, \"", "kind: http, url: x, argv: [\"", "d.yaml:13: handler.argv: is for exec"},
+		{"handler: {kind: exec", "handler: {kind: go", "d.yaml:13: handler.kind: go actions are part of a program"},
 		{"handler: {kind: exec", "handler: {kind: builtin", "not defined in files"},
-		{"handler: {kind: exec", "handler: {kind: shell", "must be exec"},
+		{"handler: {kind: exec", "handler: {kind: shell", "must be exec or http"},
 		{"cwd: /srv/app", "run_as: no-such-user", "d.yaml:13: handler.run_as: no user no-such-user on this machine"},
 		{"cwd: /srv/app", "cwd: srv", "handler.cwd: must be an absolute path"},
 		{"cwd: /srv/app", "stdout: xml", "handler.stdout: must be json"},
@@ -171,14 +171,15 @@ func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 
 func TestOtherParametersNeedTheirOwnPlace(t *testing.T) {
 	for rest, want := range map[string]string{
-		"params: {x: {type: list}}\nhandler: {kind: exec, argv: [/bin/x, '${x}']}":         "x is a list: use stdin",
-		"params: {x: {type: int, required: true}}\nhandler: {kind: exec, argv: ['${x}']}":  "absolute path",
-		"params: {x: {type: int, pattern: a}}\nhandler: {kind: exec, argv: [/bin/x]}":      "pattern: is for strings only",
-		"params: {x: {type: bool, min: 1}}\nhandler: {kind: exec, argv: [/bin/x]}":         "is not for this type",
-		"params: {x: {type: float, min: 1e999999}}\nhandler: {kind: exec, argv: [/bin/x]}": "is no bound",
-		"handler: {kind: exec, argv: [/bin/x]}\nundo: {action: a, params: {X: 1}}":         "is no parameter's name",
-		"handler: {kind: exec, argv: [/bin/x]}\ncheck: {kind: go}":                         "check.kind: go is not supported yet",
-		"handler: {kind: exec, argv: [/bin/x]}\nresult: {Bad: {type: string}}":             "result.Bad",
+		"params: {x: {type: list}}\nhandler: {kind: exec, argv: [/bin/x, '${x}']}":                                                              "x is a list: use stdin",
+		"params: {x: {type: int, required: true}}\nhandler: {kind: exec, argv: ['${x}']}":                                                       "absolute path",
+		"params: {x: {type: int, pattern: a}}\nhandler: {kind: exec, argv: [/bin/x]}":                                                           "pattern: is for strings only",
+		"params: {x: {type: bool, min: 1}}\nhandler: {kind: exec, argv: [/bin/x]}":                                                              "is not for this type",
+		"params: {x: {type: float, min: 1e999999}}\nhandler: {kind: exec, argv: [/bin/x]}":                                                      "is no bound",
+		"handler: {kind: exec, argv: [/bin/x]}\nundo: {action: a, params: {X: 1}}":                                                              "is no parameter's name",
+		"handler: {kind: exec, argv: [/bin/x]}\nresult: {k: {type: string, secret: true}}\nundo: {action: app.y, params: {k: \"${result.k}\"}}": "${result.k} is secret",
+		"handler: {kind: exec, argv: [/bin/x]}\ncheck: {kind: go}":                                                                              "check.kind: go actions are part of a program",
+		"handler: {kind: exec, argv: [/bin/x]}\nresult: {Bad: {type: string}}":                                                                  "result.Bad",
 		"params: {x: {type: string, required: true}}\nhandler: {kind: exec, argv: [/bin/x, '${x}']}\n" +
 			"examples: [{params: {x: -rf}}]": "examples.0.params: x: must not begin with -",
 	} {
@@ -214,7 +215,7 @@ func TestJSONFaultsHaveLinesToo(t *testing.T) {
 		"":                                              "d.json:1: ",
 		"[]":                                            "d.json:1: ",
 		`{"limits": {"timeout": "x"}}`:                  "d.json:1: limits.timeout: \"x\" is not a duration",
-		`{"action": "a", "params": {"x": {"type": "a"}}}`: "d.json:1: handler.kind: must be exec\nd.json:1: params.x.type: must be one of",
+		`{"action": "a", "params": {"x": {"type": "a"}}}`: "d.json:1: handler.kind: must be exec or http\nd.json:1: params.x.type: must be one of",
 	} {
 		_, err := parse("d.json", text)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -233,8 +234,8 @@ func TestAllFaultsOfAllFilesAreToldAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"b.yml: app.deploy is defined in " + filepath.Join(dir, "a.yaml"), "c.yaml:1: action: must be", "c.yaml:1: version: must be",
-		"d.json:1: ", "e.yaml: is longer than 64 KiB",
+		"b.yml:1: app.deploy is defined in " + filepath.Join(dir, "a.yaml"), "c.yaml:1: action: must be", "c.yaml:1: version: must be",
+		"d.json:1: ", "e.yaml:1: is longer than 64 KiB",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in\n%v", want, err)
@@ -250,7 +251,7 @@ func TestMissingDirectoryIsAnError(t *testing.T) {
 
 func TestFileThatTakesTheNameOfABuiltinActionIsRefused(t *testing.T) {
 	text := strings.Replace(good, "app.deploy", "index.add", 1)
-	if _, err := actions.LoadDir(directory(t, map[string]string{"a.yaml": text})); err == nil || !strings.Contains(err.Error(), "a.yaml: index.add is built in") {
+	if _, err := actions.LoadDir(directory(t, map[string]string{"a.yaml": text})); err == nil || !strings.Contains(err.Error(), "a.yaml:1: index.add is built in") {
 		t.Fatal(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+	"unicode/utf8"
 )
 
 // lastBytes is how much of the end of an output an error carries.
@@ -57,6 +58,16 @@ func (c *capture) lines(b []byte) {
 // cut reports whether there was more than is kept.
 func (c *capture) cut() bool { return c.total > int64(len(c.head)) }
 
+// binary reports whether the beginning is no text, but for a letter that the cut
+// goes through.
+func (c *capture) binary() bool {
+	head := c.head
+	for i := 1; c.cut() && i < utf8.UTFMax && len(head) > 0 && !utf8.Valid(head); i++ {
+		head = head[:len(head)-1]
+	}
+	return !utf8.Valid(head) || bytes.IndexByte(head, 0) >= 0
+}
+
 // text is the beginning without secrets. A secret that the cut goes through is
 // left out, too.
 func (c *capture) text() string {
@@ -90,6 +101,7 @@ type printed struct {
 	Stdout    string `json:"stdout"`
 	Stderr    string `json:"stderr,omitempty"`
 	Truncated bool   `json:"truncated,omitzero"`
+	Binary    bool   `json:"binary,omitzero"` // it printed what is no text: it is not whole here
 	Leaked    int    `json:"leaked_children,omitzero"`
 }
 
@@ -98,7 +110,7 @@ type printed struct {
 func (p *process) text() json.RawMessage {
 	out := printed{
 		Stdout: p.stdout.text(), Stderr: p.stderr.text(),
-		Truncated: p.stdout.cut() || p.stderr.cut(), Leaked: p.leaked,
+		Truncated: p.stdout.cut() || p.stderr.cut(), Binary: p.stdout.binary() || p.stderr.binary(), Leaked: p.leaked,
 	}
 	for {
 		raw, err := json.Marshal(out)

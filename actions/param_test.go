@@ -46,6 +46,7 @@ func TestEachParameterIsJudgedByItsType(t *testing.T) {
 		{"text", `"a\nb"`, "must not have control characters"},
 		{"text", `"-a"`, ""}, // behind --text= it is no option
 		{"word", `"` + strings.Repeat("x", 257) + `"`, "must be at most 256 characters"},
+		{"word", "\"\xff\"", "is not JSON"}, // no UTF-8
 		{"word", `"` + strings.Repeat("x", 500000) + `"`, "is longer than"},
 		{"whole", `9007199254740993`, ""},
 		{"whole", `9007199254740994`, "must be at most 9007199254740993"},

@@ -21,7 +21,8 @@ type process struct {
 	stdin          []byte // written to it; nil: it has none
 	mark           string // the entry of the environment that is its own
 	stdout, stderr *capture
-	leaked         int // processes that left its group
+	leaked         int   // processes that left its group
+	cell           *cell // nil: it has none
 	seen           *prints
 }
 
@@ -29,6 +30,7 @@ type process struct {
 // start. The thread is held meanwhile: a program that dies with the thread that
 // started it must not do so before its time.
 func (p *process) run(cmd *exec.Cmd) (*os.ProcessState, error) {
+	defer func() { p.cell.end(0) }() // of a program that did not start
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	p.stdout, p.stderr = newCapture(p.limit, p.hide), newCapture(p.limit, p.hide)
@@ -57,9 +59,12 @@ func (p *process) run(cmd *exec.Cmd) (*os.ProcessState, error) {
 	if err != nil {
 		return nil, err
 	}
+	group := cmd.Process.Pid
 	err = cmd.Wait()
 	killGroup(cmd.Process)
-	p.leaked = killStrays(p.mark, cmd.Process.Pid)
+	p.leaked = p.cell.end(group)
+	p.cell = nil
+	p.leaked = max(p.leaked, killStrays(p.mark, group))
 	if !ended(out, errs) {
 		p.leaked = max(p.leaked, 1)
 	}

@@ -41,9 +41,46 @@ func secretsOf(d *Definition, params muster.Params) (hide redactor) {
 		}
 	}
 	// The longest first: one may be part of another.
-	slices.SortFunc(hide, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
+	slices.SortFunc(hide, longestFirst)
 	return slices.Compact(hide)
 }
+
+// withResult hides the secret fields of a result, too, wherever their values are.
+func (r redactor) withResult(d *Definition, raw json.RawMessage) (redactor, json.RawMessage) {
+	var fields map[string]json.RawMessage
+	for name, f := range d.Result {
+		if !f.Secret {
+			continue
+		}
+		if fields == nil && json.Unmarshal(raw, &fields) != nil {
+			return r, raw
+		}
+		value, there := fields[name]
+		if !there {
+			continue
+		}
+		if text := textOf(value); text != redacted {
+			r = r.and(text)
+		}
+		fields[name] = json.RawMessage(`"` + redacted + `"`)
+	}
+	if fields == nil {
+		return r, raw
+	}
+	return r, bytes.TrimSpace(paramsJSON(fields))
+}
+
+// and hides one more text.
+func (r redactor) and(secret string) redactor {
+	if len(secret) < minSecret {
+		return r
+	}
+	all := append(slices.Clone(r), secret)
+	slices.SortFunc(all, longestFirst)
+	return slices.Compact(all)
+}
+
+func longestFirst(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) }
 
 func (r redactor) longest() int {
 	if len(r) == 0 {

@@ -35,6 +35,9 @@ func (r *Runner) Retry(ctx context.Context, by muster.Rights, id string, again m
 			return muster.Job{}, muster.OutOfReach(t.node.Slug)
 		}
 	}
+	if err := r.foresee(by, run, targets); err != nil {
+		return muster.Job{}, err
+	}
 	j, err := r.begin(ctx, by, run, plan{how: how, targets: targets, alone: true, retryOf: id})
 	if err != nil {
 		return muster.Job{}, err

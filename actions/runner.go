@@ -39,11 +39,18 @@ type Callers interface {
 	Allowed(by muster.Rights) error
 }
 
+// Catalog describes the actions of all nodes.
+type Catalog interface {
+	// Versions lists those of one action, each with the slugs of its nodes.
+	Versions(action string) []muster.ActionInfo
+}
+
 // RunnerConfig is what a Runner needs to know.
 type RunnerConfig struct {
 	Self        string        // this node's ID
 	Callers     Callers       // nil: whoever could start a run may end it
 	Jobs        Jobs          // nil: a job is forgotten soon after its end
+	Catalog     Catalog       // nil: only this node's own actions are known
 	MaxParallel int           // calls of one run at once, unless it says how many; 0: 10
 	NewID       func() string // of a job; nil: UUIDv7
 	Log         *slog.Logger  // nil: no log
@@ -130,13 +137,16 @@ func (r *Runner) Judge(by muster.Rights, run muster.Run) error {
 	return err
 }
 
-// plan judges a run and freezes its targets.
+// plan judges a run, as far as it is known here, and freezes its targets.
 func (r *Runner) plan(by muster.Rights, run muster.Run) (strategy, []target, error) {
 	how, err := r.judge(by, run)
 	if err != nil {
 		return how, nil, err
 	}
 	targets, err := pick(run.On, r.nodes.Nodes(), by)
+	if err == nil {
+		err = r.foresee(by, run, targets)
+	}
 	return how, targets, err
 }
 

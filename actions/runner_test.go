@@ -546,9 +546,9 @@ func TestRunOfACallerWhoLosesTheRightStartsNothingMore(t *testing.T) {
 	})
 }
 
-func TestRunThatDoesNotSayHowManyAtOnceTakesTheNodesWord(t *testing.T) {
+func TestARunAsksNoMoreNodesAtOnceThanItSaysAndItsNodeMay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for concurrency, want := range map[int]int{0: 3, 5: 5, 1: 1} {
+		for concurrency, want := range map[int]int{0: 3, 5: 3, 2: 2, 1: 1} {
 			f := newFleet(t, 9)
 			cfg := actions.RunnerConfig{Self: "id-a", MaxParallel: 3}
 			run := muster.Run{Action: "node.sleep", Params: given(t, `{"for":"1s"}`), On: muster.Selector{All: true, Exclude: []string{"a"}}}

@@ -132,7 +132,7 @@ func (s *Spool) output(job string) (o muster.Output, err error) {
 
 func noOutput() error {
 	return muster.Errorf(muster.NotFound, "this node has no output of the job").WithCode("no_output").
-		WithHint("only programs print something, and a node keeps the latest outputs: 1000, at most 64 MiB")
+		WithHint("only programs print something, none is kept whose result has a secret field, and a node keeps the latest outputs: 1000, at most 64 MiB")
 }
 
 // watched are the executions that print now.
@@ -141,9 +141,21 @@ type watched struct {
 	live map[string]*prints // by job; guarded by mu
 }
 
+// prints reports whether there is a program whose output may be seen. While a
+// program runs nobody knows the secrets of its result, and it may print them.
+func (d *Definition) prints(check bool) bool {
+	for _, field := range d.Result {
+		if field.Secret {
+			return false
+		}
+	}
+	h := d.handler(check)
+	return h != nil && h.Kind == "exec"
+}
+
 // watch has what an execution prints seen, and kept when it ends.
 func (e *Executor) watch(ctx context.Context, c *call) (end func()) {
-	if c.job == "" || c.def.handler(c.check) == nil {
+	if c.job == "" || !c.def.prints(c.check) {
 		return func() {}
 	}
 	p := &prints{job: c.job, action: c.def.Action, hide: c.hide}

@@ -72,6 +72,22 @@ func TestAStepIsDoneOnceAndUndoneOnceWithItsResult(t *testing.T) {
 	}
 }
 
+func TestAStepIsTriedAgainByItsTransactionOnly(t *testing.T) {
+	_, j, _ := stepping(t)
+	file := filepath.Join(t.TempDir(), "wrote")
+	e := executor(t, actions.ExecutorConfig{Journal: j, Steps: j}, define(t, "app.busy",
+		"retry: {attempts: 3, first: 1ms, on: [unavailable]}\nhandler: {kind: exec, argv: [/bin/sh, -c, 'echo x >>"+file+"; exit 75']}\n"))
+	for _, want := range []struct {
+		x     muster.Execution
+		tries int
+	}{{stepCall(j, muster.OpDo, "app.busy", 1, ""), 1}, {muster.Execution{Action: "app.busy", Job: "j_1"}, 1 + 3}} {
+		r := e.Execute(t.Context(), operator(), want.x)
+		if raw, err := os.ReadFile(file); r.State != muster.StateFailed || err != nil || strings.Count(string(raw), "x") != want.tries {
+			t.Errorf("%s: %+v, %d tries, %v", want.x.Job, r, strings.Count(string(raw), "x"), err)
+		}
+	}
+}
+
 func TestALateStepIsRefusedAfterItsEmptyUndo(t *testing.T) {
 	e, j, wrote := stepping(t)
 	r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpUndo, "app.write", 2, "un-${result.was}"))

@@ -60,8 +60,7 @@ func (l limit) of(n int) int {
 	}
 }
 
-// readStrategy judges how a run is to be done, so many at once if it does not
-// say.
+// readStrategy judges how a run is to be done, at most so many at once.
 func readStrategy(how muster.Strategy, parallel int, bad faults) strategy {
 	bad.check(oneOf(how.Mode, "", "parallel", "serial", "rolling"), "how.mode", "must be parallel, serial or rolling")
 	bad.check(how.Concurrency >= 0 && how.Concurrency <= maxConcurrency, "how.concurrency", "must be from 1 to %d", maxConcurrency)
@@ -71,7 +70,7 @@ func readStrategy(how muster.Strategy, parallel int, bad faults) strategy {
 	switch {
 	case how.Mode == "serial":
 		s.concurrency = 1
-	case s.concurrency == 0:
+	case s.concurrency == 0 || s.concurrency > parallel: // it says how many at most, and so does the node
 		s.concurrency = parallel
 	}
 	s.readBatches(how, bad)

@@ -9,10 +9,12 @@ import (
 	"muster"
 )
 
-// target is a node that was selected. skip says why it is not asked.
+// target is a node that was selected. skip says why it is not asked, retry how it
+// is asked again when it cannot be reached; nil: not at all.
 type target struct {
-	node muster.Node
-	skip *muster.ActionError
+	node  muster.Node
+	skip  *muster.ActionError
+	retry *Retry
 }
 
 // selection picks nodes for a run.

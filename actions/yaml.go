@@ -19,12 +19,12 @@ func fromYAML(raw []byte) (document, error) {
 	file, err := parser.ParseBytes(raw, 0)
 	if err != nil {
 		if e, ok := errors.AsType[yaml.Error](err); ok {
-			return doc, fmt.Errorf("%d: %s", e.GetToken().Position.Line, e.GetMessage())
+			return doc, faultAt(e.GetToken().Position.Line, "%s", e.GetMessage())
 		}
-		return doc, fmt.Errorf("1: %w", err)
+		return doc, faultAt(1, "%v", err)
 	}
 	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
-		return doc, errors.New("1: must hold exactly one document")
+		return doc, faultAt(1, "must hold exactly one document")
 	}
 	var out bytes.Buffer
 	w := yamlWriter{enc: jsontext.NewEncoder(&out), lines: doc.lines}
@@ -66,21 +66,21 @@ func (w yamlWriter) value(n ast.Node, pointer string) error {
 	case *ast.IntegerNode, *ast.FloatNode:
 		text := jsontext.Value(n.GetToken().Value)
 		if text.Kind() != '0' || !text.IsValid() {
-			return fmt.Errorf("%d: %s: write numbers in decimal", line, text)
+			return faultAt(line, "%s: write numbers in decimal", text)
 		}
 		if err := w.enc.WriteValue(text); err != nil {
-			return fmt.Errorf("%d: %w", line, err)
+			return faultAt(line, "%v", err)
 		}
 		return nil
 	default:
-		return fmt.Errorf("%d: %s is not allowed in a definition", line, strings.ToLower(n.Type().String()))
+		return faultAt(line, "%s is not allowed in a definition", strings.ToLower(n.Type().String()))
 	}
 }
 
 func (w yamlWriter) write(token jsontext.Token, line int) error {
 	err := w.enc.WriteToken(token)
 	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		return fmt.Errorf("%d: %w", line, syntax.Err)
+		return faultAt(line, "%v", syntax.Err)
 	}
 	return err
 }
@@ -93,11 +93,15 @@ func (w yamlWriter) mapping(n *ast.MappingNode, pointer string, line int) error 
 		at := entry.Key.GetToken().Position.Line
 		key, ok := entry.Key.(*ast.StringNode)
 		if !ok {
-			return fmt.Errorf("%d: a key must be a plain word", at)
+			return faultAt(at, "a key must be a plain word")
 		}
 		here := pointer + "/" + key.Value
 		if err := w.write(jsontext.String(key.Value), at); err != nil {
-			return fmt.Errorf("%w: %s", err, key.Value)
+			if twice, ok := errors.AsType[lineError](err); ok {
+				twice.reason += ": " + key.Value
+				return twice
+			}
+			return err
 		}
 		w.lines[here] = at
 		if err := w.value(entry.Value, here); err != nil {

@@ -212,11 +212,11 @@ func (c *Cluster) raftConfig() *raft.Config {
 
 // HandOver gives leadership to another voter, if this node has it and there is
 // one. The node goes on as a follower.
-func (c *Cluster) HandOver(context.Context) error {
+func (c *Cluster) HandOver(ctx context.Context) error {
 	if c.raft.State() != raft.Leader || !c.othersVote() {
 		return nil
 	}
-	if err := c.raft.LeadershipTransfer().Error(); err != nil {
+	if err := c.Transfer(ctx, ""); err != nil {
 		c.log.Warn("hand leadership over", "error", err) // the others elect one without it
 	}
 	return nil

@@ -99,6 +99,7 @@ func TestNothingThatCopiesCannotApplyGetsIntoTheLog(t *testing.T) {
 		"an unknown operation": {command(func(c *fsm.Command) { c.Op = "node.dance" }), muster.Unsupported},
 		"an empty ID":          {command(func(c *fsm.Command) { c.Body = []byte(`{"id":""}`) }), muster.Invalid},
 		"a body of no use":     {command(func(c *fsm.Command) { c.Body = []byte(`[1]`) }), muster.Malformed},
+		"another's offer":      {command(func(c *fsm.Command) { c.Op, c.Body = fsm.OpCatalogSet, []byte(`{"node":"n","digests":[]}`) }), muster.Forbidden},
 		"a master's own":       {command(func(c *fsm.Command) { c.Op, c.Body = fsm.OpTermOpen, []byte(`{}`) }), muster.Forbidden},
 		"in another's name":    {command(func(c *fsm.Command) { c.By = "key:x" }), muster.Forbidden},
 	} {

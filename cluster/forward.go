@@ -153,7 +153,7 @@ func (c *Cluster) Apply(ctx context.Context, from string, body []byte) ([]byte, 
 	good := make([][]byte, 0, len(b.Commands))
 	place := make([]int, 0, len(b.Commands)) // of each good one in the batch
 	for i, f := range b.Commands {
-		if err := c.admissible(ctx, f); err != nil {
+		if err := c.admissible(ctx, from, f); err != nil {
 			out.Answers[i] = failed(err)
 			continue
 		}
@@ -175,14 +175,18 @@ func (c *Cluster) Apply(ctx context.Context, from string, body []byte) ([]byte, 
 
 // admissible checks a forwarded command: the node that sent it vouches for who
 // its caller is, not for what that may do.
-func (c *Cluster) admissible(ctx context.Context, f forwarded) error {
+func (c *Cluster) admissible(ctx context.Context, from string, f forwarded) error {
 	cmd, err := fsm.Decode(f.Command)
+	if err != nil {
+		return err
+	}
+	own, err := offers(cmd, from)
 	if err != nil {
 		return err
 	}
 	scope := cmd.Op.Scope()
 	switch {
-	case scope == muster.ScopeNode:
+	case scope == muster.ScopeNode && !own:
 		return muster.Errorf(muster.Forbidden, "%s is for the master itself", cmd.Op)
 	case !f.By.May(scope) || cmd.By != f.By.Principal:
 		return muster.Errorf(muster.Forbidden, "%s needs the scope %s", cmd.Op, scope)

@@ -55,8 +55,8 @@ func (c *Cluster) hasLeft() bool {
 }
 
 // Transfer makes another voter the master: the one with a slug, or the one that
-// is the furthest. Only the master can.
-func (c *Cluster) Transfer(_ context.Context, to string) error {
+// is the furthest. Only the master can. It is OutcomeUnknown if ctx ends first.
+func (c *Cluster) Transfer(ctx context.Context, to string) error {
 	if c.raft.State() != raft.Leader {
 		return muster.Errorf(muster.NotMaster, "this node is not the master")
 	}
@@ -73,8 +73,15 @@ func (c *Cluster) Transfer(_ context.Context, to string) error {
 	} else if !c.othersVote() {
 		return muster.Errorf(muster.Conflict, "there is no other voter").WithHint("start another agent with --join, and wait until it votes")
 	}
-	if err := future().Error(); err != nil {
-		return muster.Errorf(muster.Unavailable, "hand leadership over: %w", err).WithHint("is that node up? See muster status")
+	failed, ended, err := await(ctx, c, func() error { return future().Error() })
+	switch {
+	case err != nil:
+		return err
+	case !ended:
+		return muster.Errorf(muster.OutcomeUnknown, "the deadline passed before leadership was handed over").WithHint("see who leads: muster status")
+	case failed != nil:
+		return muster.Errorf(muster.Unavailable, "hand leadership over: %w", failed).WithHint("is that node up? See muster status")
+	default:
+		return nil
 	}
-	return nil
 }

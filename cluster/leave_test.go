@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"context"
 	"testing"
 
 	"muster"
@@ -52,4 +53,15 @@ func TestLeadershipGoesToTheVoterThatIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "another leads", func() bool { s := b.Status(); return s.Master != nil && s.Master.ID != c.id })
+}
+
+func TestATransferToANodeThatDoesNotAnswerWaitsNoLongerThanItsCaller(t *testing.T) {
+	w := newWorld(t)
+	a, _, c := w.three()
+	c.stop()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.Transfer(gone, "c"); muster.KindOf(err) != muster.OutcomeUnknown {
+		t.Fatal(err)
+	}
 }

@@ -163,13 +163,6 @@ func (b *beat) note(out muster.Pinged, said muster.Vital, now time.Time) {
 	h.Version, h.Capabilities = said.Version, said.Capabilities
 }
 
-// changes reports whether a node's health is news to those who look at it, not
-// only to its counts.
-func changes(h fsm.Health, n muster.Node) bool {
-	return h.Observed(n.Observed) != n.Observed || h.Version != "" && h.Version != n.Version ||
-		len(h.Capabilities) > 0 && !slices.Equal(h.Capabilities, n.Capabilities)
-}
-
 // tell writes news into the registry: at once if asked to or if a node changed
 // by it, else once a minute. What cannot be written is told the next time.
 func (p *pulse) tell(ctx context.Context, urgent bool) {
@@ -181,8 +174,7 @@ func (p *pulse) tell(ctx context.Context, urgent bool) {
 		if !b.heard || urgent {
 			continue
 		}
-		n, known := p.c.reg.Node(b.health.ID)
-		urgent = known && changes(b.health, n)
+		urgent = p.c.reg.News(b.health)
 		b.heard = urgent // what is urgent stays so until it is told
 	}
 	var batch fsm.HealthBatch

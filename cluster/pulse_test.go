@@ -116,6 +116,52 @@ func TestAPingLearnsWhatAnApplicationSaysAndKeepsWhatItDoesNotSay(t *testing.T) 
 	}
 }
 
+func TestWhatAnOperatorSetsStaysUntilTheApplicationSaysSomethingNew(t *testing.T) {
+	w := newWorld(t)
+	a := w.make("a", founder).start().entered()
+	says := func(version string, words ...muster.Capability) {
+		w.hears(vital{Vital: muster.Vital{Version: version, Capabilities: words}})
+	}
+	is := func(version string, words ...muster.Capability) func() bool {
+		return func() bool {
+			n := a.shop(t)
+			return n.Version == version && slices.Equal(n.Capabilities, words)
+		}
+	}
+	says("2.1", "search")
+	if _, err := a.registerShop("k"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "what it says", is("2.1", "search"))
+	change := muster.NodeChange{Version: new("mine"), Capabilities: &[]muster.Capability{"rag"}}
+	if _, err := a.UpdateNode(t.Context(), muster.Write{By: operator}, muster.Edit{Slug: "shop"}, change); err != nil {
+		t.Fatal(err)
+	}
+	index := a.Status().AppliedIndex
+	stays := func(what string) {
+		t.Helper()
+		before := w.pinged()
+		until(t, what, func() bool { return w.pinged() > before+2 })
+		if a.Ping(t.Context(), []muster.Node{a.shop(t)}); !is("mine", "rag")() {
+			t.Fatalf("%s: %+v", what, a.shop(t))
+		}
+	}
+	before := w.pinged()
+	until(t, "pings that say the same", func() bool { return w.pinged() > before+5 })
+	if now := a.Status().AppliedIndex; now != index {
+		t.Errorf("%d entries for them", now-index)
+	}
+	stays("saying the same")
+	w.hears(vital{err: errDown})
+	stays("saying nothing")
+	says("2.1", "search")
+	stays("saying the same again")
+	says("2.2", "search")
+	until(t, "a new version", is("2.2", "rag"))
+	says("2.2", "search", "actions")
+	until(t, "new capabilities", is("2.2", "search", "actions"))
+}
+
 func TestPingsThatChangeNothingDoNotGrowTheLog(t *testing.T) {
 	w := newWorld(t)
 	a := w.make("a", founder).start().entered()

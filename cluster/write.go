@@ -262,9 +262,6 @@ func completed(g muster.Registration) (muster.Registration, error) {
 	if g.Version == "" {
 		g.Version = "1.0.0"
 	}
-	if g.Weight == 0 {
-		g.Weight = 1
-	}
 	return g, nil
 }
 

@@ -118,6 +118,8 @@ func (a applier) do(body any) (id string, err error) {
 		return a.keyRotate(b)
 	case NodeKey:
 		return a.nodeKey(b)
+	case CatalogSet:
+		return a.catalogSet(b)
 	case TxBegin:
 		return a.txBegin(b)
 	case TxClaim:
@@ -129,7 +131,7 @@ func (a applier) do(body any) (id string, err error) {
 	case TxPurge:
 		a.txPurge(b)
 	case RunKey:
-		return b.Job, nil
+		return b.Job, nil // it is the key that is remembered
 	default: // TermOpen: that it is committed is all it says
 	}
 	return "", nil
@@ -192,9 +194,10 @@ func (a applier) nodeEnter(b NodeRegister, desired muster.Status) (string, error
 	row := &node{
 		ID: b.ID, Name: g.Name, Slug: b.Slug, Live: true, Kind: muster.KindExternal, URL: g.URL,
 		Capabilities: g.Capabilities, Metadata: g.Metadata, Version: g.Version, Description: g.Description,
-		Weight: g.Weight, ReplicaOf: g.ReplicaOf, Desired: desired, CreatedAt: a.at,
+		Weight: 1, ReplicaOf: g.ReplicaOf, Desired: desired, CreatedAt: a.at,
 		Sealed: b.Sealed,
 	}
+	set(&row.Weight, g.Weight)
 	a.putNode(row)
 	_, err := a.keyCreate(b.Key)
 	return row.ID, err
@@ -266,8 +269,11 @@ func (a applier) holder(slug, name, id string) *node {
 // bury soft-deletes a node and revokes its keys.
 func (a applier) bury(old *node) {
 	row := *old
-	row.Live, row.DeletedAt = false, &a.at
+	row.Live, row.DeletedAt, row.Actions = false, &a.at, nil
 	a.putNode(&row)
+	if len(old.Actions) > 0 {
+		a.sweepActions()
+	}
 	for _, k := range a.t.keys.under(byNode, row.ID) {
 		if k.RevokedAt != nil {
 			continue

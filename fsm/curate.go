@@ -108,8 +108,10 @@ func (a applier) nodeLeave(b NodeLeave) (string, error) {
 		return "", muster.Errorf(muster.NotFound, "no agent %s", b.ID)
 	}
 	row := *old
-	row.Left, row.Observed, row.ObservedAt = true, muster.ObservedLeft, a.at
-	return a.putNode(&row), nil
+	row.Left, row.Observed, row.ObservedAt, row.Actions = true, muster.ObservedLeft, a.at, nil
+	a.putNode(&row)
+	a.sweepActions()
+	return row.ID, nil
 }
 
 // seen finds the node that has a slug, if its record is the one that the caller

@@ -47,6 +47,7 @@ const (
 	OpKeyRotate    Op = "key.rotate"
 	OpNodeKey      Op = "node.key"
 	OpNodeOffer    Op = "node.offer"
+	OpCatalogSet   Op = "catalog.set"
 	OpTxBegin      Op = "tx.begin"
 	OpTxClaim      Op = "tx.claim"
 	OpTxAdvance    Op = "tx.advance"
@@ -69,7 +70,7 @@ func (o Op) Scope() string {
 		return muster.ScopeAdmin
 	case OpTxBegin, OpTxOperate:
 		return muster.ScopeTx
-	case OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve, OpHealthBatch, OpNodeReseal, OpTxClaim, OpTxAdvance, OpTxPurge:
+	case OpCatalogSet, OpClusterInit, OpTermOpen, OpNodeJoin, OpNodeObserve, OpHealthBatch, OpNodeReseal, OpTxClaim, OpTxAdvance, OpTxPurge:
 		return muster.ScopeNode
 	default:
 		return muster.ScopeNode
@@ -196,6 +197,8 @@ func (c Command) decode() (any, error) {
 		return body[KeyRevoke](c)
 	case OpKeyRotate:
 		return body[KeyRotate](c)
+	case OpCatalogSet:
+		return body[CatalogSet](c)
 	case OpNodeKey:
 		return body[NodeKey](c)
 	case OpTxBegin:

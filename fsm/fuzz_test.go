@@ -39,6 +39,7 @@ var commands = []struct {
 	{fsm.OpKeyRevoke, `{"id":"k2"}`},
 	{fsm.OpKeyRotate, `{"id":"k2","until":"2026-11-26T00:00:00Z"}`},
 	{fsm.OpNodeKey, `{"node_id":"2","create":{"id":"k8","node_id":"2","scopes":["read"]}}`},
+	{fsm.OpCatalogSet, `{"node":"1","digests":["d","e"],"actions":[{"action":"app.x","version":"1","digest":"d","risk":"low","params":{"n":{"type":"int"}}}]}`},
 	{fsm.OpRunKey, `{"job":"j_1_2"}`},
 	{fsm.OpTxBegin, `{"tx":{"id":"t2","policy":"backward","deadline":"2026-11-26T12:00:00Z","deadline_ms":1000,"locks":["y"],"steps":[{"id":"a","node_id":"1","run":{"action":"app.x"}}]}}`},
 	{fsm.OpTxClaim, `{"driver":"1","park":{"code":"restored","message":"m"}}`},

@@ -54,6 +54,40 @@ func (b HealthBatch) named() (ids []string) {
 
 func (b NodeReseal) named() []string { return []string{b.ID} }
 
+// said is what an application told of itself in a ping; what it never told is
+// empty.
+type said struct {
+	Version      string              `json:"version,omitempty"`
+	Capabilities []muster.Capability `json:"capabilities,omitempty"`
+}
+
+// shown is a node after a ping, and whether something of it changed that
+// somebody sets or is told of. What an application says counts when it says it
+// anew: saying the same again takes nothing back that an operator set meanwhile.
+func (h Health) shown(old *node) (row node, changed bool) {
+	row = *old
+	row.LastPingAt, row.Failures, row.Average = h.Seen, h.Failures, h.Average
+	row.Observed = h.Observed(old.Observed)
+	if h.Version != "" && h.Version != old.Said.Version {
+		row.Version, row.Said.Version = h.Version, h.Version
+	}
+	if len(h.Capabilities) > 0 && !slices.Equal(h.Capabilities, old.Said.Capabilities) {
+		row.Capabilities, row.Said.Capabilities = h.Capabilities, h.Capabilities
+	}
+	return row, row.Observed != old.Observed || row.Version != old.Version || !slices.Equal(row.Capabilities, old.Capabilities)
+}
+
+// News reports whether a ping changes more of a node than its counts, or the
+// application said something anew.
+func (r *Registry) News(h Health) bool {
+	old := r.now().nodes.row(h.ID)
+	if old == nil {
+		return false
+	}
+	row, changed := h.shown(old)
+	return changed || row.Said.Version != old.Said.Version || !slices.Equal(row.Said.Capabilities, old.Said.Capabilities)
+}
+
 // healthBatch writes down how external nodes are. The index and time of a
 // node's last change move only where something changed that somebody set or is
 // told of: a write on condition of an index must not lose to a ping.
@@ -63,17 +97,9 @@ func (a applier) healthBatch(b HealthBatch) {
 		if old == nil || !old.Live || old.Kind != muster.KindExternal {
 			continue
 		}
-		row := *old
-		row.LastPingAt, row.Failures, row.Average = h.Seen, h.Failures, h.Average
-		changed := false
-		if seen := h.Observed(old.Observed); seen != old.Observed {
-			row.Observed, row.ObservedAt, changed = seen, a.at, true
-		}
-		if h.Version != "" && h.Version != old.Version {
-			row.Version, changed = h.Version, true
-		}
-		if len(h.Capabilities) > 0 && !slices.Equal(h.Capabilities, old.Capabilities) {
-			row.Capabilities, changed = h.Capabilities, true
+		row, changed := h.shown(old)
+		if row.Observed != old.Observed {
+			row.ObservedAt = a.at
 		}
 		if changed {
 			row.UpdatedAt, row.Index = a.at, a.index

@@ -68,3 +68,15 @@ func TestACredentialIsSealedAnewOnlyIfItIsStillTheSame(t *testing.T) {
 		t.Fatalf("%q", n.Sealed)
 	}
 }
+
+func TestANodeWeighsWhatItsRegistrationSaysOrOne(t *testing.T) {
+	l := newLog(t)
+	heavy := external("2", "heavy")
+	heavy.Registration.Weight = new(7)
+	l.do(fsm.OpNodeRegister, "", "", external("1", "light"))
+	l.do(fsm.OpNodeRegister, "", "", heavy)
+	light, _ := l.m.Node("1")
+	if n, _ := l.m.Node("2"); n.Weight != 7 || light.Weight != 1 {
+		t.Fatal(n.Weight, light.Weight)
+	}
+}

@@ -265,6 +265,11 @@ func (p *picture) all() iter.Seq2[string, any] {
 				return
 			}
 		}
+		for row := range p.rows.actions.all() {
+			if !yield(tableActions, row) {
+				return
+			}
+		}
 		for _, row := range p.done {
 			ordered := done{Key: row.Key, Digest: row.Digest, ID: row.ID, Detail: row.Detail, Refused: row.Refused, Index: row.Index}
 			ordered.Order = fmt.Sprintf("%020d", row.Index)
@@ -343,6 +348,8 @@ func (p *picture) insert(c chunk) error {
 		return insert(c, func(row *done) { p.done = append(p.done, row) })
 	case tableSettings:
 		return insert(c, func(row *settings) { p.rows.settings = row })
+	case tableActions:
+		return insert(c, p.rows.actions.put)
 	case tableTxs:
 		return insert(c, p.rows.txs.put)
 	default:

@@ -38,6 +38,8 @@ type node struct {
 	PublicKey    []byte              `json:"public_key,omitempty"`
 	Predecessor  string              `json:"predecessor,omitempty"` // the dead node whose name it took over
 	Sealed       []byte              `json:"sealed,omitempty"`      // the credential of an external node
+	Actions      []string            `json:"actions,omitempty"`     // digests of what it offers, in order
+	Said         said                `json:"said,omitzero"`         // what an application last told of itself
 	CreatedAt    time.Time           `json:"created_at"`
 	UpdatedAt    time.Time           `json:"updated_at"`
 	DeletedAt    *time.Time          `json:"deleted_at,omitempty"`
@@ -88,6 +90,7 @@ const (
 	tableKeys     = "keys"
 	tableDone     = "done"
 	tableSettings = "settings"
+	tableActions  = "actions"
 	tableTxs      = "txs"
 	settingsRow   = "cluster"
 )

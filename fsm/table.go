@@ -16,6 +16,7 @@ type tables struct {
 	settings *settings
 	nodes    table[node]
 	keys     table[key]
+	actions  table[action]
 	txs      table[txRow]
 }
 
@@ -57,6 +58,7 @@ func newTables() *tables {
 			},
 			same: func(a, b *key) bool { return a.NodeID == b.NodeID },
 		}),
+		actions: newTable(func(a *action) string { return a.Digest }),
 		txs: newTable(func(t *txRow) string { return t.ID },
 			one(func(t *txRow) string { return t.Order }, func(a, b *txRow) bool { return a.Order == b.Order })),
 	}
@@ -64,7 +66,7 @@ func newTables() *tables {
 
 // clone costs as much for a million rows as for none.
 func (t *tables) clone() *tables {
-	return &tables{settings: t.settings, nodes: t.nodes.clone(), keys: t.keys.clone(), txs: t.txs.clone()}
+	return &tables{settings: t.settings, nodes: t.nodes.clone(), keys: t.keys.clone(), actions: t.actions.clone(), txs: t.txs.clone()}
 }
 
 // table is rows by their ID, and by words that are found in them.

@@ -115,7 +115,7 @@ func mixed(t *testing.T, r *rand.Rand, n int) (out []fsm.Command) {
 
 // seen is all that readers can ask a copy about its nodes.
 func seen(m fsm.Machine) string {
-	found := map[string]any{"nodes": m.Nodes(), "keys": m.Keys(), "agents": m.Agents(), "succession": m.Succession()}
+	found := map[string]any{"nodes": m.Nodes(), "keys": m.Keys(), "agents": m.Agents(), "succession": m.Succession(), "catalog": m.Catalog()}
 	for _, word := range []muster.Capability{"search", "actions", "mail", "chat"} {
 		found[string(word)] = m.Capable(word)
 	}

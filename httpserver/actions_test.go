@@ -161,7 +161,7 @@ func TestTheEndOfTheWaitIsNotTheEndOfTheWork(t *testing.T) {
 	}
 }
 
-func TestARunGoesToTheRunnerWithItsKeyAndItsTime(t *testing.T) {
+func TestARunGoesToTheRunnerWithItsTime(t *testing.T) {
 	all := muster.RunAnswer{Job: "j_1_2", Success: true, Results: map[string]muster.Result{"a": {Success: true, Node: "a"}}}
 	for _, c := range []struct {
 		name, path, body string
@@ -171,13 +171,12 @@ func TestARunGoesToTheRunnerWithItsKeyAndItsTime(t *testing.T) {
 		says             string
 		most             time.Duration
 	}{
-		{"all", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, nil, all, 200, `"job":"j_1_2"`, 30 * time.Second},
-		{"by the node protocol", pathActions, `{"action":"app.x","on":{"all":true},"key":"k"}`, nil, all, 200, `"job":"j_1_2"`, 30 * time.Second},
-		{"the body's time", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k","timeout_ms":60000}`, nil, all, 200, "", time.Minute},
-		{"the header's time", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, []string{api.HeaderTimeout, "50000"}, all, 200, "", 50 * time.Second},
-		{"the smaller of both", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k","timeout_ms":60000}`, []string{api.HeaderTimeout, "50000"}, all, 200, "", 50 * time.Second},
-		{"the key as header", "/v1/run", `{"action":"app.x","on":{"all":true}}`, []string{api.HeaderIdempotency, "k"}, all, 200, "", 30 * time.Second},
-		{"a longer header", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, []string{api.HeaderTimeout, "3600000"}, all, 200, "", 10 * time.Minute},
+		{"all", "/v1/run", `{"action":"app.x","on":{"all":true}}`, nil, all, 200, `"job":"j_1_2"`, 30 * time.Second},
+		{"by the node protocol", pathActions, `{"action":"app.x","on":{"all":true}}`, nil, all, 200, `"job":"j_1_2"`, 30 * time.Second},
+		{"the body's time", "/v1/run", `{"action":"app.x","on":{"all":true},"timeout_ms":60000}`, nil, all, 200, "", time.Minute},
+		{"the header's time", "/v1/run", `{"action":"app.x","on":{"all":true}}`, []string{api.HeaderTimeout, "50000"}, all, 200, "", 50 * time.Second},
+		{"the smaller of both", "/v1/run", `{"action":"app.x","on":{"all":true},"timeout_ms":60000}`, []string{api.HeaderTimeout, "50000"}, all, 200, "", 50 * time.Second},
+		{"a longer header", "/v1/run", `{"action":"app.x","on":{"all":true}}`, []string{api.HeaderTimeout, "3600000"}, all, 200, "", 10 * time.Minute},
 		{"a longer body", "/v1/run", `{"action":"app.x","on":{"all":true},"timeout_ms":600001}`, nil, all, 422, `"timeout_ms"`, 0},
 		{"two keys", "/v1/run", `{"action":"app.x","on":{"all":true},"key":"k"}`, []string{api.HeaderIdempotency, "l"}, all, 422, `"key"`, 0},
 		{"no target", "/v1/run", `{"action":"app.x"}`, nil, all, 422, `"on"`, 0},
@@ -190,7 +189,7 @@ func TestARunGoesToTheRunnerWithItsKeyAndItsTime(t *testing.T) {
 		if got.code != c.code || !strings.Contains(got.body, c.says) {
 			t.Errorf("%s: %d %s", c.name, got.code, got.body)
 		}
-		if c.most > 0 && (h.asked.Key != "k" || h.left > c.most || h.left < c.most-10*time.Second || time.Duration(h.asked.TimeoutMs)*time.Millisecond > c.most) {
+		if c.most > 0 && (h.asked.Action != "app.x" || h.left > c.most || h.left < c.most-10*time.Second || time.Duration(h.asked.TimeoutMs)*time.Millisecond > c.most) {
 			t.Errorf("%s: asked %+v with %v left", c.name, h.asked, h.left)
 		}
 	}
@@ -208,7 +207,6 @@ func TestANodeWithoutActionsSaysSo(t *testing.T) {
 		{"POST", "/v1/run", "mk_admin", `{"action":"app.x","on":{"all":true}}`, 422, `"on"`},
 		{"POST", pathActions, "mk_admin", `{"action":"app.x"}`, 400, "unknown_action"},
 		{"POST", api.PathRun, "a.node.token", `{"action":"app.x","job":"j"}`, 400, "unknown_action"},
-		{"GET", api.PathActions, "a.node.token", "", 200, `{"actions":[]}`},
 		{"GET", "/v1/jobs/x/output/a", "mk_run:app.*", "", 404, "no node"},
 		{"GET", "/v1/jobs/x/output/1", "mk_run:app.*", "", 404, "no job"},
 	} {
@@ -300,17 +298,25 @@ func TestTheCatalogComesInPages(t *testing.T) {
 	}
 }
 
-func TestANodeIsShownTheActionsThatItsCallerMaySee(t *testing.T) {
-	h := pair()
-	base, _ := serve(t, h, withActions(&hands{}))
-	for scope, want := range map[string]struct {
-		code  int
-		shown bool
-	}{"read": {200, true}, "run:app.*": {200, true}, "run:web.*": {200, false}, "search": {403, false}} {
-		h.behind = []string{muster.ScopeNode, scope}
-		got := ask(t, "GET", base+api.PathActions, "a.node.token", "")
-		if got.code != want.code || strings.Contains(got.body, "app.x") != want.shown {
-			t.Errorf("%s: %d %s", scope, got.code, got.body)
+func TestACallerNamesAnActionAndNothingOfHowItIsDone(t *testing.T) {
+	h := &hands{}
+	base, _ := serve(t, &house{}, withActions(h))
+	for _, field := range []string{"argv", "handler", "command", "url", "env", "run_as", "cwd", "stdin", "definition", "Action"} {
+		for _, path := range []string{"/v1/run", pathActions} {
+			got := ask(t, "POST", base+path, "mk_run:*", `{"action":"app.x","on":{"all":true},"`+field+`":"/bin/sh"}`)
+			if got.code != 422 || !strings.Contains(got.body, `"`+field+`"`) {
+				t.Errorf("%s %s: %d %s", path, field, got.code, got.body)
+			}
 		}
+	}
+	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE"} {
+		for _, path := range []string{"/v1/actions", "/v1/actions/app.x"} {
+			if got := ask(t, method, base+path, "mk_admin", `{"action":"app.x"}`); got.code != 405 {
+				t.Errorf("%s %s: %d", method, path, got.code)
+			}
+		}
+	}
+	if h.asked.Action != "" || h.done.Action != "" {
+		t.Errorf("something was run: %+v %+v", h.asked, h.done)
 	}
 }

@@ -43,7 +43,7 @@ func (c complaints) err(message string) error {
 	if len(c) == 0 {
 		return nil
 	}
-	return &muster.Error{Kind: muster.Invalid, Message: message, Fields: c, Hint: "see errors for each field"}
+	return &muster.Error{Kind: muster.Invalid, Message: message, Fields: c}
 }
 
 // hidden are characters that move a terminal's cursor, end a line, or turn the

@@ -109,6 +109,25 @@ func TestAChangeOfANodeIsCheckedFieldByField(t *testing.T) {
 	}
 }
 
+func TestAWeightOfZeroIsRefusedNotTakenForOneThatWasLeftOut(t *testing.T) {
+	h := &house{}
+	base, _ := serve(t, h)
+	for request, body := range map[string]string{
+		"POST /v1/nodes":               `{"name":"Shop","url":"http://shop","weight":0}`,
+		"POST /api/ai-engine/register": `{"name":"Shop","url":"http://shop","weight":0}`,
+		"PATCH /v1/nodes/shop":         `{"weight":0}`,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		if got := ask(t, method, base+path, "mk_registry", body); got.code != 422 || !strings.Contains(got.body, "must be from 1 to 1000") {
+			t.Errorf("%s: %d %s", request, got.code, got.body)
+		}
+	}
+	got := ask(t, "POST", base+"/v1/nodes/sync", "mk_registry", `{"nodes":[{"name":"Shop","url":"http://shop","weight":0}]}`)
+	if got.code != 200 || len(h.synced.Invalid) != 1 || !strings.Contains(h.synced.Invalid[0].Reason, "must be from 1 to 1000") {
+		t.Errorf("sync: %d %s %+v", got.code, got.body, h.synced)
+	}
+}
+
 func TestIfMatchSaysWhichRecordTheCallerHasSeen(t *testing.T) {
 	h := &house{}
 	base, _ := serve(t, h)

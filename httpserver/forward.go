@@ -44,9 +44,23 @@ func (s *Server) forward(ctx context.Context, c *fasthttp.RequestCtx, req *Reque
 	if req.Key != "" {
 		header.Set(api.HeaderIdempotency, req.Key)
 	}
-	got, err := s.cfg.Forward.Forward(ctx, to, req.Rights, api.Request{
+	got, err := s.sendOn(ctx, to, req.Rights, api.Request{
 		Method: req.Method, Path: req.Path + "?" + query.Encode(),
 		Media: string(c.Request.Header.ContentType()), Body: req.Body, Header: header,
 	})
 	return got.Body, got.Status, err
+}
+
+// codeUnheard says that another node does not take this node's signature.
+const codeUnheard = "unheard"
+
+// sendOn is the one way a request takes to another node. That this node's
+// signature does not hold there is not its caller's fault.
+func (s *Server) sendOn(ctx context.Context, to muster.Node, by muster.Rights, r api.Request) (api.Response, error) {
+	got, err := s.cfg.Forward.Forward(ctx, to, by, r)
+	if muster.KindOf(err) == muster.Unauthorized {
+		err = muster.Errorf(muster.Unavailable, "node %s refused the call of this node: %w", to.Slug, err).WithCode(codeUnheard).
+			WithHint("compare the clocks of the two, and ask another node meanwhile: muster doctor looks at both")
+	}
+	return got, err
 }

@@ -73,6 +73,33 @@ func TestADeadlineThatPassesWhileForwardingIs504(t *testing.T) {
 	}
 }
 
+func TestASignatureThatAnotherNodeRefusesIsNotTheCallersFault(t *testing.T) {
+	h := pair()
+	h.master = "2"
+	base, _ := serve(t, h)
+	for _, code := range []string{"clock_skew", "restarted", ""} {
+		h.lost = muster.Errorf(muster.Unauthorized, "signed 50s ago").WithCode(code)
+		for request, key := range map[string]string{
+			"DELETE /v1/documents/x?node=b":                                  "mk_index",
+			"GET /v1/index?node=b":                                           "mk_read",
+			"POST /v1/cluster/transfer":                                      "mk_admin",
+			"GET /v1/jobs/j_1_01234567-89ab-7def-8123-456789abcdef/output/b": "mk_run:x",
+			"POST /v1/nodes/ping":                                            "mk_registry",
+			"GET /v1/jobs/j_2_01234567-89ab-7def-8123-456789abcdef":          "mk_run:x",
+		} {
+			method, path, _ := strings.Cut(request, " ")
+			got := ask(t, method, base+path, key, "")
+			if got.code != 503 || !strings.Contains(got.body, "node b refused the call of this node: signed 50s ago") || !strings.Contains(got.body, "doctor") {
+				t.Errorf("%s after %q: %d %s", request, code, got.code, got.body)
+			}
+		}
+	}
+	h.lost = muster.Errorf(muster.Forbidden, "this needs the scope index")
+	if got := ask(t, "DELETE", base+"/v1/documents/x?node=b", "mk_index", ""); got.code != 403 {
+		t.Errorf("what the caller may not: %d %s", got.code, got.body)
+	}
+}
+
 func TestAnAnswerCarriesTheIndexOfItsWrite(t *testing.T) {
 	h := pair()
 	base, _ := serve(t, h)

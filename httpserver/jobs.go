@@ -98,7 +98,7 @@ func (s *Server) atLeader(ctx context.Context, c *fasthttp.RequestCtx, req *Requ
 
 // away says which node keeps a job that cannot be reached.
 func away(leader muster.Node, err error) error {
-	if muster.KindOf(err) != muster.Unavailable {
+	if muster.KindOf(err) != muster.Unavailable || muster.CodeOf(err) == codeUnheard {
 		return err
 	}
 	return muster.Errorf(muster.Unavailable, "the job is kept by node %s, which cannot be reached: %w", leader.Slug, err).

@@ -116,7 +116,7 @@ func content(run muster.Run) string {
 
 // askNode asks another node something, with the rights of the one who asks.
 func (s *Server) askNode(ctx context.Context, n muster.Node, by muster.Rights, r api.Request, out any) error {
-	got, err := s.cfg.Forward.Forward(ctx, n, by, r)
+	got, err := s.sendOn(ctx, n, by, r)
 	if err != nil {
 		return err
 	}

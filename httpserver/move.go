@@ -49,6 +49,6 @@ func (s *Server) transfer(ctx context.Context, r *Request) (any, error) {
 	if !ok {
 		return nil, muster.Errorf(muster.NoMaster, "the master %s is not in the registry yet", master.ID)
 	}
-	got, err := s.cfg.Forward.Forward(ctx, n, r.Rights, api.Request{Method: r.Method, Path: r.Path, Body: r.Body})
+	got, err := s.sendOn(ctx, n, r.Rights, api.Request{Method: r.Method, Path: r.Path, Body: r.Body})
 	return status{got.Status, got.Body}, err
 }

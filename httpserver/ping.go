@@ -57,7 +57,7 @@ func (s *Server) ping(ctx context.Context, r *Request, slug string) (pings muste
 
 // pingThere has the master ping, and waits until this node knows what it saw.
 func (s *Server) pingThere(ctx context.Context, r *Request, master muster.Node) (pings muster.Pings, err error) {
-	got, err := s.cfg.Forward.Forward(ctx, master, r.Rights, api.Request{Method: http.MethodPost, Path: r.Path})
+	got, err := s.sendOn(ctx, master, r.Rights, api.Request{Method: http.MethodPost, Path: r.Path})
 	if err != nil {
 		return pings, err
 	}

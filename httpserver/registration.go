@@ -52,7 +52,7 @@ func checkRegistration(g muster.Registration, distant bool) error {
 	bad := complaints{}
 	bad.node(muster.NodeChange{
 		Name: &g.Name, Slug: given(g.Slug), Type: given(g.Type), URL: &g.URL, Capabilities: &g.Capabilities, Metadata: g.Metadata,
-		Version: &g.Version, Description: &g.Description, Weight: given(g.Weight), ReplicaOf: &g.ReplicaOf,
+		Version: &g.Version, Description: &g.Description, Weight: g.Weight, ReplicaOf: &g.ReplicaOf,
 	})
 	bad.distant(distant, &g.URL)
 	bad.when(!goodCredential(g.Credential), "credential", "must be at most 4096 printable ASCII characters without spaces")

@@ -30,7 +30,8 @@ type Rules struct {
 	Parallel int            // steps under way at once
 	Draw     func() float64 // from 0 up to 1, for jitter
 
-	Denied *muster.ActionError // why no step may be begun any more; nil: they may
+	Denied *muster.ActionError    // why no step may be begun any more; nil: they may
+	Gone   func(node string) bool // whether a node, by ID, is no longer in the registry; nil: all are
 }
 
 // How often and how long is tried, where neither the plan nor a definition says.
@@ -44,6 +45,7 @@ const (
 	undoMost     = time.Minute
 	settleFor    = 30 * time.Second // longer than an execution may take, until its outcome is given up
 	codeNoResult = "no_result"
+	codeNodeGone = "node_gone"
 )
 
 // Decide returns what is to be written down next, given what came of calls: first
@@ -423,6 +425,9 @@ func (d *decider) back() {
 
 // hopeless says why a step cannot be undone without asking anybody, if so.
 func (d *decider) hopeless(s muster.TxStep) *muster.ActionError {
+	if d.rules.Gone != nil && d.rules.Gone(s.NodeID) {
+		return &muster.ActionError{Code: codeNodeGone, Message: "its node is no longer in the cluster: another machine under the same name knows nothing of what it did"}
+	}
 	if s.Outcome != muster.StepDone && forgotten(s, d.now) {
 		return notRemembered()
 	}

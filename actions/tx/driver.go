@@ -26,6 +26,7 @@ type Log interface {
 type Book interface {
 	OpenTxs() []muster.Tx
 	Tx(id string) (muster.Tx, bool)
+	Node(id string) (muster.Node, bool)
 	Changed() <-chan struct{} // closed at the next change
 }
 
@@ -255,7 +256,7 @@ func (d *Driver) drive(ctx context.Context, r *run) {
 
 // rules are those for a transaction now.
 func (d *Driver) rules(t muster.Tx) Rules {
-	rules := Rules{Parallel: d.cfg.Parallel, Draw: rand.Float64}
+	rules := Rules{Parallel: d.cfg.Parallel, Draw: rand.Float64, Gone: d.gone}
 	if d.cfg.Callers == nil {
 		return rules
 	}
@@ -263,6 +264,12 @@ func (d *Driver) rules(t muster.Tx) Rules {
 		rules.Denied = &muster.ActionError{Code: muster.CodeOf(err), Message: "its caller may not go on: " + err.Error()}
 	}
 	return rules
+}
+
+// gone reports whether a node left the registry: what it did, nobody knows but it.
+func (d *Driver) gone(id string) bool {
+	n, known := d.book.Node(id)
+	return !known || n.DeletedAt != nil
 }
 
 // mine reports whether this node still drives a transaction whose entry was not

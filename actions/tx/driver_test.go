@@ -26,6 +26,7 @@ type ledger struct {
 	t      *testing.T
 	driver string
 	lost   func(op fsm.Op) error // instead of writing; nil: never
+	gone   []string              // IDs of nodes that left
 
 	mu    sync.Mutex
 	index uint64 // guarded by mu
@@ -84,6 +85,11 @@ func (l *ledger) AdvanceTx(_ context.Context, id string, epoch uint64, events []
 
 // PurgeTxs is of no use here.
 func (l *ledger) PurgeTxs(context.Context, time.Time) error { return nil }
+
+// Node knows every node that has not left.
+func (l *ledger) Node(id string) (muster.Node, bool) {
+	return muster.Node{ID: id}, !slices.Contains(l.gone, id)
+}
 
 func (l *ledger) begin(p tx.Plan) {
 	l.t.Helper()
@@ -343,5 +349,25 @@ func TestANodeThatWasNeverReachedIsCalledAnew(t *testing.T) {
 	done := l.until("it ends", over)
 	if want := []string{"do one 1", "do one 2"}; done.Status != muster.TxSucceeded || !reflect.DeepEqual(nodes.made(), want) {
 		t.Errorf("%s, %v", done.Status, nodes.made())
+	}
+}
+
+func TestWhatWasDoneByANodeThatIsGoneIsForAnOperatorAtOnce(t *testing.T) {
+	l := newLedger(t)
+	nodes := &crew{answer: func(_ context.Context, op muster.TxOp) muster.Result {
+		if op.Step == "two" && op.Op == muster.OpDo {
+			return muster.Result{State: muster.StateFailed, Error: &muster.ActionError{Code: "exit"}}
+		}
+		return ok(tx.Order{})
+	}}
+	l.gone = []string{"id-a"}
+	lead(t, tx.Config{}, l, nodes)
+	l.begin(serial())
+	parked := l.until("it is parked", over)
+	if s := parked.Steps[0]; parked.Status != muster.TxParked || s.Status != muster.StepUndoFailed || s.Error.Code != "node_gone" {
+		t.Fatalf("%s: %+v", parked.Status, s)
+	}
+	if slices.Contains(nodes.made(), "undo one 2") || len(parked.Answer().Sheet) != 1 {
+		t.Errorf("asked %v, sheet %v", nodes.made(), parked.Answer().Sheet)
 	}
 }

@@ -354,11 +354,8 @@ func TestANodeThatHasNotEnteredIsNotReadyForItsPeers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{api.PathRun, api.PathActions, api.PathPin} {
+	for _, path := range []string{api.PathRun, api.PathCancel, api.PathPin} {
 		c := call{method: "POST", path: path, body: "{}"}
-		if path == api.PathActions {
-			c.method, c.body = "GET", ""
-		}
 		token, err := peer.Sign(o.call(c))
 		if err != nil {
 			t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"muster"
+	"muster/actions"
 	"muster/fsm"
 
 	"github.com/hashicorp/go-sockaddr"
@@ -24,20 +25,23 @@ import (
 // Config is everything an agent can be told. The tags are kong's: each field
 // is a flag, a MUSTER_ variable and a key of the configuration file.
 type Config struct {
-	Name             string        `help:"Name of this node, unique in the cluster. Default: the host's name." env:"MUSTER_NAME"`
-	DataDir          string        `help:"Where the node keeps its identity, log and index. Default: ./muster-data/NAME." env:"MUSTER_DATA_DIR" placeholder:"DIR"`
-	Bind             string        `help:"Address to listen on." default:"127.0.0.1" env:"MUSTER_BIND"`
-	Port             int           `help:"HTTP port; gossip is the next one, raft the one after." default:"7600" env:"MUSTER_PORT"`
-	HTTP             string        `name:"http" help:"HOST:PORT for HTTP, instead of --bind and --port." env:"MUSTER_HTTP" placeholder:"HOST:PORT"`
-	Gossip           string        `help:"HOST:PORT for gossip." env:"MUSTER_GOSSIP" placeholder:"HOST:PORT"`
-	Raft             string        `help:"HOST:PORT for raft." env:"MUSTER_RAFT" placeholder:"HOST:PORT"`
-	AdvertiseHTTP    string        `name:"advertise-http" help:"HTTP address that others use." env:"MUSTER_ADVERTISE_HTTP" placeholder:"HOST:PORT"`
-	AdvertiseGossip  string        `help:"Gossip address that others use." env:"MUSTER_ADVERTISE_GOSSIP" placeholder:"HOST:PORT"`
-	AdvertiseRaft    string        `help:"Raft address that others use." env:"MUSTER_ADVERTISE_RAFT" placeholder:"HOST:PORT"`
-	URL              string        `name:"url" help:"Base URL that others use for this node." env:"MUSTER_URL"`
-	Join             []string      `help:"Gossip address of a member; repeat it, or separate by commas." env:"MUSTER_JOIN" placeholder:"HOST:PORT"`
-	Expect           int           `help:"Found the cluster once this many agents with the same --expect see each other." env:"MUSTER_EXPECT"`
-	SecretFile       string        `kong:"-"` // --secret-file, which clients have, too
+	Name            string   `help:"Name of this node, unique in the cluster. Default: the host's name." env:"MUSTER_NAME"`
+	DataDir         string   `help:"Where the node keeps its identity, log and index. Default: ./muster-data/NAME." env:"MUSTER_DATA_DIR" placeholder:"DIR"`
+	Bind            string   `help:"Address to listen on." default:"127.0.0.1" env:"MUSTER_BIND"`
+	Port            int      `help:"HTTP port; gossip is the next one, raft the one after." default:"7600" env:"MUSTER_PORT"`
+	HTTP            string   `name:"http" help:"HOST:PORT for HTTP, instead of --bind and --port." env:"MUSTER_HTTP" placeholder:"HOST:PORT"`
+	Gossip          string   `help:"HOST:PORT for gossip." env:"MUSTER_GOSSIP" placeholder:"HOST:PORT"`
+	Raft            string   `help:"HOST:PORT for raft." env:"MUSTER_RAFT" placeholder:"HOST:PORT"`
+	AdvertiseHTTP   string   `name:"advertise-http" help:"HTTP address that others use." env:"MUSTER_ADVERTISE_HTTP" placeholder:"HOST:PORT"`
+	AdvertiseGossip string   `help:"Gossip address that others use." env:"MUSTER_ADVERTISE_GOSSIP" placeholder:"HOST:PORT"`
+	AdvertiseRaft   string   `help:"Raft address that others use." env:"MUSTER_ADVERTISE_RAFT" placeholder:"HOST:PORT"`
+	URL             string   `name:"url" help:"Base URL that others use for this node." env:"MUSTER_URL"`
+	Join            []string `help:"Gossip address of a member; repeat it, or separate by commas." env:"MUSTER_JOIN" placeholder:"HOST:PORT"`
+	Expect          int      `help:"Found the cluster once this many agents with the same --expect see each other." env:"MUSTER_EXPECT"`
+	SecretFile      string   `kong:"-"` // --secret-file, which clients have, too
+
+	Own []actions.Definition `kong:"-"` // actions of the program that this agent is part of, made by actions.Own
+
 	Capabilities     []string      `help:"What this node can do." default:"search,actions" env:"MUSTER_CAPABILITIES"`
 	Meta             []string      `help:"A key=value pair of metadata; repeatable." sep:"none" env:"MUSTER_META" placeholder:"K=V"`
 	Actions          string        `help:"Directory of action definitions, one YAML or JSON file each." env:"MUSTER_ACTIONS" placeholder:"DIR"`

@@ -46,6 +46,7 @@ type Daemon struct {
 
 	secretFile string     // empty: the secret came from the environment
 	reloading  sync.Mutex // held while the secret and the certificate are read again
+	turn       turn       // guarded by reloading
 	id         trust.Identity
 	reg        *fsm.Registry
 	pool       *gossip.Pool
@@ -53,6 +54,7 @@ type Daemon struct {
 	fatal      chan error
 	defined    []actions.Definition
 	executor   atomic.Pointer[actions.Executor] // nil until this node's actions are there
+	redefined  chan struct{}                    // has one word when there may be others
 	driver     *tx.Driver                       // set before raised is closed
 	raised     chan struct{}
 
@@ -93,7 +95,9 @@ func New(cfg Config, logs io.Writer) (*Daemon, error) {
 	default:
 		return nil, flagError("log-format", "must be text or json")
 	}
-	return &Daemon{cfg: cfg, named: named, log: slog.New(handler), fatal: make(chan error, 4), raised: make(chan struct{})}, nil
+	return &Daemon{
+		cfg: cfg, named: named, log: slog.New(handler), fatal: make(chan error, 4), redefined: make(chan struct{}, 1), raised: make(chan struct{}),
+	}, nil
 }
 
 // Addr is where the node serves HTTP, as a base URL.
@@ -104,6 +108,17 @@ func (d *Daemon) Gossip() string { return d.pool.Addr() }
 
 // Fatal gives the reason when the node cannot go on.
 func (d *Daemon) Fatal() <-chan error { return d.fatal }
+
+// Welcoming is closed once others may join by this node: when it is in a
+// cluster, or waits for them to found one.
+func (d *Daemon) Welcoming() <-chan struct{} {
+	if self, _ := d.pool.Peer(d.id.ID); self.Stateless && self.Expect > 1 {
+		now := make(chan struct{})
+		close(now)
+		return now
+	}
+	return d.member.Entered()
+}
 
 // Left is closed once the node left the cluster for good.
 func (d *Daemon) Left() <-chan struct{} { return d.member.Left() }
@@ -178,6 +193,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	d.wg.Go(func() { d.watch(loop) })
 	d.wg.Go(func() { d.forget(loop) })
 	d.wg.Go(func() { d.announce(loop, clusterID) })
+	d.wg.Go(func() { d.offer(loop) })
 	d.wg.Go(func() { d.watchFiles(loop) })
 	return nil
 }
@@ -334,17 +350,17 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 		return err
 	}
 	executor, err := actions.NewExecutor(actions.ExecutorConfig{
-		ID: d.id.ID, Definitions: d.defined, Docs: documents{docs}, Cache: federation, Journal: book, Steps: book, Spool: spool, Log: d.log,
+		ID: d.id.ID, Definitions: d.defined, Own: d.cfg.Own, Docs: documents{docs}, Cache: federation, Journal: book, Steps: book, Spool: spool, Log: d.log,
 	})
 	if err != nil {
 		return err
 	}
 	d.executor.Store(executor)
-	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, Jobs: book, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
-	list := catalog{self: d.id.ID, nodes: d.member, own: executor, wire: out, parallel: d.cfg.MaxParallel}
+	list := catalog{self: d.id.ID, reg: d.reg, own: executor}
+	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, Jobs: book, Catalog: list, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
 	d.driver = tx.NewDriver(tx.Config{Self: d.id.ID, Parallel: d.cfg.MaxParallel, Callers: callers{d.reg}, Log: d.log}, d.member, d.reg, runner)
 	close(d.raised)
-	planner := tx.Planner{Scout: scout{runner, list, book.ID()}, NewID: newID}
+	planner := tx.Planner{Scout: scout{Runner: runner, self: d.id.ID, own: executor, wire: out, parallel: d.cfg.MaxParallel, journal: book.ID()}, NewID: newID}
 	proxies, err := d.cfg.trusted()
 	if err != nil {
 		return err
@@ -455,7 +471,7 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
-	return &gate{reg: d.reg, uses: &d.uses, member: d.member, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
+	return &gate{reg: d.reg, uses: &d.uses, latest: d.member.Linearize, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
 		NodeID: d.id.ID, Secrets: d.ring.Secrets, Started: time.Now(), Harmless: harmless,
 		NodeKey: func(id string) (ed25519.PublicKey, bool) {
 			n, ok := d.reg.Node(id)
@@ -473,7 +489,7 @@ func harmless(_, path string) bool {
 
 type gate struct {
 	reg      *fsm.Registry
-	member   *cluster.Cluster
+	latest   func(context.Context) error // brings this copy up to the master's
 	verifier *trust.Verifier
 	entered  func() bool
 	uses     *uses
@@ -485,38 +501,42 @@ const (
 	lookTime  = 500 * time.Millisecond
 )
 
-// lookAgain finds a key that was made a moment ago at another node, when this
-// copy has caught up. Callers with made-up keys must not keep the master busy:
+// lookAgain reports whether this copy has caught up with what was done at other
+// nodes a moment ago. Callers with made-up keys must not keep the master busy:
 // beyond a few at a time nobody waits.
-func (g *gate) lookAgain(ctx context.Context, id string) (muster.Key, bool) {
+func (g *gate) lookAgain(ctx context.Context) bool {
 	select {
 	case g.looking <- struct{}{}:
 		defer func() { <-g.looking }()
 	default:
-		return muster.Key{}, false
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	if g.member.Linearize(ctx) != nil {
-		return muster.Key{}, false
-	}
-	return g.reg.Key(id)
+	return g.latest(ctx) == nil
 }
 
-// Key returns the rights of a bearer key.
+// find is a key by this copy, if it is good.
+func (g *gate) find(id string, hash [32]byte) (muster.Key, error) {
+	key, known := g.reg.Key(id)
+	if !holds(key, hash, time.Now()) || !known {
+		return key, badKey()
+	}
+	return key, callers{g.reg}.good(key)
+}
+
+// Key returns the rights of a bearer key. It may have been made, rotated, or
+// given back with its node a moment ago, at another node.
 func (g *gate) Key(ctx context.Context, plain string) (muster.Rights, error) {
 	id, hash, ok := trust.ParseKey(plain)
 	if !ok {
 		return muster.Rights{}, badKey()
 	}
-	key, known := g.reg.Key(id)
-	if !known || !holds(key, hash, time.Now()) { // made, or rotated, a moment ago
-		key, known = g.lookAgain(ctx, id)
+	key, err := g.find(id, hash)
+	if err != nil && g.lookAgain(ctx) {
+		key, err = g.find(id, hash)
 	}
-	if !holds(key, hash, time.Now()) || !known {
-		return muster.Rights{}, badKey()
-	}
-	if err := (callers{g.reg}).good(key); err != nil {
+	if err != nil {
 		return muster.Rights{}, err
 	}
 	g.uses.saw(id, time.Now())

@@ -30,6 +30,10 @@ func (d *Daemon) reloadActions() error {
 	if err := d.executor.Load().Reload(defs); err != nil {
 		return err
 	}
+	select {
+	case d.redefined <- struct{}{}:
+	default:
+	}
 	d.log.Info("actions reloaded", "definitions", len(defs))
 	return nil
 }

@@ -5,15 +5,16 @@ import (
 	"net/http"
 
 	"muster"
-	"muster/actions"
 	"muster/cluster/trust"
 	"muster/fsm"
 	"muster/httpserver"
+	"muster/httpserver/api"
 )
 
-// CatalogOf is a node's catalog, as a daemon wires it.
-func CatalogOf(id trust.Identity, nodes actions.Nodes, own *actions.Executor, client *http.Client, parallel int) func(context.Context) ([]muster.ActionInfo, []string) {
-	return catalog{self: id.ID, nodes: nodes, own: own, wire: &wire{id: id, http: client.Transport, peer: func(string) (muster.Peer, bool) { return muster.Peer{}, false }}, parallel: parallel}.Catalog
+// ExecuteOf is how a node has another one execute something.
+func ExecuteOf(id trust.Identity, client *http.Client) func(context.Context, muster.Node, muster.Rights, muster.Execution) (muster.Result, error) {
+	peer := func(string) (muster.Peer, bool) { return muster.Peer{}, false }
+	return (&wire{id: id, http: client.Transport, peer: peer, apps: &outside{breakers: &api.Breakers{}}}).Execute
 }
 
 // CallsOf checks signed calls as a node of a cluster with this identity and
@@ -22,6 +23,20 @@ func CallsOf(reg *fsm.Registry, id trust.Identity) func(token, method, path, key
 	g := (&Daemon{reg: reg, id: id}).gate()
 	g.entered = func() bool { return true }
 	return g.Call
+}
+
+// KeysOf checks bearer keys as a node with this registry does, which latest
+// brings up to the master's.
+func KeysOf(reg *fsm.Registry, latest func(context.Context) error) func(ctx context.Context, plain string) (muster.Rights, error) {
+	g := (&Daemon{reg: reg}).gate()
+	g.latest = latest
+	return g.Key
+}
+
+// Turn is a change of secrets: each call puts some into the ring and the rest.
+func Turn(ring *trust.Ring) func(secrets []trust.Secret, rest func() error) error {
+	var t turn
+	return func(secrets []trust.Secret, rest func() error) error { return t.to(ring, secrets, rest) }
 }
 
 // Meant is a client for the node with an ID, over connections shared with

@@ -1,7 +1,9 @@
 package daemon_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"testing"
 	"time"
 
@@ -68,6 +70,57 @@ func TestARemovedNodesSignatureOpensNoRoute(t *testing.T) {
 	for _, r := range routes {
 		if err := call(r); muster.KindOf(err) != muster.Unauthorized {
 			t.Errorf("%s %s after it was removed: %v", r.Method, r.Path, err)
+		}
+	}
+}
+
+func TestAKeyIsLookedForAtTheMasterBeforeItIsRefused(t *testing.T) {
+	reg := fsm.New()
+	id, plain, hash := trust.NewKey()
+	status := func(s muster.Status) fsm.NodeUpdate {
+		return fsm.NodeUpdate{Slug: "shop", Change: muster.NodeChange{Status: &s}}
+	}
+	steps := []struct {
+		op     fsm.Op
+		body   any
+		before muster.Kind // without a master to ask
+		after  muster.Kind
+	}{
+		{fsm.OpNodeRegister, fsm.NodeRegister{
+			ID: "1", Slug: "shop", Registration: muster.Registration{Name: "shop", URL: "http://shop"},
+			Key: fsm.KeyCreate{ID: id, Name: "shop", Hash: hash, NodeID: "1", Scopes: []string{"read"}},
+		}, muster.Unauthorized, ""},
+		{fsm.OpNodeUpdate, status(muster.StatusMaintenance), "", muster.Forbidden},
+		{fsm.OpNodeUpdate, status(muster.StatusActive), muster.Forbidden, ""},
+		{fsm.OpNodeDelete, fsm.NodeDelete{Slug: "shop"}, "", muster.Unauthorized},
+		{fsm.OpNodeRestore, fsm.NodeRestore{Slug: "shop"}, muster.Unauthorized, ""},
+	}
+	kind := func(err error) muster.Kind {
+		if err == nil {
+			return ""
+		}
+		return muster.KindOf(err)
+	}
+	for _, s := range steps {
+		alone := daemon.KeysOf(reg, func(context.Context) error { return errors.New("no master") })
+		if _, err := alone(t.Context(), plain); kind(err) != s.before {
+			t.Errorf("before %s: %v", s.op, err)
+		}
+		done := false // at the master, which this copy hears of when it asks
+		behind := daemon.KeysOf(reg, func(context.Context) error {
+			done = true
+			written(t, reg, s.op, s.body)
+			return nil
+		})
+		_, err := behind(t.Context(), plain)
+		if s.before != "" && (!done || kind(err) != s.after) {
+			t.Errorf("%s at another node: %v", s.op, err)
+		}
+		if !done {
+			written(t, reg, s.op, s.body)
+		}
+		if _, err := alone(t.Context(), plain); kind(err) != s.after {
+			t.Errorf("after %s: %v", s.op, err)
 		}
 	}
 }

@@ -341,6 +341,24 @@ func TestAnApplicationThatFailsIsLeftAloneForAWhileAndThatIsSaid(t *testing.T) {
 	}
 }
 
+func TestAnUnknownActionIsNoFailureOfItsNode(t *testing.T) {
+	o := raise(t, t.TempDir(), "a")
+	shop := newApp(t)
+	shop.set(func() {
+		shop.status, shop.actions = http.StatusBadRequest, `{"success":false,"error":"unknown action"}`
+	})
+	shop.register(t, o, muster.Registration{Capabilities: []muster.Capability{"search", "actions"}})
+	for range 7 {
+		run, err := o.op.Run(t.Context(), muster.Run{Action: "app.none", On: muster.Selector{Nodes: &[]string{"shop"}}})
+		if r := run.Results["shop"]; err != nil || r.State != muster.StateInvalid || run.FailureCount != 1 {
+			t.Fatalf("%+v %v", run, err)
+		}
+	}
+	if c := o.shop(t).Circuit; c == nil || c.State != "closed" || c.Failures != 0 || o.shop(t).Status != muster.StatusActive {
+		t.Errorf("%+v", o.shop(t))
+	}
+}
+
 func TestAnApplicationsOwnWordOnAnActionReachesTheCaller(t *testing.T) {
 	o := raise(t, t.TempDir(), "a")
 	shop := newApp(t)

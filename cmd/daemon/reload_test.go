@@ -1,11 +1,14 @@
 package daemon_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"muster"
+	"muster/cluster/trust"
 	"muster/cmd/daemon"
 )
 
@@ -42,5 +45,32 @@ func TestDefinitionsAreReadAgainAllOrNothing(t *testing.T) {
 	write(strings.Replace(good, "app.greet", "app.other", 1) + "no such field: 1\n")
 	if err := d.Reload(); err == nil || !strings.Contains(err.Error(), "one.yaml") || !offers("app.greet") || offers("app.other") {
 		t.Errorf("a bad definition: %v", err)
+	}
+}
+
+func TestAChangeOfSecretsThatGotHalfwayIsTriedAgainUntilItIsEverywhere(t *testing.T) {
+	old, fresh := trust.NewSecret(), trust.NewSecret()
+	ring, err := trust.NewRing([]trust.Secret{old})
+	if err != nil {
+		t.Fatal(err)
+	}
+	turn, both, fault, tries := daemon.Turn(ring), []trust.Secret{fresh, old}, errors.New("no key"), 0
+	reload := func(secrets []trust.Secret, end error) error {
+		return turn(secrets, func() error { tries++; return end })
+	}
+	if err := reload(both, fault); !errors.Is(err, fault) || tries != 1 {
+		t.Fatal(err, tries)
+	}
+	if err := reload([]trust.Secret{trust.NewSecret()}, nil); muster.KindOf(err) != muster.Invalid || tries != 1 {
+		t.Fatal("a file that cannot be used:", err, tries)
+	}
+	if err := reload(both, fault); !errors.Is(err, fault) || tries != 2 {
+		t.Fatal("with the same file:", err, tries)
+	}
+	if err := reload(both, nil); err != nil || tries != 3 {
+		t.Fatal("when it can be done:", err, tries)
+	}
+	if err := reload(both, nil); err != nil || tries != 3 {
+		t.Fatal("when it is done:", err, tries)
 	}
 }

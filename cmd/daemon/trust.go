@@ -91,20 +91,34 @@ func (d *Daemon) reloadSecrets() error {
 	if err != nil {
 		return err
 	}
-	changed, err := d.ring.Set(secrets)
-	if err != nil || !changed {
+	return d.turn.to(d.ring, secrets, func() error {
+		if err := d.pool.SetKeys(gossipKeys(secrets)); err != nil {
+			return err
+		}
+		if err := d.member.CutOff(); err != nil {
+			d.log.Debug("cut connections", "error", err)
+		}
+		// The others hear of it when all of this node goes by it.
+		d.pool.SetFacts(func(f *gossip.Facts) { f.Secrets = fingerprints(secrets) })
+		d.log.Info("secret changed", "understood", len(secrets))
+		return nil
+	})
+}
+
+// turn is a change of secrets that is to reach all of a node. The zero value is
+// ready.
+type turn struct{ halfway bool } // the ring has what the rest refused
+
+// to puts secrets into the ring, if they are others, and then into the rest:
+// also if an earlier try got no further than the ring.
+func (t *turn) to(ring *trust.Ring, secrets []trust.Secret, rest func() error) error {
+	changed, err := ring.Set(secrets)
+	if err != nil || !changed && !t.halfway {
 		return err
 	}
-	if err := d.pool.SetKeys(gossipKeys(secrets)); err != nil {
-		return err
-	}
-	if err := d.member.CutOff(); err != nil {
-		d.log.Debug("cut connections", "error", err)
-	}
-	// The others hear of it when all of this node goes by it.
-	d.pool.SetFacts(func(f *gossip.Facts) { f.Secrets = fingerprints(secrets) })
-	d.log.Info("secret changed", "understood", len(secrets))
-	return nil
+	err = rest()
+	t.halfway = err != nil
+	return err
 }
 
 func gossipKeys(secrets []trust.Secret) [][]byte {

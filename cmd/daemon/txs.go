@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"sync"
+	"time"
 
 	"muster"
 	"muster/actions"
@@ -31,13 +32,20 @@ type txs struct {
 // scout asks the agents that are to take part in a transaction what they can.
 type scout struct {
 	*actions.Runner
-	catalog
-	journal string // ID of this node's own
+	self     string
+	own      *actions.Executor
+	wire     *wire
+	parallel int    // agents asked at once
+	journal  string // ID of this node's own
 }
 
-// Survey asks so many nodes at once as the catalog does.
+// surveyTime is how long a node may take to list its actions.
+const surveyTime = 2 * time.Second
+
+// Survey asks the nodes themselves: what the registry says of them may be old, and
+// it does not know their journals.
 func (s scout) Survey(ctx context.Context, nodes []muster.Node) map[string]tx.Ability {
-	ctx, cancel := context.WithTimeout(ctx, catalogTime)
+	ctx, cancel := context.WithTimeout(ctx, surveyTime)
 	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup

@@ -47,6 +47,7 @@ var (
 	_ actions.Callers     = callers{}
 	_ actions.Journal     = (*journal.Journal)(nil)
 	_ actions.Jobs        = (*journal.Journal)(nil)
+	_ actions.Catalog     = catalog{}
 )
 
 // wire carries calls to other agents, each signed by this node.
@@ -159,10 +160,15 @@ func (w *wire) Execute(ctx context.Context, n muster.Node, by muster.Rights, x m
 	if n.Kind == muster.KindExternal {
 		return w.apps.execute(ctx, n, by, x)
 	}
-	err = w.call(ctx, n, func() (err error) {
+	execute := func() (err error) {
 		r, err = w.at(n, by).Execute(ctx, x)
 		return err
-	})
+	}
+	if x.Tx != nil { // its driver makes its own pauses, and asks as soon as the node is back
+		err = execute()
+	} else {
+		err = w.call(ctx, n, execute)
+	}
 	return r, err
 }
 

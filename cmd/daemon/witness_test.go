@@ -152,7 +152,7 @@ func TestSearchesActionsWritesAndPingsLeaveRowsThatTheStatusCounts(t *testing.T)
 		t.Fatal(err)
 	}
 	for kind, want := range map[string][]string{
-		"action": {"in b", "in b", "out a", "out a"}, "sync": {"in b", "out a", "out a"}, // b joined, too
+		"action": {"in b", "in b", "out a", "out a"}, "sync": {"in b", "out a", "out a", "out a"}, // b joined and told its actions, too
 	} {
 		got := make([]string, 0, len(want))
 		for _, r := range rows(t, b.op, api.RequestFilter{Type: kind}, len(want)) {

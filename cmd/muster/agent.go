@@ -28,6 +28,7 @@ const stopLimit = 5 * time.Second
 func (c *agentCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	collectLess()
 	c.Agent.SecretFile = f.SecretFile // the flag is the same one for agents and clients
+	keepPrivate()
 	d, err := daemon.New(c.Agent, io.err)
 	if err != nil {
 		return err
@@ -38,17 +39,22 @@ func (c *agentCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	if err := d.Start(ctx); err != nil {
 		return here(err)
 	}
-	_, _ = fmt.Fprintf(io.out, "muster agent at %s (gossip %s)\nnext, on another port:  muster agent --name NAME --port PORT --join %s\n", d.Addr(), d.Gossip(), d.Gossip())
-	err = serve(ctx, d, hangup)
+	_, _ = fmt.Fprintf(io.out, "muster agent at %s (gossip %s)\n", d.Addr(), d.Gossip())
+	err = serve(ctx, io, d, hangup)
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
 	return here(errors.Join(err, d.Stop(stop)))
 }
 
-// serve waits for the end and reloads on each hangup until then.
-func serve(ctx context.Context, d *daemon.Daemon, hangup <-chan os.Signal) error {
+// serve waits for the end and reloads on each hangup until then. Once others may
+// join it says how.
+func serve(ctx context.Context, io streams, d *daemon.Daemon, hangup <-chan os.Signal) error {
+	welcoming := d.Welcoming()
 	for {
 		select {
+		case <-welcoming:
+			welcoming = nil
+			_, _ = fmt.Fprintf(io.out, "next, on another port:  muster agent --name NAME --port PORT --join %s\n", d.Gossip())
 		case <-ctx.Done():
 			return nil
 		case <-d.Left():

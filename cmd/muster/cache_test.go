@@ -23,21 +23,22 @@ var plums = muster.Query{Text: "plum", Limit: 1}
 
 // company is a cluster of more agents than can found one together: the first
 // founds it, the others join.
-func company(t *testing.T, size int) *demo {
-	t.Helper()
+func company(tb testing.TB, size int) *demo {
+	tb.Helper()
 	names := make([]string, size)
 	for i := range names {
 		names[i] = fmt.Sprintf("n%d", i+1)
 	}
-	d := newDemo(t.TempDir(), streams{t.Output(), t.Output()}, names...)
-	t.Cleanup(func() { _ = d.clean() })
-	addrs, err := ports.Free(t.Context(), 3*size)
+	d := newDemo(tb.TempDir(), streams{tb.Output(), tb.Output()}, names...)
+	d.self = os.Getenv("MUSTER_BIN") // the benchmarks measure the program, not the test
+	tb.Cleanup(func() { _ = d.clean() })
+	addrs, err := ports.Free(tb.Context(), 3*size)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	secret := filepath.Join(d.dir, "secret")
 	if err := os.WriteFile(secret, []byte(d.secret.Hex()+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for i, name := range names {
 		own := addrs[3*i:]
@@ -50,12 +51,12 @@ func company(t *testing.T, size int) *demo {
 			d.args[name] = append(d.args[name], "--join", addrs[1])
 		}
 		if err := d.start(name); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
-	until(t, "all know all", func() bool {
+	untilIn(tb, max(30*time.Second, time.Duration(size)*10*time.Second), "all know all", func() bool {
 		return !slices.ContainsFunc(names, func(name string) bool {
-			a, err := d.client(name).Search(t.Context(), plums)
+			a, err := d.client(name).Search(tb.Context(), plums)
 			return err != nil || a.NodesSearched != size || a.Partial
 		})
 	})

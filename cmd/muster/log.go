@@ -47,9 +47,10 @@ func (c *logCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 		return err
 	}
 	if err := list(f, io, all, all.Requests, func(w *grid) {
-		line(w, "TIME", "NODE", "WAY", "TYPE", "STATUS", "CODE", "MS", "CALLER", "TRACE", "ERROR")
+		fitted(w, io)
+		line(w, "TIME", "NODE", "WAY", "TYPE", "STATUS", "CODE", "MS", "CALLER", "TRACE")
 		for _, r := range all.Requests {
-			line(w, rowCells(r)...)
+			rowLines(w, r)
 		}
 	}); err != nil {
 		return err
@@ -188,13 +189,23 @@ func printRow(io streams, f *clientFlags, r api.Row) error {
 		enc.SetEscapeHTML(false)
 		return enc.Encode(r)
 	}
-	_, err := fmt.Fprintf(io.out, "%s  %-14s  %-3s  %-6s  %-7s  %3v  %6v ms  %-20s  %s  %s\n", rowCells(r)...)
-	return err
+	w := &grid{least: []int{0, 8, 3, 6, 7, 3, 5, 18, 0}} // rows that come one by one line up, too
+	fitted(w, io)
+	rowLines(w, r)
+	return w.print(io.out)
 }
 
-func rowCells(r api.Row) []any {
-	return []any{
-		r.CreatedAt.Local().Format("2006-01-02T15:04:05.000Z07:00"), plain(r.Node), r.Direction, r.RequestType, r.Status,
-		r.StatusCode, r.DurationMs, plain(r.Caller), r.TraceID, plain(r.ErrorMessage),
+// fitted has rows of the log fit a line: long slugs give way first, then callers
+// and traces. With -o json all of them are there.
+func fitted(w *grid, io streams) {
+	const node, caller, trace = 1, 7, 8
+	w.width, w.flexible = lineWidth(io.out), []give{{node, 14}, {caller, 8}, {trace, 8}, {node, 4}, {caller, 4}, {trace, 4}}
+}
+
+// rowLines adds a row, and below it what went wrong.
+func rowLines(w *grid, r api.Row) {
+	line(w, clock(r.CreatedAt), plain(r.Node), r.Direction, r.RequestType, r.Status, r.StatusCode, r.DurationMs, plain(r.Caller), r.TraceID)
+	if r.ErrorMessage != "" {
+		line(w, "    "+flat(r.ErrorMessage))
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"muster/httpserver/api"
 
 	"github.com/google/uuid"
+	"github.com/mattn/go-runewidth"
 )
 
 // page is a log that can be read while it is written.
@@ -88,6 +89,43 @@ func TestTheLogTellsOneStoryOfAllNodesAndGoesOn(t *testing.T) {
 		if ids[r.ID+r.Status]++; ids[r.ID+r.Status] > 1 || strings.Contains(text, "first") {
 			t.Errorf("again: %s", text)
 		}
+	}
+}
+
+func TestLinesOfTheLogFitAndNothingOfThemIsMissingInJSON(t *testing.T) {
+	row := api.Row{
+		ID: uuid.NewString(), Node: strings.Repeat("n", 63), Direction: "out", RequestType: "action", Status: "success", StatusCode: 503,
+		DurationMs: 123456, Caller: "node:" + uuid.NewString(), TraceID: strings.Repeat("a", 32), CreatedAt: time.Now(),
+		ErrorMessage: strings.Repeat("why it failed\n", 20) + "end",
+	}
+	var asked atomic.Int32
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1)%2 == 0 { // to end what follows the log
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(api.Requests{Requests: []api.Row{row, {ID: uuid.NewString(), Node: "a", TraceID: row.TraceID, CreatedAt: row.CreatedAt}}})
+	}))
+	defer node.Close()
+	for _, args := range [][]string{{"log"}, {"log", "--follow"}} {
+		asked.Store(0)
+		var out, faults page
+		run(t.Context(), append(args, "--key", "mk_a", "--addr", node.URL), streams{&out, &faults})
+		said := out.String()
+		for text := range strings.Lines(said) {
+			if wide := runewidth.StringWidth(strings.TrimSuffix(text, "\n")); wide > 120 {
+				t.Errorf("%v: %d columns: %s", args, wide, text)
+			}
+		}
+		if !strings.Contains(said, "\n    why it failed why it failed") || strings.Contains(said, "end") || !strings.Contains(said, "…") || !strings.Contains(said, "aaaaaaaa") {
+			t.Errorf("%v:\n%s%s", args, said, faults.String())
+		}
+	}
+	asked.Store(0)
+	var got api.Requests
+	_, out := words(t, "log", "--key", "mk_a", "--addr", node.URL, "-o", "json")
+	if err := json.Unmarshal([]byte(out), &got); err != nil || got.Requests[0].Caller != row.Caller || got.Requests[0].ErrorMessage != row.ErrorMessage || got.Requests[0].Node != row.Node {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -22,6 +22,9 @@ import (
 // TestMain lets the test binary be the agent, so that the race detector sees
 // it, too.
 func TestMain(m *testing.M) {
+	if app := os.Getenv("MUSTER_ACT"); app != "" {
+		os.Exit(act(app))
+	}
 	if os.Getenv("MUSTER_CHILD") == "1" {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		code := run(ctx, os.Args[1:], streams{os.Stdout, os.Stderr})
@@ -243,13 +246,18 @@ func TestANodeThatLostItsDiskReplacesItsOldSelf(t *testing.T) {
 	}
 }
 
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+func until(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	untilIn(tb, 30*time.Second, what, ok)
+}
+
+func untilIn(tb testing.TB, limit time.Duration, what string, ok func() bool) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), limit)
 	defer cancel()
 	for !ok() {
 		if !look(ctx) {
-			t.Fatalf("not within 30 s: %s", what)
+			tb.Fatalf("not within %v: %s", limit, what)
 		}
 	}
 }

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"muster/cluster/trust"
+	"muster/testdata/ports"
 )
 
 func TestTextsInAFileOfNodesStayAsTheyAreWritten(t *testing.T) {
@@ -104,6 +107,10 @@ func TestTheRegistryIsKeptInOrderFromTheCommandLine(t *testing.T) {
 			t.Fatalf("%s: exit %d\n%s", c.args, code, out)
 		}
 	}
+	if code, out := d.words(t, name, "node", "update", "shop", "--weight", "0", "--app-version", strings.Repeat("1", 65)); code != 2 ||
+		!strings.Contains(out, "weight: must be") || !strings.Contains(out, "version: must") || strings.Contains(out, "hint") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
 	write("- {name: a, url: 'http://127.0.0.1:9/1'}\n- {name: x, url: x.example.org}\n")
 	if code, out := d.words(t, name, "node", "sync", file, "--apply"); code != 2 || !strings.Contains(out, "https://x.example.org") || !strings.Contains(out, "is an agent") {
 		t.Errorf("exit %d\n%s", code, out)
@@ -141,10 +148,19 @@ func TestALivingAgentIsRemovedOrLeavesAndAnotherOneLeads(t *testing.T) {
 	if code, out := d.words(t, master, "cluster", "remove", gone); code != 0 {
 		t.Fatalf("remove: exit %d\n%s", code, out)
 	}
-	code := d.ends(t, gone)
-	raw, err := os.ReadFile(filepath.Join(d.dir, gone+".log"))
-	if err != nil || code != 5 || !strings.Contains(string(raw), "was removed from the cluster") {
-		t.Fatalf("removed: exit %d, %v\n%s", code, err, raw)
+	for starts := 1; starts <= 2; starts++ { // started again it hears the same, and invites nobody
+		code := d.ends(t, gone)
+		raw, err := os.ReadFile(filepath.Join(d.dir, gone+".log"))
+		log := string(raw)
+		if err != nil || code != 5 || strings.Count(log, "error: node "+gone) != starts || strings.Count(log, "muster agent at") != starts ||
+			strings.Count(log, "next, on another port") != 1 {
+			t.Fatalf("removed, start %d: exit %d, %v\n%s", starts, code, err, raw)
+		}
+		if starts == 1 {
+			if err := d.start(gone); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	delete(d.procs, gone)
 	stays := last(d, master, gone)
@@ -165,6 +181,29 @@ func TestALivingAgentIsRemovedOrLeavesAndAnotherOneLeads(t *testing.T) {
 	if code, out := d.words(t, stays, "node", "register", "shop", "http://127.0.0.1:9"); code != 0 {
 		t.Errorf("a write at the one that is left: exit %d\n%s", code, out)
 	}
+}
+
+func TestAnAgentThatWaitsForOthersSaysAtOnceHowTheyJoin(t *testing.T) {
+	d := newDemo(t.TempDir(), streams{t.Output(), t.Output()}, "a")
+	t.Cleanup(func() { _ = d.clean() })
+	addrs, err := ports.Free(t.Context(), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.args["a"] = []string{
+		"agent", "--name", "a", "--data-dir", filepath.Join(d.dir, "a"), "--secret-file", filepath.Join(d.dir, "secret"),
+		"--http", addrs[0], "--gossip", addrs[1], "--raft", addrs[2], "--expect", "2", "--join", addrs[3],
+	}
+	if _, err := trust.EnsureSecretFile(filepath.Join(d.dir, "secret")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.start("a"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the line for the next one", func() bool {
+		raw, err := os.ReadFile(filepath.Join(d.dir, "a.log"))
+		return err == nil && strings.Contains(string(raw), "next, on another port:  muster agent --name NAME --port PORT --join "+addrs[1])
+	})
 }
 
 // last is the one that is neither.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -50,8 +51,17 @@ func list[T any](f *clientFlags, out streams, data any, rows []T, table func(*gr
 	}
 }
 
-// grid is a table for people. Rows up to an empty one line up with each other.
-type grid struct{ rows [][]string }
+// grid is a table for people. Rows up to an empty one line up with each other,
+// but for those of one cell.
+type grid struct {
+	rows     [][]string
+	width    int    // of a line; 0: as wide as it gets
+	flexible []give // how columns give way if a line is too wide, one after the other
+	least    []int  // widths of columns whatever is in them
+}
+
+// give makes a column narrower, but not below a width.
+type give struct{ column, least int }
 
 func line(w *grid, cells ...any) {
 	row := make([]string, len(cells))
@@ -74,9 +84,14 @@ func (g *grid) print(out io.Writer) error {
 		}
 		block := g.rows[:end+1]
 		g.rows = g.rows[end+1:]
-		widths := columns(block)
+		widths := g.columns(block)
 		for _, row := range block {
 			for i, cell := range row {
+				if len(row) > 1 {
+					cell = runewidth.Truncate(cell, widths[i], "…")
+				} else if g.width > 0 {
+					cell = runewidth.Truncate(cell, g.width, "…")
+				}
 				text.WriteString(cell)
 				if i < len(row)-1 {
 					text.WriteString(strings.Repeat(" ", widths[i]-runewidth.StringWidth(cell)+columnGap))
@@ -89,8 +104,12 @@ func (g *grid) print(out io.Writer) error {
 	return err
 }
 
-func columns(rows [][]string) (widths []int) {
+func (g *grid) columns(rows [][]string) (widths []int) {
+	widths = slices.Clone(g.least)
 	for _, row := range rows {
+		if len(row) == 1 {
+			continue
+		}
 		for i, cell := range row {
 			if i == len(widths) {
 				widths = append(widths, 0)
@@ -98,7 +117,25 @@ func columns(rows [][]string) (widths []int) {
 			widths[i] = max(widths[i], runewidth.StringWidth(cell))
 		}
 	}
+	over := -columnGap - g.width
+	for _, width := range widths {
+		over += width + columnGap
+	}
+	for _, to := range g.flexible {
+		less := max(0, min(over, widths[to.column]-to.least))
+		widths[to.column], over = widths[to.column]-less, over-less
+	}
 	return widths
+}
+
+// lineWidth is how wide a line may be: as the terminal, if out is one.
+func lineWidth(out io.Writer) int {
+	if file, ok := out.(*os.File); ok {
+		if width := terminalWidth(file); width > 0 {
+			return width
+		}
+	}
+	return 120
 }
 
 // clock is a time for people: theirs, with its zone.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 )
@@ -24,6 +25,23 @@ func TestColumnsLineUpWhateverTheLetters(t *testing.T) {
 		"\n" +
 		"another block  1\n" +
 		"x              2\n"
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+}
+
+func TestAWideTableIsCutWhereItMayBe(t *testing.T) {
+	g := &grid{width: 24, flexible: []give{{1, 8}, {1, 4}, {2, 4}}, least: []int{6}}
+	line(g, "a", "bbbbbbbbbbbb", "cccccccccccc", "d")
+	line(g, strings.Repeat("word ", 10))
+	line(g, "e", "f", "日本語日本語", "g")
+	var out bytes.Buffer
+	if err := g.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	want := "a       bbb…  cccccc…  d\n" +
+		"word word word word wor…\n" +
+		"e       f     日本語…  g\n"
 	if out.String() != want {
 		t.Errorf("got\n%swant\n%s", out.String(), want)
 	}

@@ -201,6 +201,7 @@ func worst(a muster.RunAnswer) muster.Kind {
 type actionCmd struct {
 	List actionListCmd `cmd:"" help:"List the actions of all nodes."`
 	Show actionShowCmd `cmd:"" help:"Show one action and its parameters."`
+	Lint actionLintCmd `cmd:"" help:"Check action definitions as an agent would, without one."`
 }
 
 type actionListCmd struct{}

@@ -264,6 +264,29 @@ func TestANodeThatLostItsJournalIsNotAskedToUndoWhatItDoesNotKnow(t *testing.T) 
 	}
 }
 
+func TestAMachineThatLostItsDiskLeavesWhatItDidToAnOperator(t *testing.T) {
+	d, master := trio(t)
+	l := d.ledger(t)
+	asker := other(d, master)
+	third := other(d, asker)
+	l.breaks(t, "two")
+	a := d.begin(t, asker, json.RawMessage(fmt.Sprintf(`{"wait":false,"steps":[%s,%s]}`, step("one", third), step("two", asker, slowly))))
+	until(t, "the second step runs", func() bool { return l.read() == "one two" })
+	if err := d.kill(third); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(d.dir, third)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.start(third); err != nil {
+		t.Fatal(err)
+	}
+	a = d.ended(t, asker, a.ID)
+	if a.Status != muster.TxParked || l.read() != "one two" || len(a.Sheet) != 1 || a.Sheet[0].Why.Code != "node_gone" {
+		t.Errorf("%s (%s), wrote %s, %+v", a.Status, statuses(a), l.read(), a.Sheet)
+	}
+}
+
 func TestAParkedTransactionHandsOverASheetAndGoesOnAtAWord(t *testing.T) {
 	d, master := trio(t)
 	l := d.ledger(t)

@@ -26,7 +26,6 @@ func TestEachCallHasItsRoute(t *testing.T) {
 		},
 		"GET /v1/actions?limit=1000&cursor=": func() (bool, error) { a, err := c.Actions(ctx); return len(a.Actions) == 1, err },
 		"GET /v1/actions/app%2Fx":            func() (bool, error) { a, err := c.Action(ctx, "app/x"); return len(a.Actions) == 1, err },
-		"GET " + api.PathActions:             func() (bool, error) { a, err := c.OwnActions(ctx); return len(a.Actions) == 1, err },
 		"POST " + api.PathRun: func() (bool, error) {
 			r, err := c.Execute(ctx, muster.Execution{Job: "j"})
 			return r.State == "ok", err

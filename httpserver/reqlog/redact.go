@@ -37,12 +37,12 @@ func clip(raw []byte) []byte {
 type hider struct{ keys, bearers *regexp.Regexp }
 
 func newHider() hider {
-	return hider{regexp.MustCompile(`mk_[0-9A-Za-z_-]+`), regexp.MustCompile(`(?i)\b(bearer)\s+[^\s"']+`)}
+	return hider{regexp.MustCompile(`mk_[0-9A-Za-z_-]+|mc_[0-9a-f]{8,}`), regexp.MustCompile(`(?i)\b(bearer)\s+[^\s"']+`)}
 }
 
 // text hides what looks like a credential in a text.
 func (h hider) text(s string) string {
-	if strings.Contains(s, "mk_") {
+	if strings.Contains(s, "mk_") || strings.Contains(s, "mc_") {
 		s = h.keys.ReplaceAllString(s, redacted)
 	}
 	if strings.Contains(s, "earer") || strings.Contains(s, "EARER") {

@@ -152,7 +152,7 @@ func TestAnActionThatFailedInAGoodAnswerIsAFailedRow(t *testing.T) {
 }
 
 func TestSecretsAreInNoRow(t *testing.T) {
-	const canary = "c4n4ry-0123456789"
+	const canary, made = "c4n4ry-0123456789", "mc_0badc0de0badc0de0badc0de0badc0de0badc0de0badc0de0badc0de0badc0de"
 	synctest.Test(t, func(t *testing.T) {
 		cfg := settings(t)
 		l := open(t, cfg)
@@ -161,7 +161,7 @@ func TestSecretsAreInNoRow(t *testing.T) {
 			"/v1/run":               `{"action":"app.known","params":{"pin":"QQ","path":"kept"}}`,
 			"/internal/v1/run":      `{"params":{"anything":{"x":"QQ"}},"action":"app.unknown"}`,
 			"/v1/tx":                `{"steps":[{"run":"a","with":{"x":"QQ"},"undo":{"run":"b","with":{"y":"QQ"}}}],"actions":{"s":{"params":{"z":"QQ"}}}}`,
-			"/v1/search":            `{"query":"Bearer QQ mk_0123_QQ"}`,
+			"/v1/search":            `{"query":"Bearer QQ mk_0123_QQ ` + made + ` mc_kept"}`,
 			"/internal/v1/join":     `{"Authorization":"QQ","proof":"QQ","access_token":"QQ"}`,
 			"/api/ai-engine/search": `password=QQ&x`, // no JSON: nothing of it is kept
 			"/v1/jobs/x/retry":      `{"action":"app.known","params":"QQ"}`,
@@ -169,7 +169,7 @@ func TestSecretsAreInNoRow(t *testing.T) {
 			c := search()
 			c.Path, c.Payload = path, []byte(strings.ReplaceAll(payload, "QQ", canary))
 			c.Response = []byte(`{"api_key":"` + canary + `","ok":1}`)
-			c.Err = "refused: Bearer " + canary
+			c.Err = "refused: Bearer " + canary + ", not " + made
 			l.Record(c)
 		}
 		settle(t)
@@ -185,10 +185,12 @@ func TestSecretsAreInNoRow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(string(text), canary) || strings.Contains(string(file), canary) {
-			t.Errorf("a secret is kept: %s", text)
+		for _, secret := range []string{canary, made[:12]} {
+			if strings.Contains(string(text), secret) || strings.Contains(string(file), secret) {
+				t.Errorf("a secret is kept: %s", text)
+			}
 		}
-		if !strings.Contains(string(text), "kept") || !strings.Contains(string(text), `"ok":1`) {
+		if !strings.Contains(string(text), "kept") || !strings.Contains(string(text), "mc_kept") || !strings.Contains(string(text), `"ok":1`) {
 			t.Errorf("more than the secrets is hidden: %s", text)
 		}
 	})
