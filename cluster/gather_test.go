@@ -18,7 +18,7 @@ func turns(t *testing.T, clients, n int) (sizes []int, took time.Duration) {
 	answers := make([]chan struct{}, clients)
 	add := cluster.Gather(func(round []int) {
 		sizes = append(sizes, len(round)) // one round at a time
-		time.Sleep(8 * time.Millisecond)
+		time.Sleep(8 * time.Millisecond)  //nolint:forbidigo // in virtual time
 		for _, c := range round {
 			answers[c] <- struct{}{}
 		}
@@ -30,13 +30,13 @@ func turns(t *testing.T, clients, n int) (sizes []int, took time.Duration) {
 			for range n {
 				add(c)
 				<-answers[c]
-				time.Sleep(time.Millisecond)
+				time.Sleep(time.Millisecond) //nolint:forbidigo // in virtual time
 			}
 		})
 	}
 	all.Wait()
 	took = time.Since(began)
-	time.Sleep(time.Second) // nobody comes any more
+	time.Sleep(time.Second) //nolint:forbidigo // in virtual time: nobody comes any more
 	synctest.Wait()
 	return sizes, took
 }
@@ -64,14 +64,14 @@ func TestNobodyWaitsLongForThoseWhoDoNotComeBack(t *testing.T) {
 		began := time.Now()
 		add := cluster.Gather(func([]int) {
 			begun = append(begun, time.Since(began))
-			time.Sleep(8 * time.Millisecond)
+			time.Sleep(8 * time.Millisecond) //nolint:forbidigo // in virtual time
 		})
 		for i := range 8 {
 			add(i)
 		}
-		time.Sleep(10 * time.Millisecond) // the first round is over, the next waits
+		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // in virtual time: the first round is over, the next waits
 		add(8)
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) //nolint:forbidigo // in virtual time
 		synctest.Wait()
 		last := begun[len(begun)-1]
 		if latest := 16*time.Millisecond + 2*cluster.Half(8*time.Millisecond); last > latest {

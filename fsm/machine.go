@@ -252,33 +252,30 @@ func (p *picture) write(out io.Writer) error {
 // all gives the rows, each with the name of its table.
 func (p *picture) all() iter.Seq2[string, any] {
 	return func(yield func(string, any) bool) {
-		if p.rows.settings != nil && !yield(tableSettings, p.rows.settings) {
-			return
+		_ = (p.rows.settings == nil || yield(tableSettings, p.rows.settings)) &&
+			each(tableNodes, p.rows.nodes.all(), yield) && each(tableKeys, p.rows.keys.all(), yield) &&
+			each(tableActions, p.rows.actions.all(), yield) && each(tableDone, p.ordered(), yield) &&
+			each(tableTxs, p.rows.txs.all(), yield)
+	}
+}
+
+// each gives the rows of a table; false: no more are wanted.
+func each[T any](table string, rows iter.Seq[*T], yield func(string, any) bool) bool {
+	for row := range rows {
+		if !yield(table, row) {
+			return false
 		}
-		for row := range p.rows.nodes.all() {
-			if !yield(tableNodes, row) {
-				return
-			}
-		}
-		for row := range p.rows.keys.all() {
-			if !yield(tableKeys, row) {
-				return
-			}
-		}
-		for row := range p.rows.actions.all() {
-			if !yield(tableActions, row) {
-				return
-			}
-		}
+	}
+	return true
+}
+
+// ordered gives the results of keyed commands as earlier programs read them.
+func (p *picture) ordered() iter.Seq[*done] {
+	return func(yield func(*done) bool) {
 		for _, row := range p.done {
-			ordered := done{Key: row.Key, Digest: row.Digest, ID: row.ID, Detail: row.Detail, Refused: row.Refused, Index: row.Index}
-			ordered.Order = fmt.Sprintf("%020d", row.Index)
-			if !yield(tableDone, &ordered) {
-				return
-			}
-		}
-		for row := range p.rows.txs.all() {
-			if !yield(tableTxs, row) {
+			out := done{Key: row.Key, Digest: row.Digest, ID: row.ID, Detail: row.Detail, Refused: row.Refused, Index: row.Index}
+			out.Order = fmt.Sprintf("%020d", row.Index)
+			if !yield(&out) {
 				return
 			}
 		}

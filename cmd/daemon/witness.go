@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"encoding/json"
-	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,9 +38,6 @@ func (d *Daemon) record(c api.Call) {
 		return
 	}
 	d.meters.Call(c)
-	if !d.log.Enabled(context.Background(), slog.LevelDebug) {
-		return // each call would pay for its words
-	}
 	d.log.Debug("call", "direction", c.Direction, "method", c.Method, "path", c.Path, "status", c.Status, "caller", c.Caller,
 		"request_id", c.RequestID, "trace_id", c.TraceID, "duration_ms", c.Duration.Milliseconds(), "error", c.Err)
 }
