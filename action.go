@@ -73,6 +73,10 @@ type Result struct {
 	Error      *ActionError    `json:"error,omitempty"`
 	Leaked     int             `json:"leaked_children,omitzero"` // processes that left the program's group
 	DurationMs int64           `json:"duration_ms"`
+
+	// Settled says, of a step of a transaction, that it is in the node's journal: the
+	// same call will never get another answer.
+	Settled bool `json:"settled,omitempty"`
 }
 
 // ActionError says why an action did not succeed.

@@ -2,6 +2,7 @@ package muster
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -78,6 +79,7 @@ type Tx struct {
 	Driver     string       `json:"driver"`         // node ID; empty: nobody has written anything down of it yet
 	Steps      []TxStep     `json:"steps"`
 	Error      *ActionError `json:"error,omitempty"` // why it did not succeed, or is parked
+	Cause      *ActionError `json:"cause,omitempty"` // why its direction is back
 	History    []TxNote     `json:"history"`
 	Forgotten  int          `json:"forgotten,omitempty"` // notes that are no longer there
 	CreatedAt  time.Time    `json:"created_at"`
@@ -105,12 +107,12 @@ type TxStep struct {
 
 	Status     StepStatus      `json:"status"`
 	Checked    bool            `json:"checked,omitempty"`    // its precheck passed
-	Outcome    StepStatus      `json:"outcome,omitempty"`    // of doing it: done, failed or unknown
+	Outcome    StepStatus      `json:"outcome,omitempty"`    // of doing it: done, failed or unknown; of one skipped: what the operator saw to, done or undone
 	Doubt      bool            `json:"doubt,omitempty"`      // a call before the last may have done it, whatever the last comes to
 	Generation int             `json:"generation,omitempty"` // of the last call: a node does none that is older than one it knows
 	Attempts   int             `json:"attempts,omitempty"`   // calls since it began, of doing and of undoing
 	Tries      int             `json:"tries,omitempty"`      // of them, those of what goes on
-	Since      time.Time       `json:"since,omitzero"`       // when what goes on began
+	Since      time.Time       `json:"since,omitzero"`       // when what goes on began: the call, or all the undoing
 	NotBefore  time.Time       `json:"not_before,omitzero"`  // of the next call
 	Result     json.RawMessage `json:"result,omitempty"`
 	Error      *ActionError    `json:"error,omitempty"`
@@ -220,6 +222,11 @@ type TxOp struct {
 	Done     bool            `json:"done,omitempty"`
 	Result   json.RawMessage `json:"result,omitempty"`
 	OnFailed bool            `json:"on_failed,omitempty"`
+
+	// Given is what placeholders of an undo's parameters stand for, by name, but
+	// for ${result.FIELD}, which the node fills in: all at once, for what is filled
+	// in may look like a placeholder.
+	Given Params `json:"given,omitempty"`
 }
 
 // TxAnswer is a transaction as callers see it.
@@ -295,6 +302,8 @@ func (s TxStep) left() bool {
 		return s.Undo.Action == "" && s.Run.Risk != RiskRead
 	case StepUndoing, StepUndoFailed:
 		return true
+	case StepSkipped:
+		return s.Outcome == StepDone // by hand: nobody knows how it is undone
 	default:
 		return false
 	}
@@ -333,13 +342,41 @@ func (t Tx) todo(s TxStep) []TxTodo {
 	}
 	switch {
 	case t.Back && s.Undoable():
-		do.Action, do.With = s.Undo.Action, s.Undo.With
+		do.Action, do.With = s.Undo.Action, t.known(s, s.Undo.With)
 		return []TxTodo{do}
 	case !t.Back && s.Status != StepDone && s.Status != StepSkipped: // those too whose turn has not come
+		do.With = t.known(s, s.Run.With)
 		return []TxTodo{do}
 	default:
 		return nil
 	}
+}
+
+// known are the parameters of a step, or of its undo, with the results that are
+// known filled in. What is not known stays as it is in the plan.
+func (t Tx) known(s TxStep, with Params) Params {
+	out := Params{}
+	for name, value := range with {
+		full, err := Fill(value, func(ref string) (json.RawMessage, error) { return t.valueOf(s, ref) })
+		if err != nil {
+			full = value
+		}
+		out[name] = full
+	}
+	return out
+}
+
+// valueOf is what a placeholder in the parameters of a step stands for.
+func (t Tx) valueOf(s TxStep, ref string) (json.RawMessage, error) {
+	if field, ok := strings.CutPrefix(ref, "result."); ok {
+		return FieldOf(s.Result, field)
+	}
+	for _, other := range t.Steps {
+		if field, ok := strings.CutPrefix(ref, "steps."+other.ID+".result."); ok {
+			return FieldOf(other.Result, field)
+		}
+	}
+	return nil, Errorf(Invalid, "there is no %s", ref)
 }
 
 // TxPlan asks for a transaction.

@@ -164,6 +164,9 @@ func (h *Handler) ask(ctx context.Context, client *http.Client, c call, token st
 	if c.check {
 		r.Header.Set(headerCheck, "1")
 	}
+	for name, value := range opWords(c.tx) {
+		r.Header.Set("Muster-"+name, value)
+	}
 	answer, err := client.Do(r)
 	if err != nil {
 		return uncalled(ctx, err), 0

@@ -32,9 +32,11 @@ func (e *Executor) step(ctx context.Context, by muster.Rights, x muster.Executio
 			WithCode(muster.CodeJournalLost)), nil, began)
 	}
 	mine := entry(by, &action{Definition: Definition{Action: x.Action}}, x)
-	mine.Tx = x.Tx
+	op := *x.Tx
+	op.Result, op.Given = nil, nil // they can be long, and are for the call alone
+	mine.Tx = &op
 	if known, err := e.cfg.Journal.Recall(ctx, mine); known != nil || err != nil {
-		return repeated(known, err, began)
+		return settled(known, err, began)
 	}
 	var missing error
 	if x.Tx.Op == muster.OpUndo {
@@ -43,7 +45,7 @@ func (e *Executor) step(ctx context.Context, by muster.Rights, x muster.Executio
 			return repeated(nil, err, began)
 		}
 		mine.Seen = seen
-		x.Params, missing = withResult(x.Params, done)
+		x.Params, missing = withResult(x.Params, done, x.Tx.Given)
 	}
 	a, c, err := e.admit(by, x)
 	if missing != nil {
@@ -60,9 +62,18 @@ func (e *Executor) step(ctx context.Context, by muster.Rights, x muster.Executio
 	}
 	defer leave()
 	if known, err := e.cfg.Journal.Begin(ctx, mine); known != nil || err != nil {
-		return repeated(known, err, began)
+		return settled(known, err, began)
 	}
-	return e.cfg.Journal.End(mine.Key, resultOf(e.perform(ctx, a, c), c.hide, began))
+	r := e.cfg.Journal.End(mine.Key, resultOf(e.perform(ctx, a, c), c.hide, began))
+	return settled(&r, nil, began)
+}
+
+// settled is what became of a call of a step, which does not change any more if it
+// is known.
+func settled(known *muster.Result, err error, began time.Time) muster.Result {
+	r := repeated(known, err, began)
+	r.Settled = known != nil
+	return r
 }
 
 // decline writes down that a call of a step is not begun, unless the journal
@@ -70,9 +81,10 @@ func (e *Executor) step(ctx context.Context, by muster.Rights, x muster.Executio
 func (e *Executor) decline(ctx context.Context, mine muster.JournalEntry, why error, began time.Time) muster.Result {
 	mine.Unready = why
 	if known, err := e.cfg.Journal.Begin(context.WithoutCancel(ctx), mine); known != nil || err != nil {
-		return repeated(known, err, began)
+		return settled(known, err, began)
 	}
-	return e.cfg.Journal.End(mine.Key, resultOf(refused(why), nil, began))
+	r := e.cfg.Journal.End(mine.Key, resultOf(refused(why), nil, began))
+	return settled(&r, nil, began)
 }
 
 // undoing ends what still does the step, waits for that, and returns what doing
@@ -103,15 +115,19 @@ func (e *Executor) undoing(ctx context.Context, x muster.Execution) (done json.R
 	return done, seen, nil
 }
 
-// withResult fills ${result.x} into the parameters of an undo. missing says that
-// something cannot be filled in, which matters only if there is something to undo.
-func withResult(with muster.Params, done json.RawMessage) (full muster.Params, missing error) {
+// withResult fills ${result.x}, and what is given, into the parameters of an undo.
+// missing says that something cannot be filled in, which matters only if there is
+// something to undo.
+func withResult(with muster.Params, done json.RawMessage, given muster.Params) (full muster.Params, missing error) {
 	full = make(muster.Params, len(with))
 	for name, value := range with {
 		filled, err := muster.Fill(value, func(ref string) (json.RawMessage, error) {
+			if raw, ok := given[ref]; ok {
+				return raw, nil
+			}
 			field, ok := strings.CutPrefix(ref, "result.")
 			if !ok {
-				return nil, errors.New("only ${result.FIELD} is filled in here")
+				return nil, errors.New("nobody said what ${" + ref + "} stands for")
 			}
 			return muster.FieldOf(done, field)
 		})
@@ -127,12 +143,21 @@ func withResult(with muster.Params, done json.RawMessage) (full muster.Params, m
 // txEnv tells a program which call of which transaction it serves. MUSTER_JOB is
 // of this call alone: an application can keep it beside what it changed.
 func txEnv(op *muster.TxOp) []string {
+	words := opWords(op)
+	env := make([]string, 0, len(words))
+	for name, value := range words {
+		env = append(env, "MUSTER_"+strings.ToUpper(name)+"="+value)
+	}
+	return env
+}
+
+// opWords are what names a call of a transaction, for programs and applications.
+func opWords(op *muster.TxOp) map[string]string {
 	if op == nil {
 		return nil
 	}
-	return []string{
-		"MUSTER_TX=" + op.Tx, "MUSTER_STEP=" + op.Step, "MUSTER_OP=" + op.Op,
-		"MUSTER_GENERATION=" + strconv.Itoa(op.Generation), "MUSTER_EPOCH=" + strconv.FormatUint(op.Epoch, 10),
+	return map[string]string{
+		"Tx": op.Tx, "Step": op.Step, "Op": op.Op, "Generation": strconv.Itoa(op.Generation), "Epoch": strconv.FormatUint(op.Epoch, 10),
 	}
 }
 

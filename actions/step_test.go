@@ -3,6 +3,7 @@ package actions_test
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,6 +89,35 @@ func TestAStepIsTriedAgainByItsTransactionOnly(t *testing.T) {
 	}
 }
 
+func TestAnApplicationHearsWhichCallOfAStepItServesAndItsAnswerIsSettled(t *testing.T) {
+	_, j, _ := stepping(t)
+	var got http.Header
+	s := application(t, func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header
+		w.WriteHeader(http.StatusInternalServerError)
+	})
+	e := executor(t, actions.ExecutorConfig{Journal: j, Steps: j}, hook(t, s.URL, "", ""))
+	for range 2 {
+		if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.hook", 1, "")); r.State != muster.StateUnknown || !r.Settled {
+			t.Errorf("%+v, %+v", r, r.Error)
+		}
+	}
+	for name, want := range map[string]string{"Tx": "1", "Step": "s", "Op": "do", "Generation": "1", "Epoch": "9"} {
+		if got.Get("Muster-"+name) != want {
+			t.Errorf("Muster-%s is %q", name, got.Get("Muster-"+name))
+		}
+	}
+	if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.none", 2, "")); r.State != muster.StateInvalid || !r.Settled {
+		t.Errorf("refused: %+v, %+v", r, r.Error)
+	}
+	if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.hook", 1, "w")); r.Settled {
+		t.Errorf("another request: %+v, %+v", r, r.Error)
+	}
+	if r := e.Execute(t.Context(), operator(), muster.Execution{Action: "app.hook", Job: "j_1"}); r.State != muster.StateUnknown || r.Settled {
+		t.Errorf("of no transaction: %+v, %+v", r, r.Error)
+	}
+}
+
 func TestALateStepIsRefusedAfterItsEmptyUndo(t *testing.T) {
 	e, j, wrote := stepping(t)
 	r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpUndo, "app.write", 2, "un-${result.was}"))
@@ -134,6 +164,18 @@ func TestAnUndoThatNeedsALostResultIsRefused(t *testing.T) {
 	}
 	if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpUndo, "app.write", 2, "un-${result.was}")); r.Success || r.Error.Code != "no_result" {
 		t.Errorf("%+v, %+v", r, r.Error)
+	}
+}
+
+func TestWhatIsFilledIntoAnUndoIsNotFilledInAgain(t *testing.T) {
+	e, j, wrote := stepping(t)
+	if r := e.Execute(t.Context(), operator(), stepCall(j, muster.OpDo, "app.write", 1, "do")); !r.Success {
+		t.Fatalf("%+v, %+v", r, r.Error)
+	}
+	x := stepCall(j, muster.OpUndo, "app.write", 2, "un-${result.was},${steps.one.result.text}")
+	x.Tx.Given = muster.Params{"steps.one.result.text": json.RawMessage(`"for-${5}-and-${result.was}"`)}
+	if r := e.Execute(t.Context(), operator(), x); !r.Success || wrote() != "do un-do,for-${5}-and-${result.was}" {
+		t.Errorf("%+v, %+v, wrote %s", r, r.Error, wrote())
 	}
 }
 

@@ -3,7 +3,8 @@ package fsm
 // dedupeWindow is how many idempotency keys are remembered.
 const dedupeWindow = 10_000
 
-// answers are the results of keyed commands, the newest dedupeWindow of them.
+// answers are the results of keyed commands, the newest dedupeWindow of them; one
+// that took the place of another with its key counts beside it.
 // What is kept after the last settle can be taken back. A key is forgotten with
 // the entry that fills the window beyond it, however many entries are applied
 // together: all copies must forget alike.

@@ -25,7 +25,7 @@ func (m Machine) apply(t *tables, index uint64, c Command) (res Result, refused 
 	}
 	res = Result{Index: index}
 	if err == nil {
-		res.ID, err = applier{t: t, index: index, at: c.At, by: c.By, size: len(c.Body), detail: &res.Detail}.do(body)
+		res.ID, err = applier{t: t, index: index, at: c.At, by: c.By, detail: &res.Detail}.do(body)
 	}
 	if _, ok := errors.AsType[*muster.Error](err); ok {
 		why := RefusalOf(err)
@@ -45,8 +45,8 @@ func (r *Registry) replay(index uint64, c Command) (Result, bool) {
 	}
 	seen := r.done.find(c.Key)
 	switch {
-	case seen == nil:
-		return Result{}, false
+	case seen == nil, seen.Digest == c.Digest && !seen.At.IsZero() && c.At.After(seen.At):
+		return Result{}, false // asked anew after a refusal that was one for then
 	case seen.Digest != c.Digest:
 		return Result{Index: index, Refused: &Refusal{
 			Kind: muster.Conflict, Code: "idempotency_key_reused",
@@ -67,6 +67,9 @@ func (r *Registry) remember(c Command, res Result) {
 	if len(res.Detail) <= maxDetail {
 		row.Detail = res.Detail
 	}
+	if res.Refused != nil && res.Refused.passing() {
+		row.At = c.At
+	}
 	r.done.keep(row)
 }
 
@@ -76,7 +79,6 @@ type applier struct {
 	index  uint64
 	at     time.Time
 	by     string           // principal
-	size   int              // bytes of the command's body
 	detail *json.RawMessage // of the result
 }
 

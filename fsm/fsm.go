@@ -119,6 +119,11 @@ type Refusal struct {
 	Fields  map[string][]string `json:"fields,omitempty"`
 }
 
+// passing reports whether the same request may be granted later though nothing in
+// it changed. Its key stands for the refusal only as long as it is the same
+// command that comes again, not a later one.
+func (f Refusal) passing() bool { return f.Kind == muster.Limited || f.Code == codeLocked }
+
 // Err returns the refusal as an error, or nil.
 func (r Result) Err() error {
 	if r.Refused == nil {
@@ -202,6 +207,9 @@ func (c Command) decode() (any, error) {
 	case OpNodeKey:
 		return body[NodeKey](c)
 	case OpTxBegin:
+		if len(c.Body) > muster.MaxTxEntry {
+			return nil, tooLong(len(c.Body))
+		}
 		return body[TxBegin](c)
 	case OpTxClaim:
 		return body[TxClaim](c)

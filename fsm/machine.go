@@ -273,7 +273,7 @@ func each[T any](table string, rows iter.Seq[*T], yield func(string, any) bool) 
 func (p *picture) ordered() iter.Seq[*done] {
 	return func(yield func(*done) bool) {
 		for _, row := range p.done {
-			out := done{Key: row.Key, Digest: row.Digest, ID: row.ID, Detail: row.Detail, Refused: row.Refused, Index: row.Index}
+			out := *row
 			out.Order = fmt.Sprintf("%020d", row.Index)
 			if !yield(&out) {
 				return

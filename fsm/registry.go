@@ -71,6 +71,7 @@ type done struct {
 	ID      string          `json:"id,omitempty"`
 	Detail  json.RawMessage `json:"detail,omitempty"`
 	Refused *Refusal        `json:"refused,omitempty"`
+	At      time.Time       `json:"at,omitzero"` // of the command, if it was refused for now
 	Index   uint64          `json:"index"`
 	Order   string          `json:"order"` // Index with leading zeros; in snapshots only, where earlier programs look for it
 

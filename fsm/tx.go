@@ -44,7 +44,7 @@ func BeginTx(t muster.Tx, index uint64, at time.Time) (muster.Tx, error) {
 		s.Status, s.Outcome, s.Generation, s.Attempts, s.Tries, s.Doubt = muster.StepPending, "", 0, 0, 0, false
 		steps[i] = s
 	}
-	t.Steps, t.Status, t.Back, t.Epoch, t.Error = steps, muster.TxPending, false, index, nil
+	t.Steps, t.Status, t.Back, t.Epoch, t.Error, t.Cause = steps, muster.TxPending, false, index, nil, nil
 	t.Locks = slices.Compact(slices.Sorted(slices.Values(t.Locks)))
 	t.CreatedAt, t.UpdatedAt, t.Index, t.History, t.Forgotten = at, at, index, nil, 0
 	return note(t, muster.TxNote{At: at, Event: "begin", By: t.By.Principal}), nil
@@ -123,8 +123,13 @@ func abort(t *muster.Tx, e muster.TxEvent) error {
 	if why := oneWay(*t); why != "" {
 		return illegal(t, e, why)
 	}
-	t.Status, t.Back, t.Error = muster.TxCompensating, true, e.Error
+	turn(t, e.Error)
 	return nil
+}
+
+// turn has a transaction go back from now on.
+func turn(t *muster.Tx, why *muster.ActionError) {
+	t.Status, t.Back, t.Error, t.Cause = muster.TxCompensating, true, why, why
 }
 
 // oneWay says why a transaction cannot go back, if so.
@@ -157,7 +162,7 @@ func advance(t *muster.Tx, s *muster.TxStep, e muster.TxEvent, at time.Time) (wh
 	case muster.EventUndo:
 		return undo(t, s, e, at)
 	case muster.EventAgain:
-		return again(t, s, e)
+		return again(t, s, e, at)
 	default:
 	}
 	if e.Generation != s.Generation {
@@ -228,7 +233,7 @@ func undo(t *muster.Tx, s *muster.TxStep, e muster.TxEvent, at time.Time) string
 
 // again is the intent to call once more: with the same generation, to hear what
 // became of it, or with the next one, to have it done anew.
-func again(t *muster.Tx, s *muster.TxStep, e muster.TxEvent) string {
+func again(t *muster.Tx, s *muster.TxStep, e muster.TxEvent, at time.Time) string {
 	switch {
 	case e.Generation != s.Generation && e.Generation != s.Generation+1:
 		return "it is about another call"
@@ -236,6 +241,12 @@ func again(t *muster.Tx, s *muster.TxStep, e muster.TxEvent) string {
 	case s.Status == muster.StepUndoing && t.Status == muster.TxCompensating:
 	default:
 		return "it is " + string(s.Status)
+	}
+	if s.Status == muster.StepStarting && e.Generation > s.Generation { // what is waited for now is another call
+		s.Since = at
+		if e.NotBefore.After(at) {
+			s.Since = e.NotBefore
+		}
 	}
 	s.Generation, s.NotBefore, s.Error, s.Doubt = e.Generation, e.NotBefore, e.Error, s.Doubt || e.Doubt
 	s.Attempts, s.Tries = s.Attempts+1, s.Tries+1
@@ -291,6 +302,7 @@ func settled(t muster.Tx, at time.Time) muster.Tx {
 				return t
 			}
 		}
+		t.Error = nil
 		return ended(t, muster.TxSucceeded, at)
 	default:
 		for _, s := range t.Steps {
@@ -298,6 +310,7 @@ func settled(t muster.Tx, at time.Time) muster.Tx {
 				return t
 			}
 		}
+		t.Error = t.Cause
 		return ended(t, muster.TxRolledBack, at)
 	}
 }
@@ -331,8 +344,12 @@ func note(t muster.Tx, n muster.TxNote) muster.Tx {
 const maxMessage = 200
 
 // OperateTx applies an operator's word. It is a Conflict if the transaction is
-// not in a state for it, Invalid if the step is not.
+// not in a state for it, Invalid if the step is not. To cancel what goes back
+// already changes nothing, not even the index.
 func OperateTx(t muster.Tx, o TxOperate, by string, index uint64, at time.Time) (muster.Tx, error) {
+	if o.Command == muster.TxCancel && t.Back && (t.Status == muster.TxCompensating || t.Status == muster.TxRolledBack) {
+		return t, nil // it was cancelled, or turned by itself, before
+	}
 	next := t
 	next.Steps = slices.Clone(t.Steps)
 	var err error
@@ -366,15 +383,13 @@ func needParked(t muster.Tx, word string) error {
 }
 
 // cancel turns the direction back; a transaction whose policy is forward, it
-// parks. A second one changes nothing.
+// parks.
 func cancel(t *muster.Tx, o TxOperate) error {
 	why := &muster.ActionError{Code: "cancelled", Message: "an operator cancelled it"}
 	if o.Reason != "" {
 		why.Message += ": " + o.Reason
 	}
 	switch {
-	case t.Status == muster.TxCompensating, t.Status == muster.TxRolledBack:
-		return nil
 	case t.Status == muster.TxParked:
 		return muster.Errorf(muster.Conflict, "transaction %s is parked", t.ID).WithCode("parked").WithHint("retry, skip a step, or close it")
 	case t.Status.Ended():
@@ -385,7 +400,7 @@ func cancel(t *muster.Tx, o TxOperate) error {
 		return muster.Errorf(muster.Conflict, "transaction %s cannot be cancelled: %s", t.ID, oneWay(*t)).WithCode("past_pivot").
 			WithHint("the steps that are left are tried until the deadline")
 	default:
-		t.Status, t.Back, t.Error = muster.TxCompensating, true, why
+		turn(t, why)
 	}
 	return nil
 }
@@ -418,12 +433,21 @@ func tryNow(t *muster.Tx, at time.Time) error {
 	return nil
 }
 
-// resume has a parked transaction go on in its direction.
+// resume has a parked transaction go on in its direction. One of which no step
+// has begun starts with its prechecks, all of them: what they saw is old.
 func resume(t *muster.Tx, at time.Time) {
-	t.Status = muster.TxRunning
-	if t.Back {
+	switch {
+	case t.Back:
 		t.Status = muster.TxCompensating
+	case slices.ContainsFunc(t.Steps, func(s muster.TxStep) bool { return s.Status != muster.StepPending || s.Generation > 0 }):
+		t.Status = muster.TxRunning
+	default:
+		t.Status = muster.TxPending
+		for i := range t.Steps {
+			t.Steps[i].Checked = false
+		}
 	}
+	t.Error = t.Cause
 	t.Deadline = at.Add(time.Duration(t.DeadlineMs) * time.Millisecond)
 }
 
@@ -441,7 +465,10 @@ func skip(t *muster.Tx, o TxOperate, at time.Time) error {
 	if !stuck(*t, *s) {
 		return muster.Errorf(muster.Conflict, "step %s is %s: there is nothing to skip", s.ID, s.Status).WithCode("not_stuck")
 	}
-	s.Status, s.EndedAt, s.NotBefore = muster.StepSkipped, at, time.Time{}
+	s.Status, s.EndedAt, s.NotBefore, s.Outcome = muster.StepSkipped, at, time.Time{}, muster.StepDone
+	if t.Back {
+		s.Outcome = muster.StepUndone
+	}
 	for _, other := range t.Steps {
 		if stuck(*t, other) {
 			return nil

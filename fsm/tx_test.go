@@ -148,6 +148,26 @@ func TestTheSheetNamesWhatIsLeftToDo(t *testing.T) {
 	}
 }
 
+func TestTheSheetHasTheParametersWithTheResultsThatAreKnown(t *testing.T) {
+	b := txStep("b", "a")
+	b.Undo.With = muster.Params{"to": json.RawMessage(`"${result.was} of ${steps.a.result.v}"`), "by": json.RawMessage(`"${result.gone}"`)}
+	tx := play(t, began(t, txStep("a"), b, txStep("c", "b")), "start a")
+	done := func(id, result string) {
+		next, err := fsm.AdvanceTx(tx, tx.Epoch, []muster.TxEvent{{Event: muster.EventDone, Step: id, Generation: 1, Result: json.RawMessage(result)}}, 9, epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx = next
+	}
+	done("a", `{"v":1}`)
+	tx = play(t, tx, "start b")
+	done("b", `{"was":"old"}`)
+	a := play(t, tx, "start c", "failed c", "abort", "undo b", "undo_failed b", "park").Answer()
+	if with := a.Sheet[1].With; a.Sheet[1].Step != "b" || string(with["to"]) != `"old of 1"` || string(with["by"]) != `"${result.gone}"` {
+		t.Errorf("%s", with)
+	}
+}
+
 func TestOnlyEventsOfTheEpochAndOfTheCallAreTaken(t *testing.T) {
 	tx := transaction("t", txStep("s"))
 	tx.Status, tx.Epoch, tx.Steps[0].Status, tx.Steps[0].Generation = muster.TxRunning, 7, muster.StepStarting, 2
@@ -311,6 +331,47 @@ func TestTheWordsOfAnOperatorAreTakenOnlyWhereTheyMeanSomething(t *testing.T) {
 	}
 }
 
+func TestASecondCancelChangesNothing(t *testing.T) {
+	l := newLog(t)
+	l.do(fsm.OpTxBegin, "", "", fsm.TxBegin{Tx: transaction("t", txStep("a"))})
+	l.do(fsm.OpTxOperate, "", "", fsm.TxOperate{ID: "t", Command: muster.TxCancel})
+	before, _ := l.m.Tx("t")
+	if err := l.do(fsm.OpTxOperate, "", "", fsm.TxOperate{ID: "t", Command: muster.TxCancel}).Err(); err != nil {
+		t.Error(err)
+	}
+	if after, _ := l.m.Tx("t"); before.Status != muster.TxRolledBack || !reflect.DeepEqual(after, before) {
+		t.Errorf("was %+v, is %+v", before, after)
+	}
+}
+
+func TestAStepThatAnOperatorDidByHandIsNotSaidToBeUndone(t *testing.T) {
+	tx := fsm.ClaimTx(play(t, began(t, txStep("a"), txStep("b", "a")), "start a"), "n2", &muster.ActionError{Code: "restored"}, 9, epoch)
+	tx, err := fsm.OperateTx(tx, fsm.TxOperate{Command: muster.TxSkip, Step: "a"}, "operator", 10, epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := play(t, tx, "start b", "failed b", "abort").Answer()
+	if a.Status != muster.TxRolledBack || !reflect.DeepEqual(a.NotCompensated, []string{"a"}) {
+		t.Errorf("%s, not compensated: %v", a.Status, a.NotCompensated)
+	}
+}
+
+func TestABeginningThatIsTooLongDoesNotGetIntoTheLog(t *testing.T) {
+	long := transaction("t", txStep("a"))
+	long.Name = strings.Repeat("x", muster.MaxTxEntry)
+	c, err := fsm.NewCommand(fsm.OpTxBegin, epoch, "operator", fsm.TxBegin{Tx: long})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fsm.Decode(raw); muster.KindOf(err) != muster.TooLarge {
+		t.Errorf("the master takes it: %v", err)
+	}
+}
+
 func TestANewMasterClaimsWhatIsOpenAndTheOldOneIsNotHeardAnyMore(t *testing.T) {
 	l := newLog(t)
 	if err := l.do(fsm.OpTxBegin, "", "", fsm.TxBegin{Tx: transaction("t", txStep("a"))}).Err(); err != nil {
@@ -371,6 +432,47 @@ func TestALockIsHeldUntilItsTransactionHasEnded(t *testing.T) {
 	}
 }
 
+func TestAKeyThatWasRefusedForALockBeginsOnceTheLockIsFree(t *testing.T) {
+	l := newLog(t)
+	with := func(id string) fsm.TxBegin {
+		tx := transaction(id, txStep("a"))
+		tx.Locks = []string{"x"}
+		return fsm.TxBegin{Tx: tx}
+	}
+	l.do(fsm.OpTxBegin, "", "", with("holder"))
+	at := func(seconds int, id string) fsm.Result {
+		c, err := fsm.NewCommand(fsm.OpTxBegin, epoch.Add(time.Duration(seconds)*time.Second), "operator", with(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Key, c.Digest = "release 7", "d"
+		raw, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.raw(raw)
+	}
+	if res := at(1, "t1"); res.Err() == nil || res.Refused.Code != "locked" {
+		t.Fatalf("%+v", res)
+	}
+	if res := at(2, "t2"); res.Err() == nil || res.Replayed {
+		t.Errorf("while it is held: %+v", res)
+	}
+	l.do(fsm.OpTxOperate, "", "", fsm.TxOperate{ID: "holder", Command: muster.TxCancel})
+	if res := at(2, "t2"); res.Err() == nil || !res.Replayed {
+		t.Errorf("the same command, sent twice on its way: %+v", res)
+	}
+	if res := at(1, "t1"); res.Err() == nil || !res.Replayed {
+		t.Errorf("one that came late: %+v", res)
+	}
+	if res := at(3, "t3"); res.Err() != nil || res.ID != "t3" {
+		t.Errorf("asked again when it is free: %+v", res)
+	}
+	if res := at(4, "t4"); res.Err() != nil || res.ID != "t3" || !res.Replayed {
+		t.Errorf("asked again after it began: %+v", res)
+	}
+}
+
 func TestOfTransactionsOnlySoManyAreOpenAndSoMuchIsKept(t *testing.T) {
 	l := newLog(t)
 	begin := func(i int, name string) fsm.Result {
@@ -412,6 +514,23 @@ func TestOfTransactionsOnlySoManyAreOpenAndSoMuchIsKept(t *testing.T) {
 	if n := len(l.m.Txs()); n != 0 {
 		t.Errorf("%d are left", n)
 	}
+}
+
+func TestOnlyWhatEndedOrWasForgottenIsOver(t *testing.T) {
+	l := newLog(t)
+	over := func(id string, at time.Duration, want bool) {
+		t.Helper()
+		if got := l.m.TxOver(id, epoch.Add(at)); got != want {
+			t.Errorf("%s, of which something was done at %v: %v", id, at, got)
+		}
+	}
+	over("t1", 0, false) // a copy that knows nothing may be behind
+	l.do(fsm.OpTxBegin, "", "", fsm.TxBegin{Tx: transaction("t2", txStep("a"))})
+	over("t2", 0, false)
+	over("t1", 0, false)
+	over("t1", -time.Second, true)
+	l.do(fsm.OpTxOperate, "", "", fsm.TxOperate{ID: "t2", Command: muster.TxCancel})
+	over("t2", 0, true)
 }
 
 func TestTransactionsAreInTheSnapshot(t *testing.T) {

@@ -60,16 +60,20 @@ type txRow struct {
 	Tx    muster.Tx `json:"tx"`
 }
 
+const codeLocked = "locked"
+
 const (
 	orderOpen  = "0 "
 	orderEnded = "1 "
 )
 
+// tooLong refuses a beginning, before it gets into the log.
+func tooLong(bytes int) error {
+	return muster.Errorf(muster.TooLarge, "the transaction is %d bytes with what is known of its actions; %d may be", bytes, muster.MaxTxEntry).
+		WithHint("give its steps shorter parameters, or make two of it")
+}
+
 func (a applier) txBegin(b TxBegin) (string, error) {
-	if a.size > muster.MaxTxEntry {
-		return "", muster.Errorf(muster.TooLarge, "the transaction is %d bytes with what is known of its actions; %d may be", a.size, muster.MaxTxEntry).
-			WithHint("give its steps shorter parameters, or make two of it")
-	}
 	if a.tx(b.Tx.ID) != nil {
 		return "", muster.Errorf(muster.Conflict, "transaction %s exists", b.Tx.ID)
 	}
@@ -85,7 +89,7 @@ func (a applier) txBegin(b TxBegin) (string, error) {
 	for _, row := range open {
 		for _, lock := range row.Tx.Locks {
 			if slices.Contains(t.Locks, lock) {
-				return "", muster.Errorf(muster.Conflict, "the lock %s is held by transaction %s, which is %s", lock, row.ID, row.Tx.Status).WithCode("locked").
+				return "", muster.Errorf(muster.Conflict, "the lock %s is held by transaction %s, which is %s", lock, row.ID, row.Tx.Status).WithCode(codeLocked).
 					WithHint("wait for it: muster tx watch " + row.ID)
 			}
 		}
@@ -123,6 +127,9 @@ func (a applier) txOperate(b TxOperate) (string, error) {
 	t, err := OperateTx(row.Tx, b, a.by, a.index, a.at)
 	if err != nil {
 		return "", err
+	}
+	if t.Index == row.Tx.Index {
+		return t.ID, nil
 	}
 	return t.ID, a.putTx(t)
 }
@@ -197,6 +204,18 @@ func (r *Registry) OpenTxs() []muster.Tx {
 		txs[i] = row.Tx
 	}
 	return txs
+}
+
+// TxOver reports whether a transaction, of which a node did something at a time,
+// is known to need nothing more: it has ended, or was forgotten since. A copy that
+// knows of none begun later may only be behind.
+func (r *Registry) TxOver(id string, at time.Time) bool {
+	t := r.now()
+	if row := t.txs.row(id); row != nil {
+		return row.Tx.Status.Ended()
+	}
+	last, known := t.txs.rows.Max()
+	return known && last.row.Tx.CreatedAt.After(at)
 }
 
 // Tx returns a transaction by its ID.

@@ -106,7 +106,12 @@ const answerMargin = 200 * time.Millisecond
 // content is the digest of what a run asks for, not of how it is answered.
 func content(run muster.Run) string {
 	run.Key, run.Wait, run.TimeoutMs = "", nil, 0
-	raw, err := json.Marshal(run)
+	return digest(run)
+}
+
+// digest is the SHA-256 of a value as JSON, hex.
+func digest(v any) string {
+	raw, err := json.Marshal(v)
 	if err != nil {
 		return ""
 	}

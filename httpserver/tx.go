@@ -194,7 +194,7 @@ func (s *Server) beginTx(ctx context.Context, r *Request) (any, error) {
 		return api.Planned(t), nil
 	}
 	w := r.write()
-	w.Key = a.Key
+	w.Key, w.Digest = a.Key, planDigest(asked)
 	t, err = s.cfg.Txs.BeginTx(writing, w, t)
 	if err != nil {
 		return nil, err
@@ -208,6 +208,13 @@ func (s *Server) beginTx(ctx context.Context, r *Request) (any, error) {
 		return status{http.StatusAccepted, t.Answer()}, nil
 	}
 	return t.Answer(), nil
+}
+
+// planDigest is the digest of what a transaction is to do, not of how it is
+// answered.
+func planDigest(p muster.TxPlan) string {
+	p.Key = ""
+	return digest(p)
 }
 
 // awaitTx waits until a transaction needs no driver any more, or ctx ends.
@@ -286,8 +293,8 @@ func (s *Server) listTxs(_ context.Context, r *Request) (any, error) {
 	return list, nil
 }
 
-// operateTx hands on an operator's word, from those who may run every step and
-// undo.
+// operateTx hands on an operator's word, from those who may run every step, undo
+// and precheck where they run.
 func (s *Server) operateTx(ctx context.Context, r *Request, command muster.TxCommand) (any, error) {
 	t, err := s.findTx(r.Params["id"])
 	if err != nil {
@@ -306,21 +313,40 @@ func (s *Server) operateTx(ctx context.Context, r *Request, command muster.TxCom
 	case len(o.Reason) > maxReason:
 		return nil, muster.FieldError("reason", "must have at most "+strconv.Itoa(maxReason)+" bytes")
 	}
-	for _, step := range t.Steps {
-		for _, a := range []muster.TxAction{step.Run, step.Undo} {
-			if a.Action == "" {
-				continue
-			}
-			if err := need(r.Rights, "run:"+a.Action); err != nil {
-				return nil, err
-			}
-		}
+	if err := s.mayLead(r.Rights, t); err != nil {
+		return nil, err
 	}
 	t, err = s.cfg.Txs.OperateTx(ctx, r.write(), t.ID, o)
 	if err != nil {
 		return nil, err
 	}
 	return t.Answer(), nil
+}
+
+// mayLead is nil if somebody could have begun a transaction: steps go on with the
+// rights of the one who did.
+func (s *Server) mayLead(by muster.Rights, t muster.Tx) error {
+	nodes := map[string]muster.Node{}
+	for _, n := range s.cfg.Cluster.Nodes() {
+		nodes[n.ID] = n
+	}
+	for _, step := range t.Steps {
+		if !by.Reaches(nodes[step.NodeID].Metadata) {
+			return muster.OutOfReach(step.Node)
+		}
+		for _, a := range []muster.TxAction{step.Run, step.Undo, step.Check} {
+			if a.Action == "" {
+				continue
+			}
+			if err := need(by, "run:"+a.Action); err != nil {
+				return err
+			}
+			if by.MaxRisk != "" && a.Risk.Level() > by.MaxRisk.Level() {
+				return muster.Errorf(muster.Forbidden, "step %s: %s has risk %s, the caller may go up to %s", step.ID, a.Action, a.Risk, by.MaxRisk).WithCode("risk")
+			}
+		}
+	}
+	return nil
 }
 
 // maxReason is the longest reason of an operator, in bytes.

@@ -42,6 +42,9 @@ func (s *Server) relayTx(ctx context.Context, w *bufio.Writer, r *Request, id st
 			if seq <= after {
 				continue
 			}
+			if seq > after+1 {
+				_, _ = fmt.Fprintf(w, "id: %d\nevent: %s\ndata: {}\n\n", seq-1, muster.EventResync) // what is between is forgotten
+			}
 			raw, err := json.Marshal(n)
 			if err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -93,6 +94,11 @@ func unwritten(r muster.Result, err error) muster.Result {
 	message := fmt.Sprintf("it ended (%s), but that could not be written down: %v", r.State, err)
 	r.State, r.Success, r.Error = muster.StateUnknown, false, &muster.ActionError{Code: codeJournal, Message: message}
 	return r
+}
+
+// lostEnd is the result of an execution whose end could not be written down.
+func lostEnd() muster.Result {
+	return unwritten(muster.Result{State: muster.StateUnknown}, errors.New("the journal failed"))
 }
 
 // interruption is what became of an execution whose process went down.

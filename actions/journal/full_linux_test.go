@@ -34,6 +34,7 @@ func TestOnAFullDiskNothingBeginsAndAnEndIsUnknownUntilThereIsRoom(t *testing.T)
 	j := opened(t, journal.Config{Path: path, MaxSize: 1 << 20})
 	begin(t, j, entry("open"))
 	begin(t, j, entry("told"))
+	begin(t, j, call(j, muster.OpDo, 1))
 	j.End("told", done)
 	filler := filepath.Join(dir, "filler")
 	f, err := os.Create(filler)
@@ -67,12 +68,16 @@ func TestOnAFullDiskNothingBeginsAndAnEndIsUnknownUntilThereIsRoom(t *testing.T)
 	if r := j.End("open", big); r.State != muster.StateUnknown || r.Error.Code != "journal" {
 		t.Errorf("an end that is not on the disk is told: %+v", r)
 	}
+	if r := j.End(call(j, muster.OpDo, 1).Key, big); r.State != muster.StateUnknown {
+		t.Errorf("the end of a step: %+v", r)
+	}
 	if r := recall(t, j, "told"); r == nil || r.State != muster.StateOK {
 		t.Errorf("what was told before: %+v", r)
 	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
+	begin(t, j, undoing(j, 1, false)) // it does not go on: it may have been done
 	begin(t, j, entry("room"))
 	if r := j.End("room", done); r.State != muster.StateOK {
 		t.Errorf("%+v", r)

@@ -25,6 +25,11 @@ type Config struct {
 	MaxAge  time.Duration // of an execution that has ended; 0 is 30 days
 	MaxSize int64         // bytes of all entries; 0 is 64 MiB
 	Log     *slog.Logger  // nil: no log
+
+	// Over reports whether a transaction has ended, of which something was executed
+	// here at that time: then it may be forgotten for room like anything else. Nil:
+	// nobody knows.
+	Over func(tx string, at time.Time) bool
 }
 
 const (

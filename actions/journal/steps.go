@@ -45,13 +45,14 @@ func (j *Journal) identify(tx *bbolt.Tx) error {
 // Step returns the executions of a step, in the order in which they began, those
 // that go on too.
 func (j *Journal) Step(tx, step string) (known []muster.JournalEntry, err error) {
+	goOn := j.goOn() // before the file is looked at: what ends meanwhile is there, or here
 	err = j.using(func() error {
 		return j.db.View(func(btx *bbolt.Tx) error {
 			record, err := readStep(btx, tx, step)
 			if err != nil {
 				return err
 			}
-			known, err = executions(btx, record)
+			known, err = executions(btx, record, goOn)
 			return err
 		})
 	})
@@ -74,7 +75,20 @@ func readStep(btx *bbolt.Tx, tx, step string) (r stepRecord, err error) {
 	return r, nil
 }
 
-func executions(btx *bbolt.Tx, r stepRecord) (known []muster.JournalEntry, err error) {
+// goOn are the keys of what goes on.
+func (j *Journal) goOn() map[string]bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	keys := make(map[string]bool, len(j.running))
+	for key := range j.running {
+		keys[key] = true
+	}
+	return keys
+}
+
+// executions reads those of a step. One that has no end and does not go on had
+// one, which could not be written down.
+func executions(btx *bbolt.Tx, r stepRecord, goOn map[string]bool) (known []muster.JournalEntry, err error) {
 	for _, key := range r.Keys {
 		if btx.Bucket([]byte(bucketEntries)).Get([]byte(key)) == nil {
 			continue // forgotten
@@ -82,6 +96,9 @@ func executions(btx *bbolt.Tx, r stepRecord) (known []muster.JournalEntry, err e
 		e, err := get(btx, []byte(key))
 		if err != nil {
 			return nil, err
+		}
+		if e.Ended.IsZero() && !goOn[key] {
+			e.Ended, e.Result = e.Started, lostEnd()
 		}
 		known = append(known, e)
 	}
@@ -92,7 +109,7 @@ func executions(btx *bbolt.Tx, r stepRecord) (known []muster.JournalEntry, err e
 // that: what is late is refused, what there is nothing to undo of has ended with
 // that. The entry is then to be written. It runs in the one writer, so nothing
 // begins beside it.
-func place(btx *bbolt.Tx, e muster.JournalEntry, now time.Time) (muster.JournalEntry, error) {
+func (j *Journal) place(btx *bbolt.Tx, e muster.JournalEntry, now time.Time) (muster.JournalEntry, error) {
 	record, err := readStep(btx, e.Tx.Tx, e.Tx.Step)
 	if err != nil {
 		return e, err
@@ -101,7 +118,7 @@ func place(btx *bbolt.Tx, e muster.JournalEntry, now time.Time) (muster.JournalE
 		return e, muster.Errorf(muster.Conflict, "step %s of %s: this is call %d, and %d was here before", e.Tx.Step, e.Tx.Tx, e.Tx.Generation, record.Generation).
 			WithCode(muster.CodeSuperseded)
 	}
-	known, err := executions(btx, record)
+	known, err := executions(btx, record, j.goOn())
 	if err != nil {
 		return e, err
 	}
@@ -198,7 +215,7 @@ func forgetStep(btx *bbolt.Tx, e muster.JournalEntry) error {
 	if err != nil {
 		return err
 	}
-	left, err := executions(btx, record)
+	left, err := executions(btx, record, nil)
 	if err != nil || len(left) > 0 {
 		return err
 	}

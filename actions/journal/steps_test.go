@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -140,6 +141,41 @@ func TestAJournalKeepsItsIDAndStepsAndANewOneHasAnother(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	begin(t, j, undoing(j, 1, false)) // what was interrupted may have been done
+}
+
+func TestStepsOfTransactionsThatHaveEndedGoForRoomLikeAnythingElse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal.db")
+	synctest.Test(t, func(t *testing.T) {
+		over := func(tx string, _ time.Time) bool { return strings.HasPrefix(tx, "over") }
+		j := journal.New(journal.Config{Path: path, MaxSize: 128 << 10, Over: over})
+		if err := j.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer stop(t, j)
+		do := func(tx string) error {
+			e := entry(tx + ".do")
+			e.Tx = &muster.TxOp{Tx: tx, Step: "s", Op: muster.OpDo, Generation: 1, Journal: j.ID()}
+			_, err := j.Begin(t.Context(), e)
+			if err == nil {
+				j.End(e.Key, muster.Result{State: muster.StateOK, Success: true, Result: json.RawMessage(`"` + strings.Repeat("x", 3000) + `"`)})
+			}
+			return err
+		}
+		if err := do("open"); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 200 { // one in three minutes
+			time.Sleep(3 * time.Minute) //nolint:forbidigo // virtual
+			if err := do("over" + strconv.Itoa(i)); err != nil {
+				t.Fatalf("the %d.: %v", i, err)
+			}
+		}
+		for tx, want := range map[string]int{"open": 1, "over0": 0, "over199": 1, "over190": 1} {
+			if list, err := j.Step(tx, "s"); err != nil || len(list) != want {
+				t.Errorf("of %s are there %d, %v", tx, len(list), err)
+			}
+		}
+	})
 }
 
 func TestStepsAreRememberedForTwoDaysHoweverFullTheJournalIs(t *testing.T) {

@@ -68,7 +68,7 @@ func (j *Journal) stored(e muster.JournalEntry) (known *muster.Result, err error
 				return err
 			}
 			if have.Ended.IsZero() { // this process did not get to write its end
-				have.Result = unwritten(muster.Result{State: muster.StateUnknown}, errors.New("the journal failed"))
+				have.Result = lostEnd()
 			}
 			known = &have.Result
 			return same(have, e)
@@ -118,6 +118,11 @@ func put(tx *bbolt.Tx, e muster.JournalEntry) error {
 	return errors.Join(err, entries.Put(key, value))
 }
 
+// needed reports whether a transaction may still ask for an execution.
+func (j *Journal) needed(e muster.JournalEntry, age time.Duration) bool {
+	return e.Tx != nil && age < muster.TxMemory+keepAtLeast && (j.cfg.Over == nil || !j.cfg.Over(e.Tx.Tx, e.Started))
+}
+
 // sweep forgets what is too old, and as much as is needed for room, the oldest
 // first; what goes on stays, and so does what may be asked for again. It returns
 // the bytes that are free by it.
@@ -134,7 +139,7 @@ func (j *Journal) sweep(tx *bbolt.Tx, room int64, now time.Time) (freed int64, e
 		if age < j.cfg.MaxAge && (freed >= room || age < keepAtLeast) {
 			break
 		}
-		if e.Ended.IsZero() || e.Tx != nil && age < muster.TxMemory+keepAtLeast {
+		if e.Ended.IsZero() || j.needed(e, age) {
 			continue
 		}
 		freed += int64(len(key) + len(entries.Get(key)))

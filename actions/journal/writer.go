@@ -128,7 +128,7 @@ func (j *Journal) enter(tx *bbolt.Tx, e *muster.JournalEntry, bytes int64) (int6
 		return 0, err
 	}
 	if e.Tx != nil && e.Ended.IsZero() {
-		now, err := place(tx, *e, time.Now())
+		now, err := j.place(tx, *e, time.Now())
 		if err != nil {
 			return 0, err
 		}
@@ -148,7 +148,7 @@ func (j *Journal) admit(e muster.JournalEntry, bytes int64) error {
 	if !e.Ended.IsZero() || bytes+maxEntry <= j.cfg.MaxSize {
 		return nil
 	}
-	return muster.Errorf(muster.Limited, "the journal is full of what was executed within the last %v", keepAtLeast).WithCode(codeJournal)
+	return muster.Errorf(muster.Limited, "the journal is full of what was executed within the last %v, and for transactions that have not ended", keepAtLeast).WithCode(codeJournal)
 }
 
 // grow writes an entry and returns by how much the entries are more.

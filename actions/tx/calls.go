@@ -65,13 +65,14 @@ func call(t muster.Tx, s muster.TxStep) (Order, bool) {
 		return o, false // Decide has looked at it before
 	}
 	o.Limit = limit(a) + answerSlack
-	o.Execution = muster.Execution{Action: a.Action, Params: with, Job: fmt.Sprintf("t_%s.%s.%s.%d", t.ID, s.ID, o.Op, s.Generation), StartWithinMs: settleFor.Milliseconds()}
+	o.Execution = muster.Execution{Action: a.Action, Params: with.full, Job: fmt.Sprintf("t_%s.%s.%s.%d", t.ID, s.ID, o.Op, s.Generation), StartWithinMs: settleFor.Milliseconds()}
 	if o.Op == OpCheck {
 		return o, true
 	}
 	o.Execution.Tx = &muster.TxOp{Tx: t.ID, Step: s.ID, Op: o.Op, Generation: s.Generation, Epoch: t.Epoch, Journal: s.Journal}
 	if o.Op == muster.OpUndo {
 		o.Limit += limit(s.Run) // what it undoes may have to end first
+		o.Execution.Params, o.Execution.Tx.Given = a.With, with.given
 		o.Execution.Tx.Done, o.Execution.Tx.Result, o.Execution.Tx.OnFailed = s.Outcome == muster.StepDone, s.Result, s.OnFailed
 	}
 	return o, true

@@ -30,13 +30,14 @@ type Rules struct {
 	Parallel int            // steps under way at once
 	Draw     func() float64 // from 0 up to 1, for jitter
 
-	Denied *muster.ActionError    // why no step may be begun any more; nil: they may
+	Denied *muster.ActionError    // why no step may be begun any more, or anew; nil: they may
 	Gone   func(node string) bool // whether a node, by ID, is no longer in the registry; nil: all are
 }
 
 // How often and how long is tried, where neither the plan nor a definition says.
 const (
-	callTries    = 3 // of a node that cannot be reached
+	callTries    = 3                     // of a node that cannot be reached
+	leastPause   = 50 * time.Millisecond // each try is an entry of the log
 	callFirst    = 250 * time.Millisecond
 	callMost     = 5 * time.Second
 	undoTries    = 10
@@ -138,6 +139,8 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 		failed = muster.EventUnknown
 	}
 	stubborn := (s.Retriable || d.t.Policy == muster.PolicyForward) && d.now.Before(d.t.Deadline)
+	may := d.rules.Denied == nil // do it anew
+	gone := d.gone(s)
 	switch verdict(r, a.First) {
 	case good:
 		e.Event, e.Result, e.Error = muster.EventDone, r.Result, nil
@@ -146,23 +149,23 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 		}
 	case notSent:
 		e.Event = failed
-		if stubborn || d.again(s, "unavailable", callTries) {
+		if may && !gone && (stubborn || d.again(s, "unavailable", callTries)) {
 			e = anew
 		}
 	case bad:
 		e.Event = failed
-		if stubborn {
+		if may && stubborn {
 			e = anew
 		}
 	case silent: // ask again with the same generation: it is done once at most
 		e.Event = muster.EventUnknown
-		if d.now.Before(s.Since.Add(limit(s.Run) + settleFor)) {
+		if !gone && (stubborn || d.now.Before(s.Since.Add(limit(s.Run)+settleFor))) {
 			anew.Generation = s.Generation
 			e = anew
 		}
 	case open:
 		e.Event = muster.EventUnknown
-		if s.Run.Idempotent && (stubborn || s.Run.Retry != nil && d.again(s, "timeout", 0)) {
+		if may && s.Run.Idempotent && (stubborn || s.Run.Retry != nil && d.again(s, "timeout", 0)) {
 			e = anew
 			e.Doubt = true
 		}
@@ -220,13 +223,18 @@ func verdict(r muster.Result, first bool) judgement {
 		switch {
 		case code(r) == muster.CodeJournal && !first, code(r) == muster.CodeStillRunning: // it may have begun before
 			return silent
-		case !r.Nothing(), code(r) == muster.CodeJournalLost && !first: // what it did went with its journal
+		case !r.Nothing(),
+			code(r) == muster.CodeJournalLost && !first, // what it did went with its journal
+			code(r) == muster.CodeSuperseded:            // it knows a later call, of which the registry knows nothing
 			return open
 		}
 		return bad
 	case muster.StateTimeout, muster.StateInterrupted, muster.StateCancelled:
 		return open
 	default:
+		if r.Settled {
+			return open
+		}
 		return silent
 	}
 }
@@ -298,9 +306,9 @@ func (d *decider) later(s muster.TxStep) time.Time {
 			most = time.Duration(retry.MaxMs) * time.Millisecond
 		}
 	}
-	pause := first
+	pause := max(first, leastPause)
 	for range min(max(s.Tries-1, 0), 30) {
-		pause = min(2*pause, max(first, most))
+		pause = min(2*pause, max(first, most, leastPause))
 	}
 	if jitter && d.rules.Draw != nil {
 		pause = pause/2 + time.Duration(float64(pause/2)*d.rules.Draw())
@@ -425,7 +433,7 @@ func (d *decider) back() {
 
 // hopeless says why a step cannot be undone without asking anybody, if so.
 func (d *decider) hopeless(s muster.TxStep) *muster.ActionError {
-	if d.rules.Gone != nil && d.rules.Gone(s.NodeID) {
+	if d.gone(s) {
 		return &muster.ActionError{Code: codeNodeGone, Message: "its node is no longer in the cluster: another machine under the same name knows nothing of what it did"}
 	}
 	if s.Outcome != muster.StepDone && forgotten(s, d.now) {
@@ -437,6 +445,9 @@ func (d *decider) hopeless(s muster.TxStep) *muster.ActionError {
 	return nil
 }
 
+// gone reports whether a step's node is no longer in the registry.
+func (d *decider) gone(s muster.TxStep) bool { return d.rules.Gone != nil && d.rules.Gone(s.NodeID) }
+
 // forgotten reports whether a step began so long ago that its node may know
 // nothing of it any more. Whether it was done can then not be asked, and the same
 // call again could do it twice.
@@ -446,33 +457,44 @@ func notRemembered() *muster.ActionError {
 	return &muster.ActionError{Code: muster.CodeNotRemembered, Message: fmt.Sprintf("it began more than %v ago: the node may have forgotten what it did", muster.TxMemory)}
 }
 
+// filling is parameters with the results of other steps, and what was put in by
+// the names of the placeholders.
+type filling struct{ full, given muster.Params }
+
 // filled puts results of other steps into parameters. ${result.x} stays: the
 // node that undoes a step knows what doing it gave.
-func filled(t muster.Tx, with muster.Params) (muster.Params, error) {
-	out := make(muster.Params, len(with))
+func filled(t muster.Tx, with muster.Params) (filling, error) {
+	f := filling{muster.Params{}, muster.Params{}}
 	for name, value := range with {
-		v, err := muster.Fill(value, func(ref string) (json.RawMessage, error) { return resultOf(t, ref) })
+		v, err := muster.Fill(value, func(ref string) (json.RawMessage, error) {
+			raw, of, err := resultOf(t, ref)
+			if of {
+				f.given[ref] = raw
+			}
+			return raw, err
+		})
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return f, fmt.Errorf("%s: %w", name, err)
 		}
-		out[name] = v
+		f.full[name] = v
 	}
-	return out, nil
+	return f, nil
 }
 
-func resultOf(t muster.Tx, ref string) (json.RawMessage, error) {
+// resultOf is what a placeholder stands for, if it is one of another step.
+func resultOf(t muster.Tx, ref string) (raw json.RawMessage, of bool, err error) {
 	id, field, ok := stepRef(ref)
 	if !ok {
-		return json.RawMessage(`"${` + ref + `}"`), nil
+		return json.RawMessage(`"${` + ref + `}"`), false, nil
 	}
 	for _, s := range t.Steps {
 		if s.ID == id || s.Group == id {
 			raw, err := muster.FieldOf(s.Result, field)
 			if err != nil {
-				return nil, fmt.Errorf("step %s: %w", id, err)
+				return nil, false, fmt.Errorf("step %s: %w", id, err)
 			}
-			return raw, nil
+			return raw, true, nil
 		}
 	}
-	return nil, fmt.Errorf("there is no step %s", id)
+	return nil, false, fmt.Errorf("there is no step %s", id)
 }

@@ -100,7 +100,9 @@ func (d *Driver) Lead(ctx context.Context) {
 	runs := runs{live: map[string]*run{}}
 	for {
 		changed, ended := d.book.Changed(), runs.ended()
-		for _, t := range d.book.OpenTxs() {
+		open := d.book.OpenTxs()
+		runs.tellOthers(open)
+		for _, t := range open {
 			if d.others(t) {
 				continue
 			}
@@ -189,6 +191,26 @@ func (s *runs) of(t muster.Tx) (r *run, mine bool) {
 	default:
 	}
 	return r, false
+}
+
+// tellOthers tells the runs of transactions that are not open any more: an operator
+// ended them.
+func (s *runs) tellOthers(open []muster.Tx) {
+	ids := make(map[string]bool, len(open))
+	for _, t := range open {
+		ids[t.ID] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, r := range s.live {
+		if ids[id] {
+			continue
+		}
+		select {
+		case r.news <- struct{}{}:
+		default:
+		}
+	}
 }
 
 func (s *runs) over(r *run) {
@@ -319,7 +341,7 @@ func (r *run) wrote(t muster.Tx, events []muster.TxEvent) {
 // call makes a call, unless it is under way.
 func (d *Driver) call(ctx context.Context, wg *sync.WaitGroup, t muster.Tx, r *run, o Order) {
 	key := callKey(o.Op, o.Step, o.Generation)
-	if r.calls[key] != nil {
+	if r.calls[key] != nil || o.Op == OpCheck && len(r.calls) >= d.cfg.Parallel { // when one has answered, the next goes
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Limit)
@@ -371,7 +393,7 @@ func (d *Driver) abandon(ctx context.Context, wg *sync.WaitGroup, t muster.Tx, r
 		}
 		m.end()
 		delete(r.calls, key)
-		if m.order.Op == muster.OpDo && s.Undo.Action == "" {
+		if m.order.Op == muster.OpDo && (s.Undo.Action == "" || t.Status.Ended()) {
 			wg.Go(func() { d.end(ctx, t, m.order) })
 		}
 	}
@@ -392,10 +414,11 @@ func asker(t muster.Tx, o Order) (s muster.TxStep, waits bool) {
 		return s, false
 	}
 	s = t.Steps[i]
-	switch o.Op {
-	case OpCheck:
+	switch {
+	case t.Status.Ended():
+	case o.Op == OpCheck:
 		waits = t.Status == muster.TxPending && !s.Checked
-	case muster.OpDo:
+	case o.Op == muster.OpDo:
 		waits = s.Status == muster.StepStarting && s.Generation == o.Generation
 	default:
 		waits = s.Status == muster.StepUndoing && s.Generation == o.Generation

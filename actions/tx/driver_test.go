@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"muster"
@@ -283,6 +285,76 @@ func TestACancelledStepThatNothingUndoesIsEndedWhereItRuns(t *testing.T) {
 	if a := done.Answer(); a.Status != muster.TxRolledBack || !reflect.DeepEqual(a.NotCompensated, []string{"one"}) || !slices.Contains(nodes.made(), "end t_t.one.do.1") {
 		t.Errorf("%s, not undone %v, %v", a.Status, a.NotCompensated, nodes.made())
 	}
+}
+
+func TestWhatAnOperatorClosesIsNotWaitedForAnyMore(t *testing.T) {
+	l, running, left := newLedger(t), make(chan struct{}, 1), make(chan struct{})
+	nodes := &crew{answer: func(ctx context.Context, _ muster.TxOp) muster.Result {
+		running <- struct{}{}
+		<-ctx.Done()
+		close(left)
+		return state(muster.StateUnknown, "no_answer")
+	}}
+	depose := lead(t, tx.Config{}, l, nodes)
+	l.begin(tx.Plan{Policy: muster.PolicyForward, Steps: []tx.Step{step("one", "a")}})
+	<-running
+	for _, word := range []muster.TxCommand{muster.TxCancel, muster.TxClose} { // what goes forward is parked first
+		if err := l.write(fsm.OpTxOperate, fsm.TxOperate{ID: "t", Command: word}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case <-left:
+	case <-time.After(5 * time.Second):
+		t.Error("the call is still waited for")
+	}
+	depose()
+	if want := []string{"do one 1", "end t_t.one.do.1"}; !reflect.DeepEqual(nodes.made(), want) {
+		t.Errorf("%v", nodes.made())
+	}
+}
+
+// lookers answer prechecks when they are let.
+type lookers struct {
+	crew
+
+	let   chan struct{}
+	asked atomic.Int32 // so many are asked now
+}
+
+// At answers when it is let.
+func (c *lookers) At(ctx context.Context, nodeID string, by muster.Rights, x muster.Execution) muster.Result {
+	if x.Tx != nil {
+		return c.crew.At(ctx, nodeID, by, x)
+	}
+	c.asked.Add(1)
+	defer c.asked.Add(-1)
+	<-c.let
+	return ok(tx.Order{})
+}
+
+func TestPrechecksAreMadeSideBySideUpToTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, nodes := newLedger(t), &lookers{let: make(chan struct{})}
+		look := func(s *tx.Step) { c := call("app.look"); s.Precheck = &c }
+		var plan tx.Plan
+		for i := range 5 {
+			plan.Steps = append(plan.Steps, step(fmt.Sprint("s", i), "a", look))
+		}
+		depose := lead(t, tx.Config{Parallel: 2}, l, nodes)
+		defer depose()
+		l.begin(plan)
+		for range 2 {
+			if synctest.Wait(); nodes.asked.Load() != 2 {
+				t.Errorf("%d ask at once", nodes.asked.Load())
+			}
+			nodes.let <- struct{}{}
+		}
+		close(nodes.let)
+		if done := l.until("it ends", over); done.Status != muster.TxSucceeded {
+			t.Errorf("%s", done.Status)
+		}
+	})
 }
 
 // caller is one whose key is revoked after a while.

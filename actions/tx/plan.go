@@ -58,7 +58,7 @@ const (
 // Forbidden if the caller may not run a step or its undo, Unavailable if a node
 // did not say what it can.
 func Resolve(p Plan, can map[string]Ability, by muster.Rights, now time.Time) (muster.Tx, error) {
-	r := resolver{can: can, by: by, bad: faults{}, of: map[string][]string{}}
+	r := resolver{can: can, by: by, bad: faults{}, of: map[string][]string{}, gives: map[string]json.RawMessage{}}
 	t := muster.Tx{
 		ID: p.ID, Name: p.Name, Key: p.Key, By: by, Policy: cmp.Or(p.Policy, muster.PolicyBackward),
 		DeadlineMs: cmp.Or(p.DeadlineMs, defaultDeadlineMs), Locks: p.Locks,
@@ -109,6 +109,7 @@ type resolver struct {
 	sorted []int               // places, each behind those it needs
 	of     map[string][]string // IDs of the steps that one of the plan became
 	steps  []muster.TxStep
+	gives  map[string]json.RawMessage // what the action of a step declares of its result, by the step's ID
 }
 
 // order finds an order in which each step stands behind those it needs, as near
@@ -217,6 +218,7 @@ func (r *resolver) bind(at string, s Step, n muster.Node, own *muster.TxStep) {
 		return
 	}
 	own.Run = action(info, s.Run.With)
+	r.gives[own.ID] = info.Result
 	r.given(at+".with", info, s.Run.With, own, false)
 	switch {
 	case s.Undo != nil:
@@ -346,7 +348,7 @@ func (r *resolver) given(at string, info muster.ActionInfo, with muster.Params, 
 // reference says what is wrong with a placeholder, or nothing.
 func (r *resolver) reference(ref string, own *muster.TxStep, undo bool) string {
 	if field, ok := strings.CutPrefix(ref, "result."); ok && undo && field != "" {
-		return ""
+		return secretOf(r.gives[own.ID], field)
 	}
 	id, field, ok := stepRef(ref)
 	switch {
@@ -365,6 +367,19 @@ func (r *resolver) reference(ref string, own *muster.TxStep, undo bool) string {
 	}
 	if !r.before(own.Needs, id) {
 		return "step " + id + " is not needed by this one, so it may not be done before"
+	}
+	return secretOf(r.gives[id], field)
+}
+
+// secretOf says why a field of a result cannot be filled in, if it is a secret
+// one: nobody is told of it, not even the registry.
+func secretOf(result json.RawMessage, field string) string {
+	var declared map[string]struct {
+		Secret bool `json:"secret"`
+	}
+	_ = json.Unmarshal(result, &declared)
+	if name, _, _ := strings.Cut(field, "."); declared[name].Secret {
+		return name + " is secret, and what a transaction is given is kept"
 	}
 	return ""
 }

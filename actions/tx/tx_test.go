@@ -31,6 +31,7 @@ func node(slug string) muster.Node {
 func info(name string, risk muster.Risk) muster.ActionInfo {
 	return muster.ActionInfo{
 		Action: name, Version: "1.0.0", Digest: "d-" + name, Risk: risk, LimitMs: 10_000,
+		Result: json.RawMessage(`{"v":{"type":"int"},"pass":{"type":"object","secret":true}}`),
 		Params: json.RawMessage(`{"x":{"type":"string"},"y":{"type":"string","default":"why"},"token":{"type":"string","secret":true}}`),
 	}
 }
@@ -131,6 +132,8 @@ func TestAPlansFaultsNameTheirFields(t *testing.T) {
 		"a result of several": {tx.Plan{Steps: []tx.Step{
 			step("r", "a", func(s *tx.Step) { s.Nodes = []muster.Node{node("a"), node("b")} }), step("s", "a", runs("app.do", "x", `"${steps.r.result.v}"`)),
 		}}, "steps[1].with.x"},
+		"a secret of a result":     {tx.Plan{Steps: []tx.Step{step("r", "a"), step("s", "a", runs("app.do", "x", `"${steps.r.result.pass.word}"`))}}, "steps[1].with.x"},
+		"a secret for an undo":     {tx.Plan{Steps: []tx.Step{step("r", "a", func(s *tx.Step) { c := call("app.undo", "x", `"${result.pass}"`); s.Undo = &c })}}, "steps[0].undo.with.x"},
 		"two pivots":               {tx.Plan{Steps: []tx.Step{step("s", "a", pivot), step("r", "a", pivot)}}, "steps"},
 		"no undo before the pivot": {tx.Plan{Steps: []tx.Step{step("s", "a", bare), step("r", "a", pivot)}}, "steps[0].undo"},
 		"an end behind the pivot":  {tx.Plan{Steps: []tx.Step{step("s", "a", pivot), step("r", "a")}}, "steps[1].retriable"},
@@ -350,6 +353,35 @@ func TestAFailedUndoIsTriedAgainAndThenTheTransactionIsParked(t *testing.T) {
 	}
 }
 
+func TestANodeThatWillNeverKnowIsNotAskedAgain(t *testing.T) {
+	unsure := state(muster.StateUnknown, "http_500")
+	unsure.Settled = true
+	w := three(t)
+	w.run(except(muster.OpDo, unsure, "two"))
+	if want := []string{"do one 1", "do two 1", "undo two 2", "undo one 2"}; w.tx.Status != muster.TxRolledBack || !reflect.DeepEqual(w.calls, want) {
+		t.Errorf("%s, %v", w.tx.Status, w.calls)
+	}
+	for idempotent, want := range map[bool]int{false: 1, true: 10} {
+		w := three(t)
+		for i := range w.tx.Steps {
+			w.tx.Steps[i].Undo.Idempotent = idempotent
+		}
+		w.run(func(o tx.Order) muster.Result {
+			switch {
+			case o.Op == muster.OpUndo:
+				return unsure
+			case o.Step == "two":
+				return state(muster.StateFailed, "exit")
+			}
+			return ok(o)
+		})
+		undone := slices.DeleteFunc(w.calls, func(c string) bool { return !strings.HasPrefix(c, "undo one") })
+		if w.tx.Status != muster.TxParked || len(slices.Compact(undone)) != want {
+			t.Errorf("idempotent %v: %s, %v", idempotent, w.tx.Status, undone)
+		}
+	}
+}
+
 func TestANodeThatLostItsJournalParksAtOnceAndIsAskedOnce(t *testing.T) {
 	for _, code := range []string{muster.CodeJournalLost, muster.CodeNotRemembered} {
 		w := three(t)
@@ -503,6 +535,156 @@ func TestPrechecksComeBeforeAnything(t *testing.T) {
 	}
 }
 
+// operate has an operator say something.
+func (w *world) operate(o fsm.TxOperate) {
+	w.t.Helper()
+	next, err := fsm.OperateTx(w.tx, o, "operator", w.tx.Index+1, w.now)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.tx, w.calls = next, nil
+}
+
+func TestWhatIsParkedBeforeItsPrechecksPassedMakesThemAgainAtAWord(t *testing.T) {
+	check := func(s *tx.Step) { c := call("app.look"); s.Precheck = &c }
+	plan := tx.Plan{Policy: muster.PolicyForward, Steps: []tx.Step{step("one", "a", check), step("two", "b", check)}}
+	w := &world{t: t, now: noon, tx: resolve(t, plan)}
+	broken := except(tx.OpCheck, state(muster.StateFailed, "exit"), "two")
+	w.run(broken)
+	if w.tx.Status != muster.TxParked || !w.tx.Steps[0].Checked {
+		t.Fatalf("%s, %v", w.tx.Status, w.calls)
+	}
+	w.operate(fsm.TxOperate{Command: muster.TxTryNow})
+	w.run(broken)
+	if want := []string{"check one 0", "check two 0"}; w.tx.Status != muster.TxParked || !reflect.DeepEqual(w.calls, want) {
+		t.Errorf("steps began before their prechecks passed: %s, %v", w.tx.Status, w.calls)
+	}
+	w.operate(fsm.TxOperate{Command: muster.TxTryNow})
+	w.run(ok)
+	if want := []string{"check one 0", "check two 0", "do one 1", "do two 1"}; w.tx.Status != muster.TxSucceeded || w.tx.Error != nil || !reflect.DeepEqual(w.calls, want) {
+		t.Errorf("%s (%v), %v", w.tx.Status, w.tx.Error, w.calls)
+	}
+}
+
+func TestAfterAParkedUndoItIsSaidWhyTheTransactionWentBack(t *testing.T) {
+	w := three(t)
+	w.run(func(o tx.Order) muster.Result {
+		if o.Step == "three" && o.Op == muster.OpDo || o.Step == "one" && o.Op == muster.OpUndo {
+			return state(muster.StateFailed, "exit")
+		}
+		return ok(o)
+	})
+	if w.tx.Status != muster.TxParked || w.tx.Error.Code != "undo_failed" {
+		t.Fatalf("%s, %v", w.tx.Status, w.tx.Error)
+	}
+	w.operate(fsm.TxOperate{Command: muster.TxTryNow})
+	w.run(ok)
+	if w.tx.Status != muster.TxRolledBack || w.tx.Error == nil || w.tx.Error.Code != "step_failed" {
+		t.Errorf("%s, because %+v", w.tx.Status, w.tx.Error)
+	}
+}
+
+func TestBehindThePivotANodeThatFallsSilentIsAskedUntilTheDeadline(t *testing.T) {
+	plan := tx.Plan{Steps: []tx.Step{step("switch", "b", pivot), step("last", "c", retriable)}}
+	w := &world{t: t, now: noon, tx: resolve(t, plan)}
+	w.run(func(o tx.Order) muster.Result {
+		switch sinceBegin := w.now.Sub(noon); {
+		case o.Step == "last" && sinceBegin < 4*time.Minute:
+			return state(muster.StateFailed, "exit")
+		case o.Step == "last" && sinceBegin < 8*time.Minute:
+			return state(muster.StateUnknown, "no_answer")
+		}
+		return ok(o)
+	})
+	if w.tx.Status != muster.TxSucceeded {
+		t.Errorf("%s (%v) after %v, %v", w.tx.Status, w.tx.Error, w.now.Sub(noon), w.calls)
+	}
+}
+
+func TestANodeThatLeftTheRegistryIsNotAskedUntilTheDeadline(t *testing.T) {
+	for code, r := range map[string]muster.Result{"unknown": state(muster.StateUnknown, "no_answer"), "failed": state(muster.StateUnreachable, "node_gone")} {
+		w := &world{t: t, now: noon, tx: resolve(t, tx.Plan{Policy: muster.PolicyForward, Steps: []tx.Step{step("one", "a")}})}
+		w.rules.Gone = func(node string) bool { return node == "id-a" }
+		w.run(func(tx.Order) muster.Result { return r })
+		if w.tx.Status != muster.TxParked || string(w.tx.Steps[0].Status) != code || len(w.calls) != 1 {
+			t.Errorf("%s: %s, %s, %v", code, w.tx.Status, w.tx.Steps[0].Status, w.calls)
+		}
+	}
+}
+
+func TestASilenceIsWaitedOutForEachCallAnew(t *testing.T) {
+	many := func(s *tx.Step) { s.Run.Run = "app.patient" }
+	patient := info("app.patient", muster.RiskLow)
+	patient.Retry = &muster.TxRetry{Attempts: 10, FirstMs: 60_000, On: []string{"unavailable"}}
+	can := able()
+	can["id-a"] = tx.Ability{Journal: "j-a", Actions: append(can["id-a"].Actions, patient)}
+	made, err := tx.Resolve(tx.Plan{ID: "t", Steps: []tx.Step{step("one", "a", many)}}, can, operator(), noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, err := fsm.BeginTx(made, 1, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, now: noon, tx: begun}
+	asked := 0
+	w.run(func(o tx.Order) muster.Result {
+		asked++
+		switch asked {
+		case 1, 2:
+			return state(muster.StateUnreachable, "no_connection")
+		case 3:
+			return state(muster.StateUnknown, "no_answer")
+		}
+		return ok(o)
+	})
+	if want := []string{"do one 1", "do one 2", "do one 3", "do one 3"}; w.tx.Status != muster.TxSucceeded || !reflect.DeepEqual(w.calls, want) {
+		t.Errorf("%s, %v", w.tx.Status, w.calls)
+	}
+}
+
+func TestWhoseKeyEndsHasNothingTriedAnew(t *testing.T) {
+	for name, r := range map[string]muster.Result{
+		"failed": state(muster.StateFailed, "exit"), "not reached": state(muster.StateUnreachable, "no_connection"),
+	} {
+		w := &world{t: t, now: noon, tx: resolve(t, tx.Plan{Policy: muster.PolicyForward, Steps: []tx.Step{step("one", "a")}})}
+		w.write()
+		w.rules.Denied = &muster.ActionError{Code: "unauthorized", Message: "revoked"}
+		w.run(func(tx.Order) muster.Result { return r })
+		if want := []string{"do one 1"}; w.tx.Status != muster.TxParked || !reflect.DeepEqual(w.calls, want) {
+			t.Errorf("%s: %s, %v", name, w.tx.Status, w.calls)
+		}
+	}
+}
+
+func TestAStepWhoseNodeKnowsALaterCallMayHaveBeenDone(t *testing.T) {
+	w := three(t)
+	w.run(except(muster.OpDo, state(muster.StateFailed, muster.CodeSuperseded), "two"))
+	if want := []string{"do one 1", "do two 1", "undo two 2", "undo one 2"}; !reflect.DeepEqual(w.calls, want) {
+		t.Errorf("%s, %v", w.tx.Status, w.calls)
+	}
+}
+
+func TestTriesThatFollowEachOtherAtOnceAreHeldApart(t *testing.T) {
+	hasty := info("app.hasty", muster.RiskLow)
+	hasty.Retry = &muster.TxRetry{Attempts: 2, FirstMs: 1, MaxMs: 1}
+	can := able()
+	can["id-a"] = tx.Ability{Journal: "j-a", Actions: append(can["id-a"].Actions, hasty)}
+	made, err := tx.Resolve(tx.Plan{ID: "t", DeadlineMs: 1000, Policy: muster.PolicyForward, Steps: []tx.Step{step("one", "a", runs("app.hasty"))}}, can, operator(), noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, err := fsm.BeginTx(made, 1, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, now: noon, tx: begun}
+	w.run(except(muster.OpDo, state(muster.StateFailed, "exit"), "one"))
+	if w.tx.Status != muster.TxParked || len(w.calls) > 30 {
+		t.Errorf("%s after %d calls in a second", w.tx.Status, len(w.calls))
+	}
+}
+
 func TestResultsOfEarlierStepsAreFilledIn(t *testing.T) {
 	w := &world{t: t, now: noon, tx: resolve(t, tx.Plan{Steps: []tx.Step{
 		step("one", "a"), step("two", "b", runs("app.do", "x", `["${steps.one.result.v}","is ${steps.one.result.text}, \u0024{steps.one.result.v}"]`)),
@@ -521,6 +703,26 @@ func TestResultsOfEarlierStepsAreFilledIn(t *testing.T) {
 	w.run(ok)
 	if want := []string{"do one 1", "undo one 2"}; w.tx.Status != muster.TxRolledBack || !reflect.DeepEqual(w.calls, want) || w.tx.Steps[1].Error.Code != "no_result" {
 		t.Errorf("%s, %v", w.tx.Status, w.calls)
+	}
+}
+
+func TestAnUndoTakesResultsAlongAndItsNodeFillsInAllAtOnce(t *testing.T) {
+	undo := call("app.undo", "x", `"${result.v} for ${steps.one.result.odd}"`)
+	w := &world{t: t, now: noon, tx: resolve(t, tx.Plan{Steps: []tx.Step{
+		step("one", "a"), step("two", "b", func(s *tx.Step) { s.Undo = &undo }), step("three", "c"),
+	}})}
+	var got muster.Execution
+	w.run(func(o tx.Order) muster.Result {
+		switch {
+		case o.Step == "three":
+			return state(muster.StateFailed, "exit")
+		case o.Step == "two" && o.Op == muster.OpUndo:
+			got = o.Execution
+		}
+		return muster.Result{State: muster.StateOK, Success: true, Result: json.RawMessage(`{"v":1,"odd":"${home}"}`)}
+	})
+	if string(got.Params["x"]) != string(undo.With["x"]) || string(got.Tx.Given["steps.one.result.odd"]) != `"${home}"` || len(got.Tx.Given) != 1 {
+		t.Errorf("%s, given %s", got.Params, got.Tx.Given)
 	}
 }
 

@@ -340,7 +340,7 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	d.onStop("search", federation.Stop)
 	d.meters.Add(measureCache(federation))
 	d.meters.Add(d.measureCircuits(out.apps.breakers))
-	book := journal.New(journal.Config{Path: filepath.Join(d.cfg.DataDir, "journal.db"), Log: d.log})
+	book := journal.New(journal.Config{Path: filepath.Join(d.cfg.DataDir, "journal.db"), Over: d.reg.TxOver, Log: d.log})
 	if err := book.Start(ctx); err != nil {
 		return err
 	}

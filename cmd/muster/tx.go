@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"muster"
 	"muster/httpserver/api"
@@ -23,7 +24,7 @@ type txCmd struct {
 	Apply  txApplyCmd  `cmd:"" help:"Begin a transaction and wait for its end."`
 	List   txListCmd   `cmd:"" help:"List transactions, the newest first."`
 	Show   txShowCmd   `cmd:"" help:"Show a transaction; of a parked one, what is to be done by hand."`
-	Watch  txWatchCmd  `cmd:"" help:"Follow a transaction to its end."`
+	Watch  txWatchCmd  `cmd:"" help:"Follow a transaction to its end, unless nothing is heard of it for --timeout."`
 	Cancel txCancelCmd `cmd:"" help:"Undo what a transaction did."`
 	Retry  txRetryCmd  `cmd:"" help:"Try at once what failed or waits; have a parked one go on."`
 	Skip   txSkipCmd   `cmd:"" help:"Count a step as done, or as undone, because somebody saw to it."`
@@ -205,29 +206,28 @@ func (c *txShowCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 
 type txWatchCmd struct{ txID }
 
-// Run follows a transaction as long as --timeout says.
+// Run follows a transaction, unless nothing is heard of it for --timeout.
 func (c *txWatchCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	client, err := f.client()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
-	defer cancel()
 	return watchTx(ctx, io, f, client, c.ID)
 }
 
 // watchTx prints what happens to standard error until nothing more does, and then
-// the transaction. A node that cannot answer for a while is asked again.
+// the transaction. A node that cannot answer is asked again for --timeout.
 func watchTx(ctx context.Context, io streams, f *clientFlags, client *api.Client, id string) error {
 	told := 0
-	for {
-		t, err := client.Tx(ctx, id, 0)
+	for heard := time.Now(); ; {
+		t, err := txNow(ctx, f, client, id)
 		switch muster.KindOf(err) {
-		case muster.Unavailable, muster.NoMaster, muster.OutcomeUnknown:
-			if look(ctx) {
+		case muster.Unavailable, muster.NoMaster, muster.OutcomeUnknown, muster.Timeout:
+			if time.Since(heard) < f.Timeout && look(ctx) {
 				continue
 			}
 		default:
+			heard = time.Now()
 		}
 		if err != nil {
 			return err
@@ -245,6 +245,12 @@ func watchTx(ctx context.Context, io streams, f *clientFlags, client *api.Client
 			}
 		}
 	}
+}
+
+func txNow(ctx context.Context, f *clientFlags, client *api.Client, id string) (muster.TxAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
+	defer cancel()
+	return client.Tx(ctx, id, 0)
 }
 
 // showTx prints a transaction and returns what it ended with.

@@ -301,7 +301,7 @@ func TestAParkedTransactionHandsOverASheetAndGoesOnAtAWord(t *testing.T) {
 		t.Fatalf("%s (%s), wrote %s", a.Status, statuses(a), l.read())
 	}
 	code, out := d.words(t, asker, "tx", "show", a.ID)
-	if code != 7 || !strings.Contains(out, "TO DO BY HAND") || !strings.Contains(out, "muster run app.unled --on a -p 'w=un-${result.was}'") || !strings.Contains(out, "hint:") {
+	if code != 7 || !strings.Contains(out, "TO DO BY HAND") || !strings.Contains(out, "muster run app.unled --on a -p 'w=un-one'") || !strings.Contains(out, "hint:") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	_, err := d.client(asker).BeginTx(t.Context(), json.RawMessage(fmt.Sprintf(`{"locks":["x"],"steps":[%s]}`, step("one", "a"))))
@@ -328,6 +328,18 @@ func TestAParkedTransactionHandsOverASheetAndGoesOnAtAWord(t *testing.T) {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	if code, out := d.words(t, asker, "tx", "show", a.ID); code != 7 || !strings.Contains(out, "closed") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}
+
+func TestATransactionIsWatchedToItsEndHoweverLongThatTakes(t *testing.T) {
+	d, master := trio(t)
+	asker := other(d, master)
+	a, err := d.client(asker).BeginTx(t.Context(), json.RawMessage(`{"wait":false,"steps":[{"id":"one","on":"a","run":"node.sleep","with":{"for":"1500ms"}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, out := d.words(t, asker, "tx", "watch", a.ID, "--timeout", "500ms"); code != 0 || !strings.Contains(out, "succeeded") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 }
