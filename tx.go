@@ -204,6 +204,7 @@ const (
 	CodeNotRemembered = "not_remembered"  // it knows nothing of what it is to undo
 	CodeSuperseded    = "superseded"      // it knows a later call
 	CodeStillRunning  = "still_running"   // what it is to undo goes on
+	CodeQueueFull     = "queue_full"      // as many wait for the action as may
 	CodeNothingToUndo = "nothing_to_undo" // it was never begun, or failed
 )
 
@@ -240,6 +241,7 @@ type TxAnswer struct {
 	Caller         string       `json:"caller"`
 	Steps          []StepAnswer `json:"steps"`
 	Error          *ActionError `json:"error,omitempty"`
+	Cause          *ActionError `json:"cause,omitempty"` // why it turned back, if error says something else
 	RolledBack     []string     `json:"rolled_back"`
 	NotCompensated []string     `json:"not_compensated"`
 	Sheet          []TxTodo     `json:"sheet,omitempty"` // of a parked one: what an operator has to look at
@@ -260,6 +262,7 @@ type StepAnswer struct {
 	Needs     []string        `json:"needs,omitempty"`
 	Status    StepStatus      `json:"status"`
 	Attempts  int             `json:"attempts"`
+	Checked   bool            `json:"checked,omitempty"` // its precheck passed; of a plan, its dry run
 	Result    json.RawMessage `json:"result,omitempty"`
 	Error     *ActionError    `json:"error,omitempty"`
 	NotBefore time.Time       `json:"next_attempt_at,omitzero"`
@@ -316,9 +319,12 @@ func (t Tx) Answer() TxAnswer {
 		Steps: []StepAnswer{}, Error: t.Error, RolledBack: []string{}, NotCompensated: []string{}, Driver: t.Driver, Epoch: t.Epoch,
 		History: append([]TxNote{}, t.History...), Forgotten: t.Forgotten, CreatedAt: t.CreatedAt, EndedAt: t.EndedAt,
 	}
+	if t.Cause != nil && (t.Error == nil || *t.Cause != *t.Error) {
+		a.Cause = t.Cause
+	}
 	for _, s := range t.Steps {
 		a.Steps = append(a.Steps, StepAnswer{
-			ID: s.ID, Node: s.Node, Action: s.Run.Action, Undo: s.Undo.Action, Needs: s.Needs, Status: s.Status, Attempts: s.Attempts,
+			ID: s.ID, Node: s.Node, Action: s.Run.Action, Undo: s.Undo.Action, Needs: s.Needs, Status: s.Status, Attempts: s.Attempts, Checked: s.Checked,
 			Result: s.Result, Error: s.Error, NotBefore: s.NotBefore, StartedAt: s.StartedAt, EndedAt: s.EndedAt,
 		})
 		if s.Status == StepUndone {
@@ -387,6 +393,7 @@ type TxPlan struct {
 	DeadlineMs int64      `json:"deadline_ms,omitempty"` // default 10 minutes
 	Locks      []string   `json:"locks,omitempty"`
 	Steps      []PlanStep `json:"steps"`
+	Rehearse   bool       `json:"rehearse,omitempty"` // have nodes do the dry runs of steps that declare one
 }
 
 // PlanStep is a step as it is asked for. Without Needs it waits for the step

@@ -29,8 +29,10 @@ type Cache interface {
 // builtin is an action that is part of the program.
 type builtin func(ctx context.Context, c call) outcome
 
-// builtinOutput is the limit of the result of a builtin action.
-const builtinOutput = 1 << 20
+const (
+	builtinOutput = 1 << 20 // bytes: the limit of the result of a builtin action
+	lightAtOnce   = 64      // executions of one that costs next to nothing
+)
 
 // maxLineErrors is how many refused documents are told one by one.
 const maxLineErrors = 100
@@ -40,10 +42,10 @@ const maxLineErrors = 100
 func builtins(docs Documents, cache Cache) []Definition {
 	all := make([]Definition, 0, 8)
 	all = append(all,
-		declare("node.ping", "Answer", muster.RiskRead, nil, ping),
-		declare("node.echo", "Repeat a text", muster.RiskRead, map[string]Param{
+		light(declare("node.ping", "Answer", muster.RiskRead, nil, ping)),
+		light(declare("node.echo", "Repeat a text", muster.RiskRead, map[string]Param{
 			"text": {Type: "string", Max: json.RawMessage("65536"), Required: true},
-		}, echo),
+		}, echo)),
 		declare("node.sleep", "Wait for a time", muster.RiskRead, map[string]Param{
 			"for": {Type: "duration", Min: json.RawMessage(`"0s"`), Max: json.RawMessage(`"30m"`), Required: true},
 		}, sleep),
@@ -80,6 +82,12 @@ func declare(name, title string, risk muster.Risk, params map[string]Param, do b
 	}
 	told := schema(map[string]any{"action": name, "version": d.Version, "title": title, "risk": risk, "params": params})
 	d.finish(canonical(told))
+	return d
+}
+
+// light is a builtin action of which many may run at once.
+func light(d Definition) Definition {
+	d.Limits.Concurrency = new(lightAtOnce)
 	return d
 }
 

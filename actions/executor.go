@@ -321,7 +321,7 @@ func (e *Executor) safely(ctx context.Context, c call) (o outcome) {
 
 // notStarted says why an execution did not get its turn.
 func notStarted(err error) outcome {
-	if muster.CodeOf(err) == "queue_full" {
+	if muster.CodeOf(err) == muster.CodeQueueFull {
 		return refused(err)
 	}
 	o := outcome{}.endedBy(err)

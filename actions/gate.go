@@ -23,7 +23,7 @@ func (g *gate) enter(ctx context.Context) (leave func(), err error) {
 	select {
 	case g.places <- struct{}{}:
 	default:
-		return nil, muster.Errorf(muster.Limited, "as many executions as may wait do so already").WithCode("queue_full")
+		return nil, muster.Errorf(muster.Limited, "as many executions as may wait do so already").WithCode(muster.CodeQueueFull)
 	}
 	if err := take(ctx, g.slots); err != nil {
 		<-g.places

@@ -262,7 +262,7 @@ func TestExampleDefinitionsLoad(t *testing.T) {
 	for _, d := range defs {
 		names = append(names, d.Action)
 	}
-	if !slices.Equal(names, []string{"app.greet", "file.checksum", "host.disk"}) {
+	if !slices.Equal(names, []string{"app.greet", "dir.make", "dir.remove", "file.checksum", "host.disk"}) {
 		t.Fatal(names)
 	}
 }

@@ -101,6 +101,7 @@ type Cluster struct {
 	forwards gather[forwarded] // to the master
 	readers  gather[reader]    // who ask how far the master is
 	tellers  tellers
+	notes    gather[noted] // of transactions, to the log
 
 	shown   secrets   // keys, by the ID of the key or its node
 	made    secrets   // credentials, by node ID
@@ -139,6 +140,7 @@ func New(cfg Config, reg *fsm.Registry, peers Peers, wire Wire, probe Prober) *C
 	}
 	c.forwards = gather[forwarded]{do: c.forward, run: c.background, lost: c.unsent, full: tooMuch, most: forwardsAtOnce, linger: half}
 	c.readers = gather[reader]{do: c.confirm, run: c.background, lost: func(r reader) { r.done <- confirmed{err: errStopping()} }, most: 1}
+	c.notes = gather[noted]{do: c.writeNotes, run: c.background, lost: func(n noted) { n.done <- applied{err: errStopping()} }, full: manyNotes, most: 1}
 	c.tellers = tellers{by: map[string]*gather[committed]{}, make: func() *gather[committed] {
 		return &gather[committed]{do: c.tellCommitted, run: c.background, lost: func(committed) {}, most: 1}
 	}}

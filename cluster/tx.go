@@ -1,11 +1,14 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"time"
 
 	"muster"
 	"muster/fsm"
+
+	"github.com/hashicorp/raft"
 )
 
 // BeginTx enters a transaction whose steps are bound to nodes; the master drives
@@ -40,9 +43,62 @@ func (c *Cluster) ClaimTxs(ctx context.Context) error {
 }
 
 // AdvanceTx writes down what the driver of an epoch has to say. It is a Conflict
-// if that is refused.
+// if that is refused. Of the end all voters are told at once: at one of them
+// somebody waits for it.
 func (c *Cluster) AdvanceTx(ctx context.Context, id string, epoch uint64, events []muster.TxEvent) error {
-	return c.commit(ctx, fsm.OpTxAdvance, fsm.TxAdvance{ID: id, Epoch: epoch, Driver: c.cfg.Self.ID, Events: events})
+	term := c.raft.CurrentTerm()
+	raw, err := c.encode(fsm.OpTxAdvance, c.self(), fsm.TxAdvance{ID: id, Epoch: epoch, Driver: c.cfg.Self.ID, Events: events})
+	if err != nil {
+		return err
+	}
+	done := make(chan applied, 1)
+	c.notes.add(noted{raw, detached(ctx), done})
+	select {
+	case a := <-done:
+		if err := cmp.Or(a.err, a.res.Err()); err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return muster.Errorf(muster.OutcomeUnknown, "the driver was ended before it heard what became of an entry")
+	}
+	if t, ok := c.reg.Tx(id); ok && !t.Status.Driven() && c.raft.CurrentTerm() == term {
+		for _, s := range c.raft.GetConfiguration().Configuration().Servers {
+			if s.Suffrage == raft.Voter && string(s.ID) != c.cfg.Self.ID {
+				c.tellers.to(string(s.ID)).add(committed{string(s.ID), t.Index, term})
+			}
+		}
+	}
+	return nil
+}
+
+// noted is what a driver has to say of one transaction, on its way to the log.
+type noted struct {
+	raw   []byte
+	trace func() context.Context // the driver's, which does not end with its wait
+	done  chan<- applied         // takes one without waiting
+}
+
+// manyNotes reports whether another one does not fit in with others.
+func manyNotes(round []noted, next noted) bool {
+	size := len(next.raw)
+	for _, n := range round {
+		size += len(n.raw)
+	}
+	return len(round) >= forwardMost || size > forwardBytes
+}
+
+// writeNotes commits what is to be said of several transactions together: one write
+// to the disk serves all of them.
+func (c *Cluster) writeNotes(round []noted) {
+	ctx, cancel := context.WithTimeout(round[0].trace(), changeTimeout)
+	defer cancel()
+	raws := make([][]byte, len(round))
+	for i, n := range round {
+		raws[i] = n.raw
+	}
+	for i, a := range c.applyAll(ctx, raws) {
+		round[i].done <- a
+	}
 }
 
 // PurgeTxs forgets the transactions that ended before a time, if there are any.

@@ -3,6 +3,7 @@ package fsm
 import (
 	"iter"
 	"slices"
+	"strings"
 
 	"muster"
 
@@ -178,6 +179,25 @@ func (t table[T]) from(index int, word string) iter.Seq2[string, *T] {
 	return func(yield func(string, *T) bool) {
 		t.by[index].places.AscendGreaterOrEqual(place{word: word}, func(p place) bool { return yield(p.word, t.row(p.id)) })
 	}
+}
+
+// first returns the row that comes first among those whose word in an index
+// begins with some text, or nil.
+func (t table[T]) first(index int, text string) *T {
+	for word, row := range t.from(index, text) {
+		if strings.HasPrefix(word, text) {
+			return row
+		}
+		break
+	}
+	return nil
+}
+
+// last gives the row that comes last in the order of an index, with its word; nil:
+// there is none.
+func (t table[T]) last(index int) (word string, row *T) {
+	p, _ := t.by[index].places.Max()
+	return p.word, t.row(p.id)
 }
 
 // under lists the rows that an index has under a word.

@@ -187,8 +187,11 @@ func advance(t *muster.Tx, s *muster.TxStep, e muster.TxEvent, at time.Time) (wh
 		}
 		s.Status = muster.StepStatus(e.Event)
 		s.EndedAt, s.NotBefore = at, time.Time{}
-		if s.Error == nil || e.Event == muster.EventUndoFailed {
+		switch {
+		case e.Event == muster.EventUndoFailed || s.Error == nil:
 			s.Error = e.Error
+		case s.Outcome == muster.StepDone: // it was of an earlier try to undo it
+			s.Error = nil
 		}
 	default:
 		return "there is no such event"

@@ -137,6 +137,11 @@ func TestAParkedTransactionOfWhichNothingIsLeftEnds(t *testing.T) {
 	if tx := play(t, began(t, txStep("s")), "start s", "abort", "undo s", "park", "undone s"); tx.Status != muster.TxRolledBack {
 		t.Errorf("all is undone, and it is %s", tx.Status)
 	}
+	parked := play(t, began(t, txStep("s")), "start s", "abort", "undo s", "park")
+	parked.Error, parked.Cause = &muster.ActionError{Code: "parked"}, &muster.ActionError{Code: "cause"}
+	if tx := play(t, parked, "undone s"); tx.Error.Code != "cause" {
+		t.Errorf("rolled back because of %+v", tx.Error)
+	}
 }
 
 func TestTheSheetNamesWhatIsLeftToDo(t *testing.T) {
@@ -513,6 +518,23 @@ func TestOfTransactionsOnlySoManyAreOpenAndSoMuchIsKept(t *testing.T) {
 	l.do(fsm.OpTxPurge, "", "", fsm.TxPurge{Before: epoch.Add(time.Second)})
 	if n := len(l.m.Txs()); n != 0 {
 		t.Errorf("%d are left", n)
+	}
+	for i := range muster.MaxEndedTxs {
+		tx := transaction(fmt.Sprintf("u%05d", i), txStep("a"))
+		tx.Name = strings.Repeat("x", 20_000)
+		l.do(fsm.OpTxBegin, "", "", fsm.TxBegin{Tx: tx})
+		l.do(fsm.OpTxAdvance, "", "", fsm.TxAdvance{ID: tx.ID, Epoch: l.index, Events: []muster.TxEvent{{Event: muster.EventAbort}}})
+	}
+	size := 0
+	for _, tx := range l.m.Txs() {
+		raw, err := json.Marshal(tx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += len(raw)
+	}
+	if size > muster.MaxEndedSize || size < muster.MaxEndedSize-25_000 {
+		t.Errorf("%d bytes are kept", size)
 	}
 }
 

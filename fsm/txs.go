@@ -56,7 +56,9 @@ func (TxPurge) named() []string     { return nil }
 type txRow struct {
 	ID    string    `json:"id"`
 	Order string    `json:"order"` // open ones, then those that have ended, by when
-	Size  int       `json:"size"`  // bytes of one that has ended
+	Size  int       `json:"size"`  // bytes of one that has ended; that, and what follows, is 0 of others
+	Nth   int       `json:"nth"`   // of those that have ended, the forgotten counted, too
+	Sum   int64     `json:"sum"`   // bytes of it and of all that ended before it
 	Tx    muster.Tx `json:"tx"`
 }
 
@@ -161,16 +163,18 @@ func (a applier) putTx(t muster.Tx) error {
 		return fmt.Errorf("measure transaction: %w", err)
 	}
 	row.Size, row.Order = len(raw), fmt.Sprintf("%s%020d", orderEnded, a.index)
+	row.Nth, row.Sum = 1, int64(row.Size)
+	if order, before := a.t.txs.last(byOrder); strings.HasPrefix(order, orderEnded) {
+		row.Nth, row.Sum = before.Nth+1, before.Sum+row.Sum
+	}
 	a.t.txs.put(row)
-	kept, bytes := a.txs(orderEnded), 0
-	for i, old := range slices.Backward(kept) {
-		bytes += old.Size
-		if len(kept)-i <= muster.MaxEndedTxs && bytes <= muster.MaxEndedSize {
-			continue
+	for {
+		old := a.t.txs.first(byOrder, orderEnded)
+		if old == nil || row.Nth-old.Nth < muster.MaxEndedTxs && row.Sum-old.Sum+int64(old.Size) <= muster.MaxEndedSize {
+			return nil
 		}
 		a.t.txs.drop(old.ID)
 	}
-	return nil
 }
 
 func (a applier) tx(id string) *txRow { return a.t.txs.row(id) }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,7 +70,7 @@ type askedAction struct {
 // decodeTx reads a transaction.
 func decodeTx(r *Request) (a askedTx, plan muster.TxPlan, err error) {
 	if err := api.Decode(r.Body, &a); err != nil {
-		return a, plan, err
+		return a, plan, placed(err)
 	}
 	if most := int(maxRunDeadline.Milliseconds()); a.TimeoutMs < 0 || a.TimeoutMs > most {
 		return a, plan, muster.FieldError("timeout_ms", "must be from 1 to "+strconv.Itoa(most))
@@ -125,6 +126,20 @@ func stepOn(on json.RawMessage) (selector muster.Selector, err error) {
 	}
 	return selector, api.Decode(on, &selector)
 }
+
+// placed writes the places in lists as plans' other faults do: steps[0].on.
+func placed(err error) error {
+	e, ok := errors.AsType[*muster.Error](err)
+	if !ok || len(e.Fields) != 1 {
+		return err
+	}
+	for field, reasons := range e.Fields {
+		return muster.FieldError(inList.ReplaceAllString(field, "[$1]"), strings.Join(reasons, ", "))
+	}
+	return err
+}
+
+var inList = regexp.MustCompile(`\.(\d+)\b`)
 
 // within says in which field a decoded part stands.
 func within(field string, err error) error {
@@ -183,6 +198,7 @@ func (s *Server) beginTx(ctx context.Context, r *Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	asked.Rehearse = only == "true"
 	limit := patience(ctx, r, a.TimeoutMs)
 	writing, cancel := context.WithTimeout(ctx, min(limit, writeDeadline))
 	defer cancel()

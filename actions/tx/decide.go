@@ -157,6 +157,11 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 		if may && stubborn {
 			e = anew
 		}
+	case busy: // it has done nothing, and will when it has done with others
+		e.Event = failed
+		if stubborn || d.now.Before(s.StartedAt.Add(settleFor)) {
+			e = anew
+		}
 	case silent: // ask again with the same generation: it is done once at most
 		e.Event = muster.EventUnknown
 		if !gone && (stubborn || d.now.Before(s.Since.Add(limit(s.Run)+settleFor))) {
@@ -192,7 +197,7 @@ func (d *decider) undid(s muster.TxStep, a Answer) {
 			e = again
 		}
 	case s.Tries >= most || !inTime:
-	case v == bad, s.Undo.Idempotent:
+	case v == bad, v == busy, s.Undo.Idempotent:
 		again.Generation++
 		e = again
 	}
@@ -205,6 +210,7 @@ type judgement int
 const (
 	good    judgement = iota
 	bad               // it was not done
+	busy              // neither, but only because there was no place for it
 	notSent           // nobody was asked
 	silent            // nobody knows, the node may
 	open              // the node does not know
@@ -227,6 +233,8 @@ func verdict(r muster.Result, first bool) judgement {
 			code(r) == muster.CodeJournalLost && !first, // what it did went with its journal
 			code(r) == muster.CodeSuperseded:            // it knows a later call, of which the registry knows nothing
 			return open
+		case code(r) == muster.CodeQueueFull:
+			return busy
 		}
 		return bad
 	case muster.StateTimeout, muster.StateInterrupted, muster.StateCancelled:
@@ -359,16 +367,20 @@ func (d *decider) forward() {
 
 func became(s muster.StepStatus) string {
 	if s == muster.StepUnknown {
-		return "came to nobody knows what"
+		return "may have been done"
 	}
 	return "failed"
 }
 
 func message(e *muster.ActionError) string {
-	if e == nil {
+	switch {
+	case e == nil:
 		return "no reason is known"
+	case e.Output != "":
+		return e.Message + ": " + strings.Join(strings.Fields(e.Output), " ")
+	default:
+		return e.Message
 	}
-	return e.Message
 }
 
 func noResult(err error) *muster.ActionError {

@@ -1,15 +1,20 @@
 package tx
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"muster"
 )
 
-// Scout knows the nodes, and what they can.
+// Scout knows the nodes, and what they can, and has them try.
 type Scout interface {
 	// Pick returns the nodes that a selector names, those in maintenance too.
 	Pick(on muster.Selector, by muster.Rights) ([]muster.Node, error)
@@ -17,12 +22,19 @@ type Scout interface {
 	// Survey asks nodes what they can, by node ID. One that does not answer is
 	// missing.
 	Survey(ctx context.Context, nodes []muster.Node) map[string]Ability
+
+	// At has a node execute something, as that of Hands does.
+	At(ctx context.Context, nodeID string, by muster.Rights, x muster.Execution) muster.Result
 }
 
 // Planner makes transactions of what is asked for.
 type Planner struct {
 	Scout Scout
 	NewID func() string
+
+	// Misfits says what is wrong with parameters for an action, by name; what holds
+	// a placeholder is not looked at. nil: nothing is known to be wrong.
+	Misfits func(muster.ActionInfo, muster.Params) map[string]string
 }
 
 // PlanTx judges what is asked for and binds it to nodes, which are asked what they
@@ -53,8 +65,73 @@ func (p Planner) PlanTx(ctx context.Context, by muster.Rights, asked muster.TxPl
 			Needs: s.Needs, Pivot: s.Pivot, Retriable: s.Retriable,
 		})
 	}
-	return Resolve(plan, p.Scout.Survey(ctx, all), by, time.Now())
+	can := p.Scout.Survey(ctx, all)
+	t, err := Resolve(plan, can, by, time.Now())
+	if err == nil && p.Misfits != nil {
+		err = p.fit(plan, t, can)
+	}
+	if err == nil && asked.Rehearse {
+		p.rehearse(ctx, t)
+	}
+	return t, err
 }
+
+// fit judges the parameters of all steps, so that none fails for them half way.
+func (p Planner) fit(plan Plan, t muster.Tx, can map[string]Ability) error {
+	bad := faults{}
+	for _, s := range t.Steps {
+		i := slices.IndexFunc(plan.Steps, func(asked Step) bool { return asked.ID == cmp.Or(s.Group, s.ID) })
+		asked := map[string]muster.TxAction{".with.": s.Run, ".precheck.with.": s.Check}
+		if plan.Steps[i].Undo != nil { // else its definition sees to what it gets
+			asked[".undo.with."] = s.Undo
+		}
+		for field, a := range asked {
+			infos := can[s.NodeID].Actions
+			at := slices.IndexFunc(infos, func(info muster.ActionInfo) bool { return info.Action == a.Action })
+			if at < 0 {
+				continue
+			}
+			for name, reason := range p.Misfits(infos[at], a.With) {
+				bad[place(i)+field+name] = []string{reason}
+			}
+		}
+	}
+	return bad.err()
+}
+
+// rehearse has the nodes do the dry runs of those steps that have one, and whose
+// parameters are known beforehand. What came of it is the step's then: it is
+// checked, or has an error.
+func (p Planner) rehearse(ctx context.Context, t muster.Tx) {
+	var wg sync.WaitGroup
+	places := make(chan struct{}, rehearsals)
+	for i := range t.Steps {
+		s := &t.Steps[i]
+		if slices.ContainsFunc(slices.Collect(maps.Values(s.Run.With)), func(value json.RawMessage) bool {
+			refs, err := muster.Placeholders(value)
+			return err != nil || len(refs) > 0
+		}) {
+			continue
+		}
+		wg.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			r := p.Scout.At(ctx, s.NodeID, t.By, muster.Execution{
+				Action: s.Run.Action, Params: s.Run.With, Check: true, Job: fmt.Sprintf("t_%s.%s.plan.0", t.ID, s.ID),
+			})
+			switch {
+			case r.Success:
+				s.Checked, s.Result = true, r.Result
+			case code(r) != "unsupported":
+				s.Error = fault(r)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// rehearsals are how many dry runs of a plan are under way at once.
+const rehearsals = 10
 
 // at says of which step an error is.
 func at(i int, err error) error {

@@ -756,3 +756,55 @@ func TestOneAtATimeTheLastIsUndoneFirst(t *testing.T) {
 		t.Errorf("%v", w.calls)
 	}
 }
+
+func TestAStepForWhichThereIsNoPlaceIsTriedAgainForAWhile(t *testing.T) {
+	full := 4
+	w := three(t)
+	w.run(func(o tx.Order) muster.Result {
+		if full--; o.Step == "one" && full >= 0 {
+			return state(muster.StateFailed, muster.CodeQueueFull)
+		}
+		return ok(o)
+	})
+	want := []string{"do one 1", "do one 2", "do one 3", "do one 4", "do one 5", "do two 1", "do three 1"}
+	if w.tx.Status != muster.TxSucceeded || !reflect.DeepEqual(w.calls, want) {
+		t.Errorf("%s, %v", w.tx.Status, w.calls)
+	}
+	w = three(t)
+	w.run(except(muster.OpDo, state(muster.StateFailed, muster.CodeQueueFull), "two"))
+	waited := w.tx.Steps[1].EndedAt.Sub(w.tx.Steps[1].StartedAt)
+	if a := w.tx.Answer(); a.Status != muster.TxRolledBack || !slices.Equal(a.RolledBack, []string{"one"}) || waited < 30*time.Second || waited > 40*time.Second {
+		t.Errorf("%s after %v: %+v", a.Status, waited, a)
+	}
+}
+
+func TestWhyItTurnedBackOutlivesThatItWasParked(t *testing.T) {
+	w := three(t)
+	broken := true
+	again := func(o tx.Order) muster.Result {
+		switch {
+		case o.Op == muster.OpDo && o.Step == "two":
+			return muster.Result{State: muster.StateFailed, Error: &muster.ActionError{Code: "exit", Message: "it ended", Output: "no\nroom"}}
+		case o.Op == muster.OpUndo && broken:
+			return state(muster.StateFailed, "exit")
+		}
+		return ok(o)
+	}
+	w.run(again)
+	if a := w.tx.Answer(); a.Status != muster.TxParked || a.Error.Message != "not undone: one" || a.Cause == nil || a.Cause.Message != "step two failed: it ended: no room" {
+		t.Errorf("%+v, %+v", a.Error, a.Cause)
+	}
+	broken = false
+	next, err := fsm.OperateTx(w.tx, fsm.TxOperate{Command: muster.TxTryNow}, "operator", w.tx.Index+1, w.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.tx = next; next.Error.Message != "step two failed: it ended: no room" {
+		t.Errorf("it goes on because of %+v", next.Error)
+	}
+	w.run(again)
+	a := w.tx.Answer()
+	if a.Status != muster.TxRolledBack || a.Error.Message != "step two failed: it ended: no room" || a.Cause != nil || a.Steps[0].Error != nil {
+		t.Errorf("%s: %+v, %+v, %+v", a.Status, a.Error, a.Cause, a.Steps[0].Error)
+	}
+}

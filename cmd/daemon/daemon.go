@@ -360,7 +360,7 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, Jobs: book, Catalog: list, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
 	d.driver = tx.NewDriver(tx.Config{Self: d.id.ID, Parallel: d.cfg.MaxParallel, Callers: callers{d.reg}, Log: d.log}, d.member, d.reg, runner)
 	close(d.raised)
-	planner := tx.Planner{Scout: scout{Runner: runner, self: d.id.ID, own: executor, wire: out, parallel: d.cfg.MaxParallel, journal: book.ID()}, NewID: newID}
+	planner := tx.Planner{Scout: scout{Runner: runner, self: d.id.ID, own: executor, wire: out, asks: &asks{}, parallel: d.cfg.MaxParallel, journal: book.ID()}, NewID: newID, Misfits: actions.Misfits}
 	proxies, err := d.cfg.trusted()
 	if err != nil {
 		return err

@@ -61,3 +61,11 @@ func SelfOf(d *Daemon) muster.Peer {
 	self, _ := d.pool.Peer(d.id.ID)
 	return self
 }
+
+// Asks is asks.
+type Asks = asks
+
+// Of is of.
+func (s *asks) Of(ctx context.Context, n muster.Node, by muster.Rights, call func(context.Context) (api.Actions, error)) (api.Actions, error) {
+	return s.of(ctx, n, by, call)
+}

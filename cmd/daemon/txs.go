@@ -35,6 +35,7 @@ type scout struct {
 	self     string
 	own      *actions.Executor
 	wire     *wire
+	asks     *asks
 	parallel int    // agents asked at once
 	journal  string // ID of this node's own
 }
@@ -59,7 +60,8 @@ func (s scout) Survey(ctx context.Context, nodes []muster.Node) map[string]tx.Ab
 		wg.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
-			list, err := s.wire.at(n, muster.RightsOf(ctx)).OwnActions(ctx)
+			by := muster.RightsOf(ctx)
+			list, err := s.asks.of(ctx, n, by, s.wire.at(n, by).OwnActions)
 			if err != nil {
 				return
 			}

@@ -149,6 +149,13 @@ func (d *demo) play(ctx context.Context, docs []corpus, own bool) error {
 	if err := d.run(ctx, asker, len(d.names)); err != nil {
 		return err
 	}
+	var change effect = onDisk{}
+	if runtime.GOOS == "windows" { // what nodes can without programs
+		change = inIndex{}
+	}
+	if err := d.transact(ctx, asker, change); err != nil {
+		return err
+	}
 	if err := d.register(ctx, asker, "crm"); err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"muster"
 )
 
 // watcher calls a function once a text was written.
@@ -58,5 +60,42 @@ func TestTheDemosAgentsHaveSettingsOfTheirOwn(t *testing.T) {
 	n, err := d.client(name).Node(t.Context(), name)
 	if err != nil || n.URL != d.urls[name] {
 		t.Errorf("%+v %v", n, err)
+	}
+}
+
+// sticky is done in the index, but nothing undoes it.
+type sticky struct{ inIndex }
+
+func (e sticky) step(d *demo, node string, last bool) (do, undo muster.TxCall, err error) {
+	do, _, err = e.inIndex.step(d, node, last)
+	return do, muster.TxCall{Run: "node.ping"}, err
+}
+
+// smooth never fails.
+type smooth struct{ inIndex }
+
+func (e smooth) step(d *demo, node string, _ bool) (do, undo muster.TxCall, err error) {
+	return e.inIndex.step(d, node, false)
+}
+
+func TestTheDemosTransactionIsUndoneAndNotOnlySaidToBe(t *testing.T) {
+	d, master := trio(t)
+	out := &bytes.Buffer{}
+	d.io = streams{out, out}
+	for _, e := range []effect{onDisk{}, inIndex{}} {
+		out.Reset()
+		if err := d.transact(t.Context(), other(d, master), e); err != nil {
+			t.Error(err)
+		}
+		said := strings.Join(strings.Fields(out.String()), " ")
+		back := strings.Index(said, "failed c")
+		if back < 0 || !strings.Contains(said[:back], "done a") || !strings.Contains(said[back:], "undone b") || !strings.HasSuffix(said, "nothing is left on a and b.") {
+			t.Errorf("%T: %s", e, out)
+		}
+	}
+	for want, e := range map[string]effect{"on a is still there": sticky{}, "is succeeded": smooth{}} {
+		if err := d.transact(t.Context(), master, e); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%T: %v", e, err)
+		}
 	}
 }

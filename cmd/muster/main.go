@@ -99,7 +99,7 @@ func complain(io streams, err error) int {
 	}
 	for _, field := range slices.Sorted(maps.Keys(e.Fields)) {
 		for _, reason := range e.Fields[field] {
-			if said := field + ": " + reason; said != err.Error() {
+			if said := field + ": " + reason; !strings.Contains(err.Error(), said) {
 				_, _ = fmt.Fprintln(io.err, "      ", said)
 			}
 		}

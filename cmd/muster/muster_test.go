@@ -91,7 +91,7 @@ func TestTheDemoTellsTheTruthAndLeavesNothingBehind(t *testing.T) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
 	code, out := words(t, "demo")
-	if code != 0 || !strings.Contains(out, "New master") {
+	if code != 0 || !strings.Contains(out, "New master") || !strings.Contains(out, "\nRolled back after ") {
 		t.Fatalf("exit %d\n%s", code, out)
 	}
 	left, err := os.ReadDir(temp)

@@ -36,14 +36,17 @@ import (
 // clients that ask one of its followers, beside others that do less. All are
 // asked by the same clients, and answer with about as much.
 
+// crowds are how many clients ask at once.
+var crowds = []int{1, 8, 64}
+
 // rates runs one operation for several numbers of clients. Each is made by
 // client, which returns what to repeat, with a number that is never repeated,
 // and what to do at the end.
 // It reports besides how much processor time some processes took for each.
-func rates(b *testing.B, name string, pids []int, client func() (do func(i int64) error, end func(), err error)) {
+func rates(b *testing.B, name string, pids, crowds []int, client func() (do func(i int64) error, end func(), err error)) {
 	b.Helper()
 	var next atomic.Int64
-	for _, clients := range []int{1, 8, 64} {
+	for _, clients := range crowds {
 		b.Run(fmt.Sprintf("%s/%d", name, clients), func(b *testing.B) {
 			took := make([][]time.Duration, clients)
 			var left atomic.Int64
@@ -162,7 +165,7 @@ func askOnce(addr, method, path, body string) ([]byte, error) {
 // asked is rates of requests to one server.
 func asked(b *testing.B, name string, pids []int, addr, key string, do func(a *asker, i int64) error) {
 	b.Helper()
-	rates(b, name, pids, func() (func(int64) error, func(), error) {
+	rates(b, name, pids, crowds, func() (func(int64) error, func(), error) {
 		a, err := dial(addr, key)
 		if err != nil {
 			return nil, nil, err
@@ -298,7 +301,7 @@ func BenchmarkRateBareRaft(b *testing.B) {
 		return leader != nil
 	})
 	command := bytes.Repeat([]byte("x"), bareCommand)
-	rates(b, "commit", []int{os.Getpid()}, func() (func(int64) error, func(), error) {
+	rates(b, "commit", []int{os.Getpid()}, crowds, func() (func(int64) error, func(), error) {
 		return func(int64) error { return leader.Apply(command, 5*time.Second).Error() }, func() {}, nil
 	})
 }

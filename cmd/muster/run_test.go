@@ -118,7 +118,7 @@ func TestAListIsTheSameInEveryForm(t *testing.T) {
 		if code != 0 || !strings.Contains(out, says) {
 			t.Errorf("%s: exit %d\n%s", form, code, out)
 		}
-		if form == "jsonl" && strings.Count(out, "\n") != strings.Count(out, `{"action":`) {
+		if form == "jsonl" && strings.Count(out, "\n") != strings.Count("\n"+out, "\n"+`{"action":`) {
 			t.Errorf("not a row a line:\n%s", out)
 		}
 	}

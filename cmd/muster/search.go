@@ -98,9 +98,14 @@ func flat(text string) string {
 
 // plain is flat text, cut to fit a column.
 func plain(text string) string {
-	runes := []rune(flat(text))
-	if len(runes) > titleWidth {
-		return string(runes[:titleWidth-1]) + "…"
+	return short(flat(text), titleWidth)
+}
+
+// short cuts a text to so many characters.
+func short(text string, most int) string {
+	runes := []rune(text)
+	if len(runes) > most {
+		return string(runes[:most-1]) + "…"
 	}
-	return string(runes)
+	return text
 }

@@ -76,17 +76,36 @@ func (c *txPlanCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	if err != nil {
 		return err
 	}
-	return list(f, io, p, p.Steps, func(w *grid) {
-		line(w, "STEP", "NODE", "ACTION", "UNDO", "NEEDS")
+	if err := list(f, io, p, p.Steps, func(w *grid) {
+		line(w, "STEP", "NODE", "ACTION", "UNDO", "NEEDS", "DRY RUN")
 		for _, s := range p.Steps {
-			line(w, s.ID, s.Node, s.Action, cmp.Or(s.Undo, "-"), cmp.Or(strings.Join(s.Needs, ","), "-"))
+			line(w, s.ID, s.Node, s.Action, cmp.Or(s.Undo, "-"), cmp.Or(strings.Join(s.Needs, ","), "-"), rehearsed(s))
 		}
 		line(w)
 		line(w, "Policy", p.Policy)
 		line(w, "Locks", cmp.Or(strings.Join(p.Locks, ", "), "-"))
 		line(w, "Undone in this order", cmp.Or(strings.Join(p.UndoOrder, ", "), "-"))
 		line(w, "Never undone", cmp.Or(strings.Join(p.NotUndone, ", "), "-"))
-	})
+	}); err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(p.Steps, func(s muster.StepAnswer) bool { return s.Error != nil }); i >= 0 {
+		return &muster.Error{Kind: muster.Conflict, Message: fmt.Sprintf("the dry run of step %s failed: %s", p.Steps[i].ID, reason(p.Steps[i].Error))}
+	}
+	return nil
+}
+
+// rehearsed is what came of a step's dry run; none is done where the action
+// declares none, or needs results of other steps.
+func rehearsed(s muster.StepAnswer) string {
+	switch {
+	case s.Error != nil:
+		return why(s.Error)
+	case s.Checked:
+		return "ok"
+	default:
+		return "-"
+	}
 }
 
 type txApplyCmd struct {
@@ -175,11 +194,19 @@ func (c *txListCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
 	})
 }
 
-func why(e *muster.ActionError) string {
+// why is the reason of an error in one line of a table, with what the program
+// printed.
+func why(e *muster.ActionError) string { return short(reason(e), whyWidth) }
+
+// whyWidth is the longest reason in a table, in characters.
+const whyWidth = 100
+
+// reason is why without an end.
+func reason(e *muster.ActionError) string {
 	if e == nil {
 		return "-"
 	}
-	return plain(e.Message)
+	return flat(said(muster.Result{Error: e}))
 }
 
 // txID names a transaction.
@@ -233,7 +260,7 @@ func watchTx(ctx context.Context, io streams, f *clientFlags, client *api.Client
 			return err
 		}
 		for _, n := range t.History[max(0, min(len(t.History), told-t.Forgotten)):] {
-			_, _ = fmt.Fprintln(io.err, strings.TrimRight(fmt.Sprintf("%s  %-12s %s  %s", clock(n.At), n.Event, n.Step, plain(n.Message)), " "))
+			_, _ = fmt.Fprintln(io.err, strings.TrimRight(fmt.Sprintf("%s  %-12s %s  %s", clock(n.At), n.Event, n.Step, short(flat(n.Message), whyWidth)), " "))
 		}
 		told = t.Forgotten + len(t.History)
 		if !t.Status.Driven() {
@@ -264,6 +291,9 @@ func showTx(io streams, f *clientFlags, t muster.TxAnswer) error {
 		if t.Error != nil {
 			line(w, "Why", why(t.Error))
 		}
+		if t.Cause != nil {
+			line(w, "Turned back", why(t.Cause))
+		}
 		if len(t.Locks) > 0 {
 			line(w, "Locks", strings.Join(t.Locks, ", "))
 		}
@@ -281,9 +311,9 @@ func showTx(io streams, f *clientFlags, t muster.TxAnswer) error {
 		}
 		if len(t.Sheet) > 0 {
 			line(w)
-			line(w, "TO DO BY HAND", "NODE", "DID", "WHY", "COMMAND")
+			line(w, "TO DO BY HAND", "NODE", "DID", "COMMAND", "WHY")
 			for _, do := range t.Sheet {
-				line(w, do.Step, do.Node, do.Did, why(do.Why), byHand(do))
+				line(w, do.Step, do.Node, do.Did, byHand(do), why(do.Why))
 			}
 		}
 	}); err != nil {
@@ -311,14 +341,14 @@ func byHand(do muster.TxTodo) string {
 func ending(t muster.TxAnswer) error {
 	switch t.Status {
 	case muster.TxRolledBack:
-		return &muster.Error{Kind: muster.Partial, Code: api.CodeRolledBack, Message: "rolled back: " + why(t.Error)}
+		return &muster.Error{Kind: muster.Partial, Code: api.CodeRolledBack, Message: "rolled back: " + reason(t.Error)}
 	case muster.TxParked:
 		return &muster.Error{
-			Kind: muster.Partial, Code: api.CodeParked, Message: "parked: " + why(t.Error),
+			Kind: muster.Partial, Code: api.CodeParked, Message: "parked: " + reason(t.Error),
 			Hint: fmt.Sprintf("muster tx retry %s, or see to a step and muster tx skip %s STEP --reason …, or muster tx close %s --reason …", t.ID, t.ID, t.ID),
 		}
 	case muster.TxClosed:
-		return &muster.Error{Kind: muster.Partial, Code: api.CodeParked, Message: "closed by an operator: " + why(t.Error)}
+		return &muster.Error{Kind: muster.Partial, Code: api.CodeParked, Message: "closed by an operator: " + reason(t.Error)}
 	default:
 		return nil
 	}

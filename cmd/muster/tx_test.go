@@ -18,6 +18,7 @@ import (
 
 // ledgerAction writes a word to a file, waits, and fails if there is a file of
 // the word's name. undoAction does so, too, and is tried twice only.
+// triedAction has a dry run, which fails if there is such a file.
 const (
 	ledgerAction = `action: app.led
 version: 1.0.0
@@ -34,6 +35,14 @@ risk: low
 params: {w: {type: string, required: true}}
 handler: {kind: exec, argv: [/bin/sh, -c, 'echo "$1" >>LEDGER; test ! -e LEDGER."$1"', x, "${w}"]}
 retry: {attempts: 2, first: 100ms}
+`
+	triedAction = `action: app.tried
+version: 1.0.0
+title: Write a word that can be tried
+risk: low
+params: {w: {type: string, required: true}}
+handler: {kind: exec, argv: [/bin/sh, -c, 'echo "$1" >>LEDGER', x, "${w}"]}
+check: {kind: exec, argv: [/bin/sh, -c, 'test ! -e LEDGER."$1" || { echo no room >&2; exit 1; }', x, "${w}"]}
 `
 	lookAction = `action: app.look
 version: 1.0.0
@@ -70,7 +79,7 @@ func (l ledger) mends(t *testing.T, word string) {
 func (d *demo) ledger(t *testing.T) ledger {
 	t.Helper()
 	l := ledger{filepath.Join(t.TempDir(), "ledger")}
-	for i, text := range []string{ledgerAction, undoAction, lookAction} {
+	for i, text := range []string{ledgerAction, undoAction, triedAction, lookAction} {
 		text = string(meant([]byte(strings.ReplaceAll(text, "LEDGER", l.path))))
 		if err := os.WriteFile(filepath.Join(d.dir, "actions", fmt.Sprintf("ledger%d.yaml", i)), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -410,5 +419,68 @@ func TestATransactionNeedsTheScopesOfItsSteps(t *testing.T) {
 	var any json.RawMessage
 	if err := key("read").Do(t.Context(), http.MethodGet, "/v1/tx", nil, &any); muster.KindOf(err) != muster.Forbidden {
 		t.Errorf("a list without the scope tx: %v", err)
+	}
+}
+
+func TestTwoStepsOnOneNodeAreDoneAndUndoneInTheirOrder(t *testing.T) {
+	d, master := trio(t)
+	l := d.ledger(t)
+	if a := d.begin(t, other(d, master), plan(step("one", "a"), step("two", "a"), step("three", "a"))); a.Status != muster.TxSucceeded || l.read() != "one two three" {
+		t.Errorf("%s, wrote %s", a.Status, l.read())
+	}
+	l.breaks(t, "six")
+	a := d.begin(t, other(d, master), plan(step("four", "a"), step("five", "a"), step("six", "a")))
+	if a.Status != muster.TxRolledBack || l.read() != "one two three four five six un-five un-four" {
+		t.Errorf("%s, wrote %s", a.Status, l.read())
+	}
+}
+
+func TestAPlanIsJudgedAndRehearsedBeforeAnythingIsDone(t *testing.T) {
+	d, master := trio(t)
+	l := d.ledger(t)
+	at := other(d, master)
+	file := filepath.Join(t.TempDir(), "plan.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.breaks(t, "two")
+	for text, want := range map[string]string{
+		"steps:\n- {id: one, on: a\n- x": "[3:1] ',' or '}' must be specified",
+		"":                               "is no plan",
+		"steps:\n- {id: one, on: a, run: node.ping, id: two}":                                                              `mapping key "id" already defined`,
+		"steps:\n- {id: one, on: a, run: node.ping, arguments: {a: 1}}":                                                    "error: steps[0].arguments: no such field\n",
+		"steps:\n- {id: one, on: nowhere, run: node.ping}":                                                                 `steps[0].on: no node "nowhere"`,
+		"steps:\n- {id: one, on: a, run: node.pong}":                                                                       "steps[0].run: a has no action node.pong",
+		"steps:\n- {id: one, on: a, run: node.ping, needs: [two]}\n- {id: two, on: a, run: node.ping}":                     "one needs two needs one",
+		"steps:\n- {id: one, on: a, run: app.led}\n- {id: two, on: b, run: app.led, with: {w: 7}, undo: {run: app.unled}}": "error: steps[0].with.w: must be given; steps[1].undo.with.w: must be given; steps[1].with.w: must be a string\n",
+		"steps:\n- {id: one, on: a, run: app.led, with: {w: one, x: 1}}":                                                   "steps[0].with.x: app.led has no such parameter",
+	} {
+		for _, word := range []string{"plan", "apply"} {
+			write(text)
+			code, out := d.words(t, at, "tx", word, file)
+			if code == 0 || !strings.Contains(out, want) || strings.Count(out, "must be given") > 2 {
+				t.Errorf("%s of %q: exit %d, %s", word, text, code, out)
+			}
+		}
+	}
+	write("steps:\n- {id: try, on: a, run: app.tried, with: {w: try}}\n- {id: one, on: a, run: app.led, with: {w: one}}\n- {id: look, on: b, run: app.look}\n- {id: two, on: b, run: app.tried, with: {w: two}}\n- {id: last, on: c, run: app.tried, with: {w: '${steps.one.result.was}'}}\n")
+	code, out := d.words(t, at, "tx", "plan", file)
+	words := strings.Join(strings.Fields(out), " ")
+	for _, want := range []string{
+		"try a app.tried - - ok one", "one a app.led - try - look", "look b app.look - one - two", "two b app.tried - look it ended with exit code 1: no room last", "last c app.tried - two - ",
+		"error: the dry run of step two failed: it ended with exit code 1: no room",
+	} {
+		if code != 1 || !strings.Contains(words, want) {
+			t.Errorf("exit %d, without %q: %s", code, want, out)
+		}
+	}
+	l.mends(t, "two")
+	if code, out := d.words(t, at, "tx", "plan", file); code != 0 {
+		t.Errorf("exit %d, %s", code, out)
+	}
+	if l.read() != "" {
+		t.Errorf("wrote %s", l.read())
 	}
 }

@@ -1,0 +1,58 @@
+package daemon_test
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"muster"
+	"muster/cmd/daemon"
+	"muster/httpserver/api"
+)
+
+func TestWhoAsksANodeAtTheSameTimeSharesACallThatBeganLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asks daemon.Asks
+		var calls, others atomic.Int32
+		call := func(context.Context) (api.Actions, error) {
+			n := calls.Add(1)
+			<-time.After(time.Second) // of the bubble
+			return api.Actions{Journal: strconv.Itoa(int(n))}, context.Cause(t.Context())
+		}
+		var wg sync.WaitGroup
+		ask := func(ctx context.Context, want string) {
+			wg.Go(func() {
+				list, err := asks.Of(ctx, muster.Node{ID: "a"}, muster.Rights{Principal: "p"}, call)
+				if list.Journal != want || (err == nil) != (want != "") {
+					t.Errorf("got %q, not %q: %v", list.Journal, want, err)
+				}
+			})
+			synctest.Wait()
+		}
+		ask(t.Context(), "1")
+		hasty, cancel := context.WithCancel(t.Context())
+		ask(hasty, "") // it is to make the next call, and does not wait for its turn
+		for range 5 {
+			ask(t.Context(), "2") // nobody gets what was asked before
+		}
+		cancel()
+		for _, by := range []string{"q", "r"} {
+			wg.Go(func() {
+				_, _ = asks.Of(t.Context(), muster.Node{ID: "a"}, muster.Rights{Principal: by}, func(context.Context) (api.Actions, error) {
+					others.Add(1)
+					return api.Actions{}, nil
+				})
+			})
+		}
+		wg.Wait()
+		ask(t.Context(), "3")
+		wg.Wait()
+		if calls.Load() != 3 || others.Load() != 2 {
+			t.Errorf("%d calls, %d in the name of others", calls.Load(), others.Load())
+		}
+	})
+}
