@@ -1,9 +1,20 @@
 package cluster
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
+
+// Of fewer than few each goes as it comes; of more than many the halves are large
+// enough to be worth their rounds.
+const (
+	few  = 4
+	many = 32
+)
 
 // gather has things done together that come together: what comes while a round
-// is under way waits for the next one. Nothing waits for more to come.
+// is under way waits for the next one. Nothing waits for more to come, unless
+// linger is set: then those who were answered get a moment to ask again.
 type gather[T any] struct {
 	do   func(round []T)              // does a round, in the order it came
 	run  func(func()) bool            // begins a goroutine; false: none is begun any more
@@ -11,15 +22,23 @@ type gather[T any] struct {
 	full func(round []T, next T) bool // whether the next one does not fit in; nil: it always does
 	most int                          // rounds at once
 
+	linger func(took time.Duration) time.Duration // at most, after a round that took that long; nil: not at all
+
 	mu      sync.Mutex
-	waiting []T // guarded by mu
-	rounds  int // guarded by mu; under way
+	waiting []T           // guarded by mu
+	rounds  int           // guarded by mu; under way
+	wanted  int           // guarded by mu; as many as it waits for; 0: it does not
+	enough  chan struct{} // holds one once they have come
 }
 
 // add has one more done, in a round that begins after this call did.
 func (g *gather[T]) add(t T) {
 	g.mu.Lock()
 	g.waiting = append(g.waiting, t)
+	if g.wanted > 0 && len(g.waiting) >= g.wanted {
+		g.wanted = 0
+		g.enough <- struct{}{}
+	}
 	begin := g.rounds < g.most
 	if begin {
 		g.rounds++
@@ -38,7 +57,37 @@ func (g *gather[T]) add(t T) {
 // rest does rounds until nothing waits.
 func (g *gather[T]) rest(do func(round []T)) {
 	for round := g.next(); round != nil; round = g.next() {
+		began := time.Now()
 		do(round)
+		g.wait(len(round), time.Since(began))
+	}
+}
+
+// wait gives those who were just answered a moment to ask again, so that they go
+// with those who wait already: otherwise everybody would come in two halves that
+// take turns, and each round does half as much at the same price. Who is alone
+// waits for nobody.
+func (g *gather[T]) wait(answered int, took time.Duration) {
+	if g.linger == nil {
+		return
+	}
+	g.mu.Lock()
+	all := answered + len(g.waiting)
+	if all < few || all > many {
+		g.mu.Unlock()
+		return
+	}
+	g.wanted, g.enough = all, make(chan struct{}, 1)
+	enough := g.enough
+	g.mu.Unlock()
+	limit := time.NewTimer(g.linger(took))
+	defer limit.Stop()
+	select {
+	case <-enough:
+	case <-limit.C:
+		g.mu.Lock()
+		g.wanted = 0
+		g.mu.Unlock()
 	}
 }
 

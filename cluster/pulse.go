@@ -66,14 +66,16 @@ func (c *Cluster) keepPinging(ctx context.Context) {
 	}
 }
 
-// due returns the nodes that are to be pinged now, and forgets those that are
-// gone. A node that was never seen is due at once; those that a new master takes
-// over are spread over the interval.
-func (p *pulse) due(now time.Time) (due []muster.Node) {
+// due returns the nodes that are to be pinged now, those first that have waited
+// longest, and forgets those that are gone. A node that was never seen is due at
+// once; those that a new master takes over are spread over the interval. There are
+// never more than at three times the usual pace: when a thousand are registered in
+// a second, it is the writes that cannot wait.
+func (p *pulse) due(now time.Time) []muster.Node {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.round++
-	due = p.c.reg.Externals(func(id string) bool {
+	nodes := p.c.reg.Externals(func(id string) bool {
 		b := p.beats[id]
 		if b == nil {
 			return true
@@ -81,17 +83,26 @@ func (p *pulse) due(now time.Time) (due []muster.Node) {
 		b.round = p.round
 		return !b.busy && !now.Before(b.due)
 	})
-	due = slices.DeleteFunc(due, func(n muster.Node) bool {
+	nodes = slices.DeleteFunc(nodes, func(n muster.Node) bool {
 		b := p.beatLocked(n, now)
 		p.beats[n.ID], b.round = b, p.round
-		if b.busy || now.Before(b.due) {
-			return true
-		}
-		b.busy, b.due = true, now.Add(jitter(p.c.cfg.PingEvery))
-		return false
+		return b.busy || now.Before(b.due)
 	})
 	maps.DeleteFunc(p.beats, func(_ string, b *beat) bool { return b.round != p.round })
-	return due
+	if most := paced(len(p.beats), p.c.cfg.PingEvery); len(nodes) > most {
+		slices.SortStableFunc(nodes, func(a, b muster.Node) int { return p.beats[a.ID].due.Compare(p.beats[b.ID].due) })
+		nodes = nodes[:most]
+	}
+	for _, n := range nodes {
+		b := p.beats[n.ID]
+		b.busy, b.due = true, now.Add(jitter(p.c.cfg.PingEvery))
+	}
+	return nodes
+}
+
+// paced is how many of n nodes are pinged in one tick at most.
+func paced(n int, every time.Duration) int {
+	return max(2*pingsAtOnce, int(3*time.Duration(n)*leadTick/max(every, leadTick)))
 }
 
 func (p *pulse) beatLocked(n muster.Node, now time.Time) *beat {

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -266,5 +267,42 @@ func TestAMasterWithANewSecretSealsCredentialsAnew(t *testing.T) {
 	}
 	if text, err := vault(fresh).Open(r.Node.ID, a.shop(t).Sealed); err != nil || text != *r.Credential {
 		t.Fatal(text, err)
+	}
+}
+
+func TestManyNewNodesArePingedOneAfterAnotherAndEachOnce(t *testing.T) {
+	const many = 100
+	for _, c := range []struct {
+		nodes int
+		every time.Duration
+		want  int
+	}{{1, time.Hour, 32}, {3000, 30 * time.Second, 32}, {30_000, 30 * time.Second, 300}, {1000, time.Second, 300}, {1000, 0, 3000}} {
+		if got := cluster.Paced(c.nodes, c.every); got != c.want {
+			t.Errorf("%d nodes each %v: %d in a tick, want %d", c.nodes, c.every, got, c.want)
+		}
+	}
+	w := newWorld(t)
+	a := w.make("a", func(c *cluster.Config) { founder(c); c.PingEvery = time.Hour }).start().entered()
+	var writers sync.WaitGroup
+	for i := range many {
+		writers.Go(func() {
+			name := fmt.Sprint("shop ", i)
+			if _, err := a.Register(t.Context(), muster.Write{By: operator, Route: "POST /v1/nodes", Key: name}, muster.Registration{Name: name, URL: "http://127.0.0.1:9"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	writers.Wait()
+	healthy := func() (n int) {
+		for _, node := range a.Nodes() {
+			if node.Kind == muster.KindExternal && node.Healthy {
+				n++
+			}
+		}
+		return n
+	}
+	until(t, "all pinged", func() bool { return healthy() == many })
+	if n := w.pinged(); n != many {
+		t.Errorf("%d pings of %d nodes", n, many)
 	}
 }

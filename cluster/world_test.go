@@ -99,10 +99,7 @@ func (w *world) make(name string, change func(*cluster.Config)) *member {
 func (m *member) start() *member {
 	w := m.w
 	w.t.Helper()
-	reg, err := fsm.New()
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	reg := fsm.New()
 	m.reg = reg
 	m.Cluster = cluster.New(m.cfg, reg, w, w, w)
 	w.mu.Lock()

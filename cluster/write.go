@@ -33,8 +33,10 @@ func (c *Cluster) propose(ctx context.Context, by muster.Rights, cmd fsm.Command
 	sent := false
 	var unheard error // why the master did not hear this node, if it is not the master's doing
 	for {
-		if res, seen := c.reg.Answered(cmd); sent && seen { // an earlier try got through
-			return res, res.Err()
+		if sent {
+			if res, seen := c.reg.Answered(cmd); seen { // an earlier try got through
+				return res, res.Err()
+			}
 		}
 		res, err := c.atMaster(ctx, by, cmd, raw)
 		if err == nil {

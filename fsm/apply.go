@@ -8,29 +8,24 @@ import (
 	"time"
 
 	"muster"
-
-	memdb "github.com/hashicorp/go-memdb"
 )
-
-// dedupeWindow is how many idempotency keys are remembered.
-const dedupeWindow = 10_000
 
 // maxDetail is the longest detail of a result that is remembered with its key.
 const maxDetail = 16 << 10
 
 // apply is the whole meaning of a command. Refused says that it may have begun:
 // the transaction is spoilt then, and the answer not remembered yet.
-func (r *Registry) apply(txn *memdb.Txn, index uint64, c Command) (res Result, refused bool, err error) {
+func (m Machine) apply(t *tables, index uint64, c Command) (res Result, refused bool, err error) {
 	body, err := c.decode()
 	if errors.Is(err, errNotUnderstood) {
 		return Result{}, false, fmt.Errorf("log entry %d has %w", index, err)
 	}
-	if res, seen := replay(txn, index, c); seen {
+	if res, seen := m.replay(index, c); seen {
 		return res, false, nil
 	}
 	res = Result{Index: index}
 	if err == nil {
-		res.ID, err = applier{txn: txn, index: index, at: c.At, by: c.By, detail: &res.Detail}.do(body)
+		res.ID, err = applier{t: t, index: index, at: c.At, by: c.By, detail: &res.Detail}.do(body)
 	}
 	if _, ok := errors.AsType[*muster.Error](err); ok {
 		why := RefusalOf(err)
@@ -38,17 +33,17 @@ func (r *Registry) apply(txn *memdb.Txn, index uint64, c Command) (res Result, r
 		return res, true, nil
 	}
 	if err == nil {
-		err = r.remember(txn, c, res)
+		m.remember(c, res)
 	}
 	return res, false, err
 }
 
-// replay answers a command whose key is known.
-func replay(txn *memdb.Txn, index uint64, c Command) (Result, bool) {
+// replay answers a command whose key is known. The caller holds mu.
+func (r *Registry) replay(index uint64, c Command) (Result, bool) {
 	if c.Key == "" {
 		return Result{}, false
 	}
-	seen := first[done](txn, tableDone, "id", c.Key)
+	seen := r.done.find(c.Key)
 	switch {
 	case seen == nil, seen.Digest == c.Digest && !seen.At.IsZero() && c.At.After(seen.At):
 		return Result{}, false // asked anew after a refusal that was one for then
@@ -63,42 +58,24 @@ func replay(txn *memdb.Txn, index uint64, c Command) (Result, bool) {
 	}
 }
 
-// remember keeps the result of a keyed command, and forgets the oldest.
-func (r *Registry) remember(txn *memdb.Txn, c Command, res Result) error {
+// remember keeps the result of a keyed command. The caller holds mu.
+func (r *Registry) remember(c Command, res Result) {
 	if c.Key == "" {
-		return nil
+		return
 	}
-	row := &done{Key: c.Key, Digest: c.Digest, ID: res.ID, Refused: res.Refused, Index: res.Index, Order: fmt.Sprintf("%020d", res.Index)}
+	row := &done{Key: c.Key, Digest: c.Digest, ID: res.ID, Refused: res.Refused, Index: res.Index}
 	if len(res.Detail) <= maxDetail {
 		row.Detail = res.Detail
 	}
 	if res.Refused != nil && res.Refused.passing() {
 		row.At = c.At
 	}
-	again := first[done](txn, tableDone, "id", c.Key) != nil
-	if err := txn.Insert(tableDone, row); err != nil {
-		return fmt.Errorf("remember key: %w", err)
-	}
-	if again {
-		return nil
-	}
-	if r.kept < dedupeWindow {
-		r.kept++
-		return nil
-	}
-	oldest, err := txn.First(tableDone, "order")
-	if err != nil {
-		return fmt.Errorf("find oldest key: %w", err)
-	}
-	if err := txn.Delete(tableDone, oldest); err != nil {
-		return fmt.Errorf("forget oldest key: %w", err)
-	}
-	return nil
+	r.done.keep(row)
 }
 
-// applier is one command at work in one transaction.
+// applier is one command at work on the tables, or a reader of them.
 type applier struct {
-	txn    *memdb.Txn
+	t      *tables
 	index  uint64
 	at     time.Time
 	by     string           // principal
@@ -108,7 +85,7 @@ type applier struct {
 func (a applier) do(body any) (id string, err error) {
 	switch b := body.(type) {
 	case ClusterInit:
-		return a.clusterInit(b)
+		return a.clusterInit(b), nil
 	case NodeJoin:
 		return a.nodeJoin(b)
 	case NodeRegister:
@@ -116,13 +93,13 @@ func (a applier) do(body any) (id string, err error) {
 	case NodeOffer:
 		return a.nodeOffer(b)
 	case NodeObserve:
-		return "", a.nodeObserve(b)
+		a.nodeObserve(b)
 	case NodeRemove:
 		return a.nodeRemove(b)
 	case HealthBatch:
-		return "", a.healthBatch(b)
+		a.healthBatch(b)
 	case NodeReseal:
-		return "", a.nodeReseal(b)
+		a.nodeReseal(b)
 	case NodeLeave:
 		return a.nodeLeave(b)
 	case NodeUpdate:
@@ -154,24 +131,24 @@ func (a applier) do(body any) (id string, err error) {
 	case TxOperate:
 		return a.txOperate(b)
 	case TxPurge:
-		return "", a.txPurge(b)
+		a.txPurge(b)
 	case RunKey:
 		return b.Job, nil // it is the key that is remembered
 	default: // TermOpen: that it is committed is all it says
-		return "", nil
 	}
+	return "", nil
 }
 
-func (a applier) clusterInit(b ClusterInit) (string, error) {
-	if row := first[settings](a.txn, tableSettings, "id", settingsRow); row != nil {
-		return row.ClusterID, nil // another leader was first
+func (a applier) clusterInit(b ClusterInit) string {
+	if a.t.settings != nil {
+		return a.t.settings.ClusterID // another leader was first
 	}
-	row := &settings{Row: settingsRow, ClusterID: b.ClusterID, Voters: b.Voters}
-	return b.ClusterID, a.put(tableSettings, row)
+	a.t.settings = &settings{Row: settingsRow, ClusterID: b.ClusterID, Voters: b.Voters}
+	return b.ClusterID
 }
 
 func (a applier) nodeJoin(b NodeJoin) (string, error) {
-	old := first[node](a.txn, tableNodes, "id", b.ID)
+	old := a.t.nodes.row(b.ID)
 	if old != nil && !old.Live {
 		return "", Removed(old.Name, b.ID)
 	}
@@ -196,14 +173,12 @@ func (a applier) nodeJoin(b NodeJoin) (string, error) {
 	}
 	if holder != nil {
 		row.Predecessor = holder.ID
-		if err := a.bury(holder); err != nil {
-			return "", err
-		}
+		a.bury(holder)
 	}
 	row.Name, row.Slug, row.URL, row.Raft = b.Name, b.Slug, b.URL, b.Raft
 	row.Capabilities, row.Metadata, row.Version, row.PublicKey = b.Capabilities, b.Metadata, b.Version, b.PublicKey
 	row.Observed, row.ObservedAt, row.Left = muster.ObservedUp, a.at, false
-	return row.ID, a.putNode(row)
+	return a.putNode(row), nil
 }
 
 // Removed is what a node hears that was removed, or whose name was taken over.
@@ -225,33 +200,26 @@ func (a applier) nodeEnter(b NodeRegister, desired muster.Status) (string, error
 		Sealed: b.Sealed,
 	}
 	set(&row.Weight, g.Weight)
-	if err := a.putNode(row); err != nil {
-		return "", err
-	}
-	if _, err := a.keyCreate(b.Key); err != nil {
-		return "", err
-	}
-	return row.ID, nil
+	a.putNode(row)
+	_, err := a.keyCreate(b.Key)
+	return row.ID, err
 }
 
-func (a applier) nodeObserve(b NodeObserve) error {
+func (a applier) nodeObserve(b NodeObserve) {
 	for _, seen := range b.Nodes {
-		old := first[node](a.txn, tableNodes, "id", seen.ID)
+		old := a.t.nodes.row(seen.ID)
 		if old == nil || !old.Live || old.Kind != muster.KindAgent {
 			continue
 		}
 		row := *old
 		row.Documents = seen.Documents
-		put := func(row *node) error { return a.put(tableNodes, row) } // a count alone is no change of the record
-		if row.Observed != seen.Observed {
-			row.Observed, row.ObservedAt = seen.Observed, a.at
-			put = a.putNode
+		if row.Observed == seen.Observed {
+			a.t.nodes.put(&row) // a count alone is no change of the record
+			continue
 		}
-		if err := put(&row); err != nil {
-			return err
-		}
+		row.Observed, row.ObservedAt = seen.Observed, a.at
+		a.putNode(&row)
 	}
-	return nil
 }
 
 func (a applier) nodeRemove(b NodeRemove) (string, error) {
@@ -259,22 +227,24 @@ func (a applier) nodeRemove(b NodeRemove) (string, error) {
 	if row == nil || row.Kind != muster.KindAgent {
 		return "", muster.Errorf(muster.NotFound, "no agent %s", b.Slug).WithHint("muster node list shows them")
 	}
-	return row.ID, a.bury(row)
+	a.bury(row)
+	return row.ID, nil
 }
 
 func (a applier) keyCreate(b KeyCreate) (string, error) {
-	if first[key](a.txn, tableKeys, "id", b.ID) != nil {
+	if a.t.keys.row(b.ID) != nil {
 		return "", muster.Errorf(muster.Conflict, "key %s exists", b.ID)
 	}
 	row := &key{
 		ID: b.ID, Name: b.Name, Hash: b.Hash, Scopes: b.Scopes, MaxRisk: b.MaxRisk,
 		NodeID: b.NodeID, CreatedAt: a.at, ExpiresAt: b.ExpiresAt, Targets: b.Targets, Filter: b.Filter,
 	}
-	return row.ID, a.put(tableKeys, row)
+	a.t.keys.put(row)
+	return row.ID, nil
 }
 
 func (a applier) keyRevoke(b KeyRevoke) (string, error) {
-	old := first[key](a.txn, tableKeys, "id", b.ID)
+	old := a.t.keys.row(b.ID)
 	if old == nil {
 		return "", muster.Errorf(muster.NotFound, "no key %s", b.ID)
 	}
@@ -283,13 +253,14 @@ func (a applier) keyRevoke(b KeyRevoke) (string, error) {
 	}
 	row := *old
 	row.RevokedAt, row.Buried = &a.at, false
-	return row.ID, a.put(tableKeys, &row)
+	a.t.keys.put(&row)
+	return row.ID, nil
 }
 
 // holder finds the node in the registry that has a slug or a name, other than
 // id.
 func (a applier) holder(slug, name, id string) *node {
-	for _, n := range append(a.rows("slug", slug), a.rows("name", folded(name))...) {
+	for _, n := range append(a.t.nodes.under(bySlug, slug), a.t.nodes.under(byName, folded(name))...) {
 		if n.Live && n.ID != id {
 			return n
 		}
@@ -297,65 +268,27 @@ func (a applier) holder(slug, name, id string) *node {
 	return nil
 }
 
-// rows lists the nodes that an index has under some words.
-func (a applier) rows(index string, words ...any) (out []*node) {
-	it, err := a.txn.Get(tableNodes, index, words...)
-	if err != nil {
-		return nil
-	}
-	for raw := it.Next(); raw != nil; raw = it.Next() {
-		if n, ok := raw.(*node); ok {
-			out = append(out, n)
-		}
-	}
-	return out
-}
-
 // bury soft-deletes a node and revokes its keys.
-func (a applier) bury(old *node) error {
+func (a applier) bury(old *node) {
 	row := *old
 	row.Live, row.DeletedAt, row.Actions = false, &a.at, nil
-	if err := a.putNode(&row); err != nil {
-		return err
+	a.putNode(&row)
+	if len(old.Actions) > 0 {
+		a.sweepActions()
 	}
-	if err := a.sweepActions(); err != nil {
-		return err
-	}
-	for _, k := range a.keysOf(row.ID) {
+	for _, k := range a.t.keys.under(byNode, row.ID) {
 		if k.RevokedAt != nil {
 			continue
 		}
 		own := *k
 		own.RevokedAt, own.Buried = &a.at, true
-		if err := a.put(tableKeys, &own); err != nil {
-			return err
-		}
+		a.t.keys.put(&own)
 	}
-	return nil
 }
 
-// keysOf lists the keys that belong to a node.
-func (a applier) keysOf(id string) (out []*key) {
-	it, err := a.txn.Get(tableKeys, "node", id)
-	if err != nil {
-		return nil
-	}
-	for raw := it.Next(); raw != nil; raw = it.Next() {
-		if k, ok := raw.(*key); ok {
-			out = append(out, k)
-		}
-	}
-	return out
-}
-
-func (a applier) putNode(row *node) error {
+// putNode stores a node that this command changed, and returns its ID.
+func (a applier) putNode(row *node) string {
 	row.UpdatedAt, row.Index = a.at, a.index
-	return a.put(tableNodes, row)
-}
-
-func (a applier) put(table string, row any) error {
-	if err := a.txn.Insert(table, row); err != nil {
-		return fmt.Errorf("write %s: %w", table, err)
-	}
-	return nil
+	a.t.nodes.put(row)
+	return row.ID
 }

@@ -25,59 +25,39 @@ type action struct {
 }
 
 func (a applier) catalogSet(b CatalogSet) (string, error) {
-	old := first[node](a.txn, tableNodes, "id", b.Node)
+	old := a.t.nodes.row(b.Node)
 	if old == nil || !old.Live || old.Left {
 		return "", muster.Errorf(muster.NotFound, "no agent %s", b.Node)
 	}
 	for _, info := range b.Actions {
 		info.Nodes = nil
-		if err := a.put(tableActions, &action{Digest: info.Digest, Info: info}); err != nil {
-			return "", err
-		}
+		a.t.actions.put(&action{Digest: info.Digest, Info: info})
 	}
 	row := *old
 	row.Actions = nil
 	for _, digest := range slices.Compact(slices.Sorted(slices.Values(b.Digests))) {
-		if first[action](a.txn, tableActions, "id", digest) != nil {
+		if a.t.actions.row(digest) != nil {
 			row.Actions = append(row.Actions, digest)
 		}
 	}
-	if err := a.put(tableNodes, &row); err != nil { // what it offers is no change of the record
-		return "", err
-	}
-	return row.ID, a.sweepActions()
+	a.t.nodes.put(&row) // what it offers is no change of the record
+	a.sweepActions()
+	return row.ID, nil
 }
 
 // sweepActions drops descriptions of what no node offers.
-func (a applier) sweepActions() error {
+func (a applier) sweepActions() {
 	offered := map[string]bool{}
-	nodes, err := a.txn.Get(tableNodes, "id")
-	if err != nil {
-		return err
-	}
-	for raw := nodes.Next(); raw != nil; raw = nodes.Next() {
-		if n, ok := raw.(*node); ok {
-			for _, digest := range n.Actions {
-				offered[digest] = true
-			}
+	for n := range a.t.nodes.all() {
+		for _, digest := range n.Actions {
+			offered[digest] = true
 		}
 	}
-	var unused []any
-	all, err := a.txn.Get(tableActions, "id")
-	if err != nil {
-		return err
-	}
-	for raw := all.Next(); raw != nil; raw = all.Next() {
-		if row, ok := raw.(*action); ok && !offered[row.Digest] {
-			unused = append(unused, raw)
+	for _, row := range slices.Collect(a.t.actions.all()) {
+		if !offered[row.Digest] {
+			a.t.actions.drop(row.Digest)
 		}
 	}
-	for _, raw := range unused {
-		if err := a.txn.Delete(tableActions, raw); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Catalog describes every action that a node of the cluster offers, each version
@@ -89,16 +69,16 @@ func (r *Registry) Versions(name string) []muster.ActionInfo { return r.describe
 
 // describe describes one action, or all.
 func (r *Registry) describe(name string) []muster.ActionInfo {
-	db := r.now()
+	t := r.now()
 	infos := []muster.ActionInfo{}
 	at := map[string]int{} // in infos, by digest
-	for _, row := range all[action](db, tableActions, "id") {
+	for row := range t.actions.all() {
 		if name == "" || row.Info.Action == name {
 			at[row.Digest] = len(infos)
 			infos = append(infos, row.Info)
 		}
 	}
-	for _, n := range all[node](db, tableNodes, "slug") {
+	for _, n := range t.nodes.from(bySlug, "") {
 		for _, digest := range n.Actions {
 			if i, ok := at[digest]; ok {
 				infos[i].Nodes = append(infos[i].Nodes, n.Slug)
@@ -114,7 +94,7 @@ func (r *Registry) describe(name string) []muster.ActionInfo {
 // Offered lists the digests of the actions that a node offers, as far as the
 // registry has heard, in order.
 func (r *Registry) Offered(id string) []string {
-	if row := first[node](r.now(), tableNodes, "id", id); row != nil {
+	if row := r.now().nodes.row(id); row != nil {
 		return row.Actions
 	}
 	return nil
@@ -122,5 +102,5 @@ func (r *Registry) Offered(id string) []string {
 
 // Described reports whether the catalog describes a digest.
 func (r *Registry) Described(digest string) bool {
-	return first[action](r.now(), tableActions, "id", digest) != nil
+	return r.now().actions.row(digest) != nil
 }

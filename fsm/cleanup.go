@@ -20,7 +20,7 @@ func (NodesCleanup) named() []string { return nil }
 
 // PlanCleanup is what a cleanup would do to this copy at a time.
 func (r *Registry) PlanCleanup(b NodesCleanup, at time.Time) muster.CleanupPlan {
-	idle, gone := (applier{txn: r.now(), at: at}).stale(b)
+	idle, gone := (applier{t: r.now(), at: at}).stale(b)
 	return cleaned(idle, gone)
 }
 
@@ -29,14 +29,10 @@ func (a applier) nodesCleanup(b NodesCleanup) error {
 	plan := cleaned(idle, gone)
 	plan.Applied = true
 	for _, row := range idle {
-		if err := a.bury(row); err != nil {
-			return err
-		}
+		a.bury(row)
 	}
 	for _, row := range gone {
-		if err := a.purge(row); err != nil {
-			return err
-		}
+		a.purge(row)
 	}
 	raw, err := json.Marshal(plan)
 	if err != nil {
@@ -52,19 +48,14 @@ func (a applier) stale(b NodesCleanup) (idle, gone []*node) {
 	const day = 24 * time.Hour
 	end := a.at.Add(-time.Duration(b.Days) * day)
 	for _, status := range slices.Compact(slices.Sorted(slices.Values(b.Statuses))) {
-		for _, n := range a.rows("status", string(status), string(muster.TypeChild)) {
+		for _, n := range a.t.nodes.under(byStatus, standing(status)) {
 			if n.Kind == muster.KindExternal && !n.lastSign().After(end) {
 				idle = append(idle, n)
 			}
 		}
 	}
-	it, err := a.txn.LowerBound(tableNodes, "sign", signDeleted)
-	if err != nil {
-		return idle, nil
-	}
-	for raw := it.Next(); raw != nil; raw = it.Next() {
-		n, ok := raw.(*node)
-		if !ok || !strings.HasPrefix(n.sign(), signDeleted) || n.DeletedAt.After(end) {
+	for sign, n := range a.t.nodes.from(bySign, signDeleted) {
+		if !strings.HasPrefix(sign, signDeleted) || n.DeletedAt.After(end) {
 			break
 		}
 		if n.Kind == muster.KindExternal {
@@ -76,16 +67,11 @@ func (a applier) stale(b NodesCleanup) (idle, gone []*node) {
 
 // purge removes the record of a node and of its keys. Those of agents stay for
 // good: they tell one that was removed, when it comes back, that it was.
-func (a applier) purge(n *node) error {
-	for _, k := range a.keysOf(n.ID) {
-		if err := a.txn.Delete(tableKeys, k); err != nil {
-			return fmt.Errorf("purge key %s: %w", k.ID, err)
-		}
+func (a applier) purge(n *node) {
+	for _, k := range a.t.keys.under(byNode, n.ID) {
+		a.t.keys.drop(k.ID)
 	}
-	if err := a.txn.Delete(tableNodes, n); err != nil {
-		return fmt.Errorf("purge node %s: %w", n.ID, err)
-	}
-	return nil
+	a.t.nodes.drop(n.ID)
 }
 
 func cleaned(idle, gone []*node) muster.CleanupPlan {

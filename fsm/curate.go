@@ -68,7 +68,7 @@ func (a applier) nodeUpdate(b NodeUpdate) (string, error) {
 	if same(old, &row) && len(b.Sealed) == 0 {
 		return row.ID, nil
 	}
-	return row.ID, a.putNode(&row)
+	return a.putNode(&row), nil
 }
 
 func (a applier) nodeDelete(b NodeDelete) (string, error) {
@@ -76,7 +76,8 @@ func (a applier) nodeDelete(b NodeDelete) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return row.ID, a.bury(row)
+	a.bury(row)
+	return row.ID, nil
 }
 
 func (a applier) nodeRestore(b NodeRestore) (string, error) {
@@ -89,33 +90,28 @@ func (a applier) nodeRestore(b NodeRestore) (string, error) {
 	}
 	row := *old
 	row.Live, row.DeletedAt, row.Predecessor = true, nil, ""
-	if err := a.putNode(&row); err != nil {
-		return "", err
-	}
-	for _, k := range a.keysOf(row.ID) {
+	a.putNode(&row)
+	for _, k := range a.t.keys.under(byNode, row.ID) {
 		if !k.Buried {
 			continue
 		}
 		own := *k
 		own.RevokedAt, own.Buried = nil, false
-		if err := a.put(tableKeys, &own); err != nil {
-			return "", err
-		}
+		a.t.keys.put(&own)
 	}
 	return row.ID, nil
 }
 
 func (a applier) nodeLeave(b NodeLeave) (string, error) {
-	old := first[node](a.txn, tableNodes, "id", b.ID)
+	old := a.t.nodes.row(b.ID)
 	if old == nil || !old.Live || old.Kind != muster.KindAgent {
 		return "", muster.Errorf(muster.NotFound, "no agent %s", b.ID)
 	}
 	row := *old
 	row.Left, row.Observed, row.ObservedAt, row.Actions = true, muster.ObservedLeft, a.at, nil
-	if err := a.putNode(&row); err != nil {
-		return "", err
-	}
-	return row.ID, a.sweepActions()
+	a.putNode(&row)
+	a.sweepActions()
+	return row.ID, nil
 }
 
 // seen finds the node that has a slug, if its record is the one that the caller
@@ -135,12 +131,12 @@ func (a applier) seen(slug string, index *uint64) (*node, error) {
 
 // deleted finds the last deleted node that had a slug, or the one with an ID.
 func (a applier) deleted(slug string) (last *node) {
-	for _, n := range a.rows("slug", slug) {
+	for _, n := range a.t.nodes.under(bySlug, slug) {
 		if !n.Live && (last == nil || n.Index > last.Index) {
 			last = n
 		}
 	}
-	if n := first[node](a.txn, tableNodes, "id", slug); last == nil && n != nil && !n.Live {
+	if n := a.t.nodes.row(slug); last == nil && n != nil && !n.Live {
 		return n
 	}
 	return last

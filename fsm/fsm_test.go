@@ -29,10 +29,7 @@ type log struct {
 
 func newLog(t *testing.T) *log {
 	t.Helper()
-	r, err := fsm.New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := fsm.New()
 	return &log{t: t, m: fsm.Machine{Registry: r}}
 }
 

@@ -80,7 +80,7 @@ func (h Health) shown(old *node) (row node, changed bool) {
 // News reports whether a ping changes more of a node than its counts, or the
 // application said something anew.
 func (r *Registry) News(h Health) bool {
-	old := first[node](r.now(), tableNodes, "id", h.ID)
+	old := r.now().nodes.row(h.ID)
 	if old == nil {
 		return false
 	}
@@ -91,9 +91,9 @@ func (r *Registry) News(h Health) bool {
 // healthBatch writes down how external nodes are. The index and time of a
 // node's last change move only where something changed that somebody set or is
 // told of: a write on condition of an index must not lose to a ping.
-func (a applier) healthBatch(b HealthBatch) error {
+func (a applier) healthBatch(b HealthBatch) {
 	for _, h := range b.Nodes {
-		old := first[node](a.txn, tableNodes, "id", h.ID)
+		old := a.t.nodes.row(h.ID)
 		if old == nil || !old.Live || old.Kind != muster.KindExternal {
 			continue
 		}
@@ -104,19 +104,16 @@ func (a applier) healthBatch(b HealthBatch) error {
 		if changed {
 			row.UpdatedAt, row.Index = a.at, a.index
 		}
-		if err := a.put(tableNodes, &row); err != nil {
-			return err
-		}
+		a.t.nodes.put(&row)
 	}
-	return nil
 }
 
-func (a applier) nodeReseal(b NodeReseal) error {
-	old := first[node](a.txn, tableNodes, "id", b.ID)
+func (a applier) nodeReseal(b NodeReseal) {
+	old := a.t.nodes.row(b.ID)
 	if old == nil || !slices.Equal(old.Sealed, b.Old) {
-		return nil
+		return
 	}
 	row := *old
 	row.Sealed = b.Sealed
-	return a.put(tableNodes, &row)
+	a.t.nodes.put(&row)
 }

@@ -1,62 +1,13 @@
 package fsm
 
 import (
-	"errors"
-	"fmt"
+	"encoding/binary"
 	"strings"
 	"time"
 	"unicode"
 
 	"muster"
 )
-
-// one is an index of nodes by one text each.
-type one func(*node) string
-
-// many is an index of nodes by several texts each.
-type many func(*node) []string
-
-var errArgs = errors.New("an index of nodes takes texts")
-
-// FromObject gives a node's text.
-func (f one) FromObject(raw any) (bool, []byte, error) {
-	n, ok := raw.(*node)
-	if !ok {
-		return false, nil, fmt.Errorf("%T is no node", raw)
-	}
-	return true, []byte(f(n) + "\x00"), nil
-}
-
-// FromArgs gives what to look for.
-func (one) FromArgs(args ...any) ([]byte, error) { return sought(args) }
-
-// FromObject gives a node's texts.
-func (f many) FromObject(raw any) (bool, [][]byte, error) {
-	n, ok := raw.(*node)
-	if !ok {
-		return false, nil, fmt.Errorf("%T is no node", raw)
-	}
-	var texts [][]byte
-	for _, text := range f(n) {
-		texts = append(texts, []byte(text+"\x00"))
-	}
-	return len(texts) > 0, texts, nil
-}
-
-// FromArgs gives what to look for.
-func (many) FromArgs(args ...any) ([]byte, error) { return sought(args) }
-
-func sought(args []any) ([]byte, error) {
-	var text []byte
-	for _, arg := range args {
-		part, ok := arg.(string)
-		if !ok {
-			return nil, errArgs
-		}
-		text = append(append(text, part...), 0)
-	}
-	return text, nil
-}
 
 // folded is a name as names are compared: two that differ in case only are one
 // (strings.EqualFold).
@@ -75,8 +26,10 @@ func (n *node) standing() string {
 	if !n.Live {
 		return "deleted"
 	}
-	return string(muster.StatusOf(n.Desired, n.Observed)) + "\x00" + string(muster.TypeChild)
+	return standing(muster.StatusOf(n.Desired, n.Observed))
 }
+
+func standing(status muster.Status) string { return string(status) + "\x00" + string(muster.TypeChild) }
 
 func (n *node) abilities() []string {
 	words := make([]string, len(n.Capabilities))
@@ -112,5 +65,8 @@ func (n *node) sign() string {
 	return signLive + inOrder(n.lastSign())
 }
 
-// inOrder is a time as a text that sorts as times do.
-func inOrder(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000") }
+// inOrder is a time as bytes that sort as times do.
+func inOrder(t time.Time) string {
+	b := binary.BigEndian.AppendUint64(nil, uint64(t.Unix())^1<<63)         //nolint:gosec // the sign bit is turned over: what is before 1970 comes first
+	return string(binary.BigEndian.AppendUint32(b, uint32(t.Nanosecond()))) //nolint:gosec // below 1e9
+}

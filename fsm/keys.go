@@ -31,7 +31,7 @@ func (b KeyRotate) named() []string { return []string{b.ID} }
 func (b NodeKey) named() []string   { return []string{b.NodeID} }
 
 func (a applier) keyRotate(b KeyRotate) (string, error) {
-	old := first[key](a.txn, tableKeys, "id", b.ID)
+	old := a.t.keys.row(b.ID)
 	switch {
 	case old == nil:
 		return "", muster.Errorf(muster.NotFound, "no key %s", b.ID)
@@ -45,17 +45,18 @@ func (a applier) keyRotate(b KeyRotate) (string, error) {
 	row.Former = slices.DeleteFunc(row.Former, func(f muster.FormerSecret) bool { return !a.at.Before(f.Until) })
 	row.Former = row.Former[max(0, len(row.Former)-maxFormer):]
 	row.Hash = b.Hash
-	return row.ID, a.put(tableKeys, &row)
+	a.t.keys.put(&row)
+	return row.ID, nil
 }
 
 func (a applier) nodeKey(b NodeKey) (string, error) {
-	n := first[node](a.txn, tableNodes, "id", b.NodeID)
+	n := a.t.nodes.row(b.NodeID)
 	if n == nil || !n.Live {
 		return "", muster.Errorf(muster.NotFound, "no node %s", b.NodeID)
 	}
 	switch {
 	case b.Rotate != nil:
-		if own := first[key](a.txn, tableKeys, "id", b.Rotate.ID); own != nil && own.NodeID != b.NodeID {
+		if own := a.t.keys.row(b.Rotate.ID); own != nil && own.NodeID != b.NodeID {
 			return "", muster.Errorf(muster.Forbidden, "key %s is not of node %s", b.Rotate.ID, n.Slug)
 		}
 		return a.keyRotate(*b.Rotate)

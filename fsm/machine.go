@@ -2,17 +2,19 @@ package fsm
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"iter"
+	"slices"
 
 	"muster"
 
 	jsonv1 "github.com/go-json-experiment/json/v1"
-	memdb "github.com/hashicorp/go-memdb"
 	"github.com/hashicorp/raft"
 )
 
@@ -49,31 +51,36 @@ func (m Machine) ApplyBatch(entries []*raft.Log) []any {
 	return out
 }
 
-// togetherLocked runs as many entries as it can in one transaction, which is
-// much cheaper than one for each: up to the first that is refused, or not
+// togetherLocked runs as many entries as it can on one clone of the tables, which
+// is much cheaper than one for each: up to the first that is refused, or not
 // understood. Of that one nothing may stay, so it is left for aloneLocked.
 func (m Machine) togetherLocked(entries []*raft.Log) []any {
 	n := len(entries)
 	for {
-		txn, kept := m.db.Load().Txn(true), m.kept
+		t := m.now().clone()
 		out := make([]any, 0, n)
 		for _, entry := range entries[:n] {
-			res, refused, err := m.step(txn, entry)
+			res, refused, err := m.step(t, entry)
 			if err != nil || refused {
 				break
 			}
 			out = append(out, res)
 		}
 		if len(out) == n {
-			txn.Commit()
+			m.commitLocked(t)
 			return out
 		}
-		txn.Abort()
-		m.kept = kept
+		m.done.undo()
 		if n = len(out); n == 0 {
 			return nil
 		}
 	}
+}
+
+// commitLocked makes tables those that readers see.
+func (m Machine) commitLocked(t *tables) {
+	m.rows.Store(t)
+	m.done.settle()
 }
 
 // aloneLocked runs one entry. Of a refused one nothing stays but the answer.
@@ -81,25 +88,24 @@ func (m Machine) aloneLocked(entry *raft.Log) Result {
 	if m.broken != nil {
 		return stopped(m.broken)
 	}
-	txn := m.db.Load().Txn(true)
-	res, refused, err := m.step(txn, entry)
+	t := m.now().clone()
+	res, refused, err := m.step(t, entry)
 	if err == nil && refused {
-		txn.Abort()
-		txn = m.db.Load().Txn(true)
-		err = m.keep(txn, entry, res)
+		t = m.now()
+		err = m.keep(entry, res)
 	}
 	if err != nil {
-		txn.Abort()
+		m.done.undo()
 		m.broken = err
 		close(m.stop)
 		return stopped(err)
 	}
-	txn.Commit()
+	m.commitLocked(t)
 	return res
 }
 
-// step runs one entry in a transaction, as apply does.
-func (m Machine) step(txn *memdb.Txn, entry *raft.Log) (Result, bool, error) {
+// step runs one entry on tables, as apply does.
+func (m Machine) step(t *tables, entry *raft.Log) (Result, bool, error) {
 	if m.broken != nil || entry.Type == raft.LogConfiguration {
 		return Result{}, false, m.broken
 	}
@@ -107,16 +113,17 @@ func (m Machine) step(txn *memdb.Txn, entry *raft.Log) (Result, bool, error) {
 	if err != nil {
 		return Result{}, false, err
 	}
-	return m.apply(txn, entry.Index, c)
+	return m.apply(t, entry.Index, c)
 }
 
 // keep remembers the answer to a refused entry.
-func (m Machine) keep(txn *memdb.Txn, entry *raft.Log, res Result) error {
+func (m Machine) keep(entry *raft.Log, res Result) error {
 	c, err := decodeEntry(entry)
 	if err != nil {
 		return err
 	}
-	return m.remember(txn, c, res)
+	m.remember(c, res)
+	return nil
 }
 
 func decodeEntry(entry *raft.Log) (c Command, err error) {
@@ -146,31 +153,37 @@ func (r *Registry) advanceLocked(index uint64) {
 	r.wakeLocked()
 }
 
-// Snapshot is O(1): the tables are immutable trees.
+// Snapshot takes what is there at once, whatever the size: tables that readers
+// may hold are never changed. Of the results it copies the pointers.
 func (m Machine) Snapshot() (raft.FSMSnapshot, error) {
-	db, index := m.snapshot()
-	return &picture{db: db, index: index}, nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &picture{m.now(), slices.Clone(m.done.order), m.index.Load()}, nil
 }
 
 // Restore replaces the whole state by that of a snapshot.
 func (m Machine) Restore(in io.ReadCloser) error {
 	defer func() { _ = in.Close() }()
-	db, index, err := read(in)
+	p, err := read(in)
 	if err != nil {
 		return fmt.Errorf("read snapshot: %w", err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.db.Store(db)
-	m.kept = len(all[done](db.Txn(false), tableDone, "id"))
-	m.index.Store(max(index, m.index.Load())) // readers that waited for an index never see it fall
+	m.done = newAnswers()
+	for _, row := range p.done {
+		m.done.keep(row)
+	}
+	m.commitLocked(p.rows)
+	m.index.Store(max(p.index, m.index.Load())) // readers that waited for an index never see it fall
 	m.wakeLocked()
 	return nil
 }
 
-// picture is the state at one index, on its way to a snapshot.
+// picture is the state at one index, on its way to a snapshot or out of one.
 type picture struct {
-	db    *memdb.MemDB
+	rows  *tables
+	done  []*done // oldest first
 	index uint64
 }
 
@@ -179,7 +192,7 @@ func (*picture) Release() {}
 
 // Persist writes the snapshot.
 func (p *picture) Persist(sink raft.SnapshotSink) error {
-	if err := write(sink, p.db, p.index); err != nil {
+	if err := p.write(sink); err != nil {
 		return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
 	}
 	return sink.Close()
@@ -204,13 +217,14 @@ type ending struct {
 	Rows  int    `json:"rows"`
 }
 
-func write(out io.Writer, db *memdb.MemDB, index uint64) error {
+func (p *picture) write(out io.Writer) error {
 	w := bufio.NewWriter(out)
 	if _, err := w.WriteString(snapshotHeader); err != nil {
 		return err
 	}
 	rows := 0
 	put := func(table string, row any) error {
+		rows++
 		raw, err := json.Marshal(row)
 		if err != nil {
 			return err
@@ -224,58 +238,80 @@ func write(out io.Writer, db *memdb.MemDB, index uint64) error {
 		_, err = w.Write(append(head, payload...))
 		return err
 	}
-	for _, table := range []string{tableSettings, tableNodes, tableKeys, tableActions, tableDone, tableTxs} {
-		it, err := db.Txn(false).Get(table, "id")
-		if err != nil {
+	for table, row := range p.all() {
+		if err := put(table, row); err != nil {
 			return err
 		}
-		for row := it.Next(); row != nil; row = it.Next() {
-			rows++
-			if err := put(table, row); err != nil {
-				return err
-			}
-		}
 	}
-	if err := put("end", ending{Index: index, Rows: rows}); err != nil {
+	if err := put("end", ending{Index: p.index, Rows: rows}); err != nil {
 		return err
 	}
 	return w.Flush()
 }
 
+// all gives the rows, each with the name of its table.
+func (p *picture) all() iter.Seq2[string, any] {
+	return func(yield func(string, any) bool) {
+		_ = (p.rows.settings == nil || yield(tableSettings, p.rows.settings)) &&
+			each(tableNodes, p.rows.nodes.all(), yield) && each(tableKeys, p.rows.keys.all(), yield) &&
+			each(tableActions, p.rows.actions.all(), yield) && each(tableDone, p.ordered(), yield) &&
+			each(tableTxs, p.rows.txs.all(), yield)
+	}
+}
+
+// each gives the rows of a table; false: no more are wanted.
+func each[T any](table string, rows iter.Seq[*T], yield func(string, any) bool) bool {
+	for row := range rows {
+		if !yield(table, row) {
+			return false
+		}
+	}
+	return true
+}
+
+// ordered gives the results of keyed commands as earlier programs read them.
+func (p *picture) ordered() iter.Seq[*done] {
+	return func(yield func(*done) bool) {
+		for _, row := range p.done {
+			out := *row
+			out.Order = fmt.Sprintf("%020d", row.Index)
+			if !yield(&out) {
+				return
+			}
+		}
+	}
+}
+
 // read builds fresh tables from a snapshot. It accepts only what is whole.
-func read(in io.Reader) (*memdb.MemDB, uint64, error) {
+func read(in io.Reader) (*picture, error) {
 	r := bufio.NewReader(in)
 	header := make([]byte, len(snapshotHeader))
 	if _, err := io.ReadFull(r, header); err != nil {
-		return nil, 0, fmt.Errorf("header: %w", err)
+		return nil, fmt.Errorf("header: %w", err)
 	}
 	if string(header) != snapshotHeader {
-		return nil, 0, fmt.Errorf("unknown format %q, this program reads %q: %w", header, snapshotHeader, errNotUnderstood)
+		return nil, fmt.Errorf("unknown format %q, this program reads %q: %w", header, snapshotHeader, errNotUnderstood)
 	}
-	db, err := memdb.NewMemDB(schema())
-	if err != nil {
-		return nil, 0, err
-	}
-	txn := db.Txn(true)
-	defer txn.Abort()
+	p := &picture{rows: newTables()}
 	for rows := 0; ; rows++ {
 		c, err := readChunk(r)
 		if err != nil {
-			return nil, 0, fmt.Errorf("row %d: %w", rows+1, err)
+			return nil, fmt.Errorf("row %d: %w", rows+1, err)
 		}
 		if c.Table == "end" {
 			var end ending
 			if err := jsonv1.Unmarshal(c.Row, &end); err != nil {
-				return nil, 0, fmt.Errorf("end: %w", err)
+				return nil, fmt.Errorf("end: %w", err)
 			}
 			if end.Rows != rows {
-				return nil, 0, fmt.Errorf("has %d rows, not the %d it was written with", rows, end.Rows)
+				return nil, fmt.Errorf("has %d rows, not the %d it was written with", rows, end.Rows)
 			}
-			txn.Commit()
-			return db, end.Index, nil
+			p.index = end.Index
+			slices.SortStableFunc(p.done, func(a, b *done) int { return cmp.Compare(a.Index, b.Index) }) // earlier programs wrote them by key
+			return p, nil
 		}
-		if err := insert(txn, c); err != nil {
-			return nil, 0, fmt.Errorf("row %d: %w", rows+1, err)
+		if err := p.insert(c); err != nil {
+			return nil, fmt.Errorf("row %d: %w", rows+1, err)
 		}
 	}
 }
@@ -299,26 +335,30 @@ func readChunk(r io.Reader) (c chunk, err error) {
 	return c, jsonv1.Unmarshal(payload, &c)
 }
 
-func insert(txn *memdb.Txn, c chunk) error {
-	var row any
+func (p *picture) insert(c chunk) error {
 	switch c.Table {
 	case tableNodes:
-		row = &node{}
+		return insert(c, p.rows.nodes.put)
 	case tableKeys:
-		row = &key{}
+		return insert(c, p.rows.keys.put)
 	case tableDone:
-		row = &done{}
+		return insert(c, func(row *done) { p.done = append(p.done, row) })
 	case tableSettings:
-		row = &settings{}
+		return insert(c, func(row *settings) { p.rows.settings = row })
 	case tableActions:
-		row = &action{}
+		return insert(c, p.rows.actions.put)
 	case tableTxs:
-		row = &txRow{}
+		return insert(c, p.rows.txs.put)
 	default:
 		return fmt.Errorf("table %q: %w", c.Table, errNotUnderstood)
 	}
+}
+
+func insert[T any](c chunk, put func(*T)) error {
+	row := new(T)
 	if err := jsonv1.Unmarshal(c.Row, row); err != nil {
 		return err
 	}
-	return txn.Insert(c.Table, row)
+	put(row)
+	return nil
 }

@@ -3,19 +3,16 @@ package fsm
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"muster"
-
-	memdb "github.com/hashicorp/go-memdb"
 )
 
-// node is a node as it is stored. The object that go-memdb holds is never
-// changed: every write stores a fresh copy.
+// node is a node as it is stored. A row is never changed: every write stores a
+// fresh copy.
 type node struct {
 	ID           string              `json:"id"`
 	Name         string              `json:"name"`
@@ -76,7 +73,10 @@ type done struct {
 	Refused *Refusal        `json:"refused,omitempty"`
 	At      time.Time       `json:"at,omitzero"` // of the command, if it was refused for now
 	Index   uint64          `json:"index"`
-	Order   string          `json:"order"` // Index with leading zeros, for eviction
+	Order   string          `json:"order"` // Index with leading zeros; in snapshots only, where earlier programs look for it
+
+	place  uint64 // among all that were ever kept
+	former *done  // that had the key before, while this one can be taken back
 }
 
 // settings is what the cluster agreed on, one row.
@@ -96,44 +96,14 @@ const (
 	settingsRow   = "cluster"
 )
 
-func schema() *memdb.DBSchema {
-	text := func(name, field string) *memdb.IndexSchema {
-		return &memdb.IndexSchema{Name: name, Unique: true, Indexer: &memdb.StringFieldIndex{Field: field}}
-	}
-	return &memdb.DBSchema{Tables: map[string]*memdb.TableSchema{
-		tableNodes: {Name: tableNodes, Indexes: map[string]*memdb.IndexSchema{
-			"id":         text("id", "ID"),
-			"slug":       {Name: "slug", Indexer: &memdb.StringFieldIndex{Field: "Slug"}},
-			"name":       {Name: "name", Indexer: one(func(n *node) string { return folded(n.Name) })},
-			"status":     {Name: "status", Indexer: one((*node).standing)},
-			"capability": {Name: "capability", AllowMissing: true, Indexer: many((*node).abilities)},
-			"sign":       {Name: "sign", Indexer: one((*node).sign)},
-		}},
-		tableKeys: {Name: tableKeys, Indexes: map[string]*memdb.IndexSchema{
-			"id":   text("id", "ID"),
-			"node": {Name: "node", AllowMissing: true, Indexer: &memdb.StringFieldIndex{Field: "NodeID"}},
-		}},
-		tableDone: {Name: tableDone, Indexes: map[string]*memdb.IndexSchema{
-			"id":    text("id", "Key"),
-			"order": text("order", "Order"),
-		}},
-		tableActions: {Name: tableActions, Indexes: map[string]*memdb.IndexSchema{"id": text("id", "Digest")}},
-		tableTxs: {Name: tableTxs, Indexes: map[string]*memdb.IndexSchema{
-			"id":    text("id", "ID"),
-			"order": text("order", "Order"),
-		}},
-		tableSettings: {Name: tableSettings, Indexes: map[string]*memdb.IndexSchema{"id": text("id", "Row")}},
-	}}
-}
-
 // Registry is one copy of the replicated state. Reads come from memory and
 // never block writes.
 type Registry struct {
-	db    atomic.Pointer[memdb.MemDB] // swapped by a restore
-	index atomic.Uint64               // of the last entry applied; written under mu
+	rows  atomic.Pointer[tables] // written under mu
+	index atomic.Uint64          // of the last entry applied; written under mu
 
 	mu      sync.Mutex
-	kept    int           // guarded by mu; rows in the table of keyed results
+	done    answers       // guarded by mu
 	changed chan struct{} // guarded by mu; closed and replaced when index moves
 	waiting []waiter      // guarded by mu; for an index that is not there yet
 	broken  error         // guarded by mu; set when an entry could not be understood
@@ -141,14 +111,10 @@ type Registry struct {
 }
 
 // New returns an empty registry.
-func New() (*Registry, error) {
-	db, err := memdb.NewMemDB(schema())
-	if err != nil {
-		return nil, fmt.Errorf("make registry tables: %w", err)
-	}
-	r := &Registry{changed: make(chan struct{}), stop: make(chan struct{})}
-	r.db.Store(db)
-	return r, nil
+func New() *Registry {
+	r := &Registry{changed: make(chan struct{}), stop: make(chan struct{}), done: newAnswers()}
+	r.rows.Store(newTables())
+	return r
 }
 
 // Index returns the index of the last entry applied here.
@@ -221,68 +187,40 @@ func (r *Registry) wakeLocked() {
 	})
 }
 
-// snapshot returns the tables as they are now.
-func (r *Registry) snapshot() (*memdb.MemDB, uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.db.Load().Snapshot(), r.index.Load()
-}
-
-// now reads the tables as they are now.
-func (r *Registry) now() *memdb.Txn { return r.db.Load().Txn(false) }
-
-// all lists a table in the order of an index.
-func all[T any](txn *memdb.Txn, table, index string) []*T {
-	it, err := txn.Get(table, index)
-	if err != nil {
-		return nil
-	}
-	var rows []*T
-	for raw := it.Next(); raw != nil; raw = it.Next() {
-		if row, ok := raw.(*T); ok {
-			rows = append(rows, row)
-		}
-	}
-	return rows
-}
-
-// first returns the row with an ID, or nil.
-func first[T any](txn *memdb.Txn, table, index string, id ...any) *T {
-	raw, err := txn.First(table, index, id...)
-	if err != nil {
-		return nil
-	}
-	row, _ := raw.(*T)
-	return row
-}
+// now is the tables as they are now.
+func (r *Registry) now() *tables { return r.rows.Load() }
 
 // Nodes returns all nodes, soft-deleted ones included, by slug. Status and
 // health are as stored: the caller lays fresher views over them.
 func (r *Registry) Nodes() []muster.Node {
-	rows := all[node](r.now(), tableNodes, "slug")
-	nodes := make([]muster.Node, len(rows))
-	for i, row := range rows {
-		nodes[i] = row.view()
+	t := r.now()
+	nodes := make([]muster.Node, 0, t.nodes.rows.Len())
+	for _, row := range t.nodes.from(bySlug, "") {
+		nodes = append(nodes, row.view())
 	}
 	return nodes
 }
 
-// Agents are the nodes of that kind, as Nodes gives them. The master looks at
-// them ten times a second, whatever else there is.
-func (r *Registry) Agents() []muster.Node {
-	var nodes []muster.Node
-	for _, row := range all[node](r.now(), tableNodes, "slug") {
-		if row.Kind == muster.KindAgent {
-			nodes = append(nodes, row.view())
-		}
+// NodeIDs returns the IDs of all nodes, soft-deleted ones included.
+func (r *Registry) NodeIDs() map[string]bool {
+	t := r.now()
+	ids := make(map[string]bool, t.nodes.rows.Len())
+	for row := range t.nodes.all() {
+		ids[row.ID] = true
 	}
-	return nodes
+	return ids
+}
+
+// Agents are the nodes of that kind, by ID, soft-deleted ones included. The
+// master looks at them ten times a second, whatever else there is.
+func (r *Registry) Agents() []muster.Node {
+	return views(r.now().nodes.under(byKind, string(muster.KindAgent)))
 }
 
 // Externals are the living external nodes that are wanted by their ID.
 func (r *Registry) Externals(wanted func(id string) bool) []muster.Node {
 	var nodes []muster.Node
-	for _, row := range all[node](r.now(), tableNodes, "id") {
+	for row := range r.now().nodes.all() {
 		if row.Kind == muster.KindExternal && row.Live && wanted(row.ID) {
 			nodes = append(nodes, row.view())
 		}
@@ -292,7 +230,7 @@ func (r *Registry) Externals(wanted func(id string) bool) []muster.Node {
 
 // Node returns a node by its ID, soft-deleted or not.
 func (r *Registry) Node(id string) (muster.Node, bool) {
-	row := first[node](r.now(), tableNodes, "id", id)
+	row := r.now().nodes.row(id)
 	if row == nil {
 		return muster.Node{}, false
 	}
@@ -301,7 +239,7 @@ func (r *Registry) Node(id string) (muster.Node, bool) {
 
 // Slug returns the slug of the node with an ID; empty: there is none.
 func (r *Registry) Slug(id string) string {
-	if row := first[node](r.now(), tableNodes, "id", id); row != nil {
+	if row := r.now().nodes.row(id); row != nil {
 		return row.Slug
 	}
 	return ""
@@ -309,7 +247,7 @@ func (r *Registry) Slug(id string) string {
 
 // Find returns the node that has a slug and is not deleted.
 func (r *Registry) Find(slug string) (muster.Node, bool) {
-	for _, row := range (applier{txn: r.now()}).rows("slug", slug) {
+	for _, row := range r.now().nodes.under(bySlug, slug) {
 		if row.Live {
 			return row.view(), true
 		}
@@ -319,26 +257,22 @@ func (r *Registry) Find(slug string) (muster.Node, bool) {
 
 // Capable returns the nodes with a capability, soft-deleted ones included.
 func (r *Registry) Capable(c muster.Capability) []muster.Node {
-	rows := (applier{txn: r.now()}).rows("capability", string(c))
-	nodes := make([]muster.Node, len(rows))
-	for i, row := range rows {
-		nodes[i] = row.view()
-	}
-	return nodes
+	return views(r.now().nodes.under(byCapability, string(c)))
 }
 
 // Answered returns the result of a command with this one's idempotency key, if
 // it was applied here.
 func (r *Registry) Answered(c Command) (Result, bool) {
-	db, index := r.snapshot()
-	return replay(db.Txn(false), index, c)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.replay(r.index.Load(), c)
 }
 
 // Succession returns, by node ID, the dead node whose name each living agent
 // took over.
 func (r *Registry) Succession() map[string]string {
 	heirs := map[string]string{}
-	for _, row := range all[node](r.now(), tableNodes, "id") {
+	for _, row := range r.now().nodes.under(byKind, string(muster.KindAgent)) {
 		if row.Live && row.Predecessor != "" {
 			heirs[row.ID] = row.Predecessor
 		}
@@ -348,7 +282,7 @@ func (r *Registry) Succession() map[string]string {
 
 // RaftAddress returns an agent's raft address as it last registered it.
 func (r *Registry) RaftAddress(id string) (string, bool) {
-	row := first[node](r.now(), tableNodes, "id", id)
+	row := r.now().nodes.row(id)
 	if row == nil || row.Raft == "" {
 		return "", false
 	}
@@ -357,17 +291,17 @@ func (r *Registry) RaftAddress(id string) (string, bool) {
 
 // Keys returns all keys, revoked ones included, by ID.
 func (r *Registry) Keys() []muster.Key {
-	rows := all[key](r.now(), tableKeys, "id")
-	keys := make([]muster.Key, len(rows))
-	for i, row := range rows {
-		keys[i] = row.view()
+	t := r.now()
+	keys := make([]muster.Key, 0, t.keys.rows.Len())
+	for row := range t.keys.all() {
+		keys = append(keys, row.view())
 	}
 	return keys
 }
 
 // Key returns a key by its ID, revoked or not.
 func (r *Registry) Key(id string) (muster.Key, bool) {
-	row := first[key](r.now(), tableKeys, "id", id)
+	row := r.now().keys.row(id)
 	if row == nil {
 		return muster.Key{}, false
 	}
@@ -381,7 +315,7 @@ func (r *Registry) ClusterID() string { return r.settings().ClusterID }
 func (r *Registry) Voters() int { return r.settings().Voters }
 
 func (r *Registry) settings() settings {
-	if row := first[settings](r.now(), tableSettings, "id", settingsRow); row != nil {
+	if row := r.now().settings; row != nil {
 		return *row
 	}
 	return settings{}

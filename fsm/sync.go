@@ -27,7 +27,7 @@ func (b NodesSync) named() []string {
 
 // PlanSync is what a sync would do to this copy now.
 func (r *Registry) PlanSync(b NodesSync) muster.SyncPlan {
-	plan, _ := (applier{txn: r.now()}).planSync(b)
+	plan, _ := (applier{t: r.now()}).planSync(b)
 	return plan
 }
 
@@ -43,9 +43,7 @@ func (a applier) nodesSync(b NodesSync) error {
 		return InvalidRows(len(plan.Invalid))
 	}
 	for _, row := range rows {
-		if err := a.putNode(row); err != nil {
-			return err
-		}
+		a.putNode(row)
 	}
 	return nil
 }
@@ -70,7 +68,7 @@ func (a applier) planSync(b NodesSync) (muster.SyncPlan, []*node) {
 		wanted[*row.Change.Slug] = true
 	}
 	rest := []*node{} // living nodes that have no row
-	for _, n := range a.rows("id") {
+	for n := range a.t.nodes.all() {
 		if n.Live && !wanted[n.Slug] {
 			rest = append(rest, n)
 			s.others[folded(n.Name)] = n

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"muster"
@@ -140,16 +141,13 @@ func noTx(id string) error {
 }
 
 // txPurge forgets transactions that ended before a time.
-func (a applier) txPurge(b TxPurge) error {
+func (a applier) txPurge(b TxPurge) {
 	for _, row := range a.txs(orderEnded) {
 		if !row.Tx.EndedAt.Before(b.Before) {
-			return nil
+			return
 		}
-		if err := a.txn.Delete(tableTxs, row); err != nil {
-			return fmt.Errorf("forget transaction: %w", err)
-		}
+		a.t.txs.drop(row.ID)
 	}
-	return nil
 }
 
 // putTx stores a transaction. When one ends, the oldest of those that ended are
@@ -157,7 +155,8 @@ func (a applier) txPurge(b TxPurge) error {
 func (a applier) putTx(t muster.Tx) error {
 	row := &txRow{ID: t.ID, Order: orderOpen + t.ID, Tx: t}
 	if !t.Status.Ended() {
-		return a.put(tableTxs, row)
+		a.t.txs.put(row)
+		return nil
 	}
 	raw, err := json.Marshal(t)
 	if err != nil {
@@ -165,44 +164,35 @@ func (a applier) putTx(t muster.Tx) error {
 	}
 	row.Size, row.Order = len(raw), fmt.Sprintf("%s%020d", orderEnded, a.index)
 	row.Nth, row.Sum = 1, int64(row.Size)
-	if last, err := a.txn.Last(tableTxs, "order_prefix", orderEnded); err != nil {
-		return fmt.Errorf("find the transaction before: %w", err)
-	} else if before, ok := last.(*txRow); ok {
+	if order, before := a.t.txs.last(byOrder); strings.HasPrefix(order, orderEnded) {
 		row.Nth, row.Sum = before.Nth+1, before.Sum+row.Sum
 	}
-	if err := a.put(tableTxs, row); err != nil {
-		return err
-	}
+	a.t.txs.put(row)
 	for {
-		old := first[txRow](a.txn, tableTxs, "order_prefix", orderEnded)
+		old := a.t.txs.first(byOrder, orderEnded)
 		if old == nil || row.Nth-old.Nth < muster.MaxEndedTxs && row.Sum-old.Sum+int64(old.Size) <= muster.MaxEndedSize {
 			return nil
 		}
-		if err := a.txn.Delete(tableTxs, old); err != nil {
-			return fmt.Errorf("forget transaction: %w", err)
-		}
+		a.t.txs.drop(old.ID)
 	}
 }
 
-func (a applier) tx(id string) *txRow { return first[txRow](a.txn, tableTxs, "id", id) }
+func (a applier) tx(id string) *txRow { return a.t.txs.row(id) }
 
 // txs lists transactions, those open or those ended, in their order.
 func (a applier) txs(order string) (rows []*txRow) {
-	it, err := a.txn.Get(tableTxs, "order_prefix", order)
-	if err != nil {
-		return nil
-	}
-	for raw := it.Next(); raw != nil; raw = it.Next() {
-		if row, ok := raw.(*txRow); ok {
-			rows = append(rows, row)
+	for found, row := range a.t.txs.from(byOrder, order) {
+		if !strings.HasPrefix(found, order) {
+			break
 		}
+		rows = append(rows, row)
 	}
 	return rows
 }
 
 // Txs returns the transactions, the newest first.
 func (r *Registry) Txs() []muster.Tx {
-	rows := all[txRow](r.now(), tableTxs, "id")
+	rows := slices.Collect(r.now().txs.all())
 	txs := make([]muster.Tx, len(rows))
 	for i, row := range rows {
 		txs[len(rows)-1-i] = row.Tx // IDs begin with the time
@@ -212,7 +202,7 @@ func (r *Registry) Txs() []muster.Tx {
 
 // OpenTxs returns those that have not ended.
 func (r *Registry) OpenTxs() []muster.Tx {
-	rows := applier{txn: r.now()}.txs(orderOpen)
+	rows := applier{t: r.now()}.txs(orderOpen)
 	txs := make([]muster.Tx, len(rows))
 	for i, row := range rows {
 		txs[i] = row.Tx
@@ -224,18 +214,17 @@ func (r *Registry) OpenTxs() []muster.Tx {
 // is known to need nothing more: it has ended, or was forgotten since. A copy that
 // knows of none begun later may only be behind.
 func (r *Registry) TxOver(id string, at time.Time) bool {
-	txn := r.now()
-	if row := (applier{txn: txn}).tx(id); row != nil {
+	t := r.now()
+	if row := t.txs.row(id); row != nil {
 		return row.Tx.Status.Ended()
 	}
-	raw, err := txn.Last(tableTxs, "id")
-	row, ok := raw.(*txRow)
-	return err == nil && ok && row.Tx.CreatedAt.After(at)
+	last, known := t.txs.rows.Max()
+	return known && last.row.Tx.CreatedAt.After(at)
 }
 
 // Tx returns a transaction by its ID.
 func (r *Registry) Tx(id string) (muster.Tx, bool) {
-	if row := (applier{txn: r.now()}).tx(id); row != nil {
+	if row := (applier{t: r.now()}).tx(id); row != nil {
 		return row.Tx, true
 	}
 	return muster.Tx{}, false

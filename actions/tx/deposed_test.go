@@ -85,10 +85,7 @@ func (s *stage) begin(id string) uint64 {
 
 func TestADeposedMasterMakesNoCallsForWhatTheNextOneWroteDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		reg, err := fsm.New()
-		if err != nil {
-			t.Fatal(err)
-		}
+		reg := fsm.New()
 		s := &stage{Machine: fsm.Machine{Registry: reg}, t: t, self: "old"}
 		ctx, depose := context.WithCancel(t.Context())
 		over := make(chan struct{})

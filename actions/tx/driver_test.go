@@ -37,10 +37,7 @@ type ledger struct {
 
 func newLedger(t *testing.T) *ledger {
 	t.Helper()
-	reg, err := fsm.New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	reg := fsm.New()
 	return &ledger{Machine: fsm.Machine{Registry: reg}, t: t, driver: "n1"}
 }
 

@@ -73,9 +73,7 @@ func (w *sim) restore() {
 	w.do(err)
 	var disk sink
 	w.do(picture.Persist(&disk))
-	reg, err := fsm.New()
-	w.do(err)
-	w.reg = fsm.Machine{Registry: reg}
+	w.reg = fsm.Machine{Registry: fsm.New()}
 	w.do(w.reg.Restore(io.NopCloser(&disk.Buffer)))
 	w.count["snapshots"]++
 }

@@ -182,11 +182,7 @@ func play(seed uint64, without flaw, d *disks, traced bool) *sim {
 	if without == noCheck || without == inMap {
 		w.lax = map[string]muster.Tx{}
 	}
-	reg, err := fsm.New()
-	if err != nil {
-		w.wrong("%v", err)
-		return w
-	}
+	reg := fsm.New()
 	w.reg = fsm.Machine{Registry: reg}
 	w.index = 1
 	for _, n := range w.nodes {

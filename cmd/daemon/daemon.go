@@ -170,9 +170,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err := d.trust(); err != nil {
 		return err
 	}
-	if d.reg, err = fsm.New(); err != nil {
-		return err
-	}
+	d.reg = fsm.New()
 	clusterID, err := readID(d.cfg.DataDir)
 	if err != nil {
 		return err

@@ -43,10 +43,7 @@ func identity(t *testing.T) trust.Identity {
 }
 
 func TestARemovedNodesSignatureOpensNoRoute(t *testing.T) {
-	reg, err := fsm.New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	reg := fsm.New()
 	here, there := identity(t), identity(t)
 	check := daemon.CallsOf(reg, here)
 	written(t, reg, fsm.OpNodeJoin, fsm.NodeJoin{
@@ -78,10 +75,7 @@ func TestARemovedNodesSignatureOpensNoRoute(t *testing.T) {
 }
 
 func TestAKeyIsLookedForAtTheMasterBeforeItIsRefused(t *testing.T) {
-	reg, err := fsm.New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	reg := fsm.New()
 	id, plain, hash := trust.NewKey()
 	status := func(s muster.Status) fsm.NodeUpdate {
 		return fsm.NodeUpdate{Slug: "shop", Change: muster.NodeChange{Status: &s}}

@@ -77,7 +77,7 @@ func (d *Daemon) forget(ctx context.Context) {
 	before := map[string]bool{"": true} // look once at the start: this node may have been down
 	for {
 		changed := d.reg.Changed()
-		now := d.nodeIDs()
+		now := d.reg.NodeIDs()
 		if gone(before, now) {
 			if err := d.requests.Keep(ctx, func(id string) bool { return now[id] }); err != nil && ctx.Err() == nil {
 				d.log.Warn("rows of removed nodes stay in the request log", "error", err)
@@ -98,14 +98,6 @@ func (d *Daemon) forget(ctx context.Context) {
 }
 
 const forgetPause = time.Second
-
-func (d *Daemon) nodeIDs() map[string]bool {
-	ids := map[string]bool{}
-	for _, n := range d.reg.Nodes() {
-		ids[n.ID] = true
-	}
-	return ids
-}
 
 // gone reports whether one that was there is not there now.
 func gone(before, now map[string]bool) bool {

@@ -26,6 +26,7 @@ const stopLimit = 5 * time.Second
 // Run raises the node and keeps it up until the context or the node ends. On
 // SIGHUP it reads its action definitions again.
 func (c *agentCmd) Run(ctx context.Context, io streams, f *clientFlags) error {
+	collectLess()
 	c.Agent.SecretFile = f.SecretFile // the flag is the same one for agents and clients
 	keepPrivate()
 	d, err := daemon.New(c.Agent, io.err)

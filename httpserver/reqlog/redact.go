@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,10 +17,10 @@ import (
 )
 
 const (
-	maxText = 16 << 10 // kept of a payload and of a response
+	maxText  = 16 << 10 // kept of a payload and of a response
+	maxBatch = 1 << 10  // the same for the writes that one node sends to another: each caller has a row of its own where it asked
 
 	redacted = "[redacted]"
-	cutMark  = "[cut at 16 KiB]"
 	notJSON  = "[not JSON]"
 	twice    = "[a name is there twice]"
 )
@@ -75,6 +76,7 @@ func secretField(name string) bool {
 // instead of the rest.
 type walk struct {
 	hide   hider
+	most   int64                  // bytes that are kept
 	params func(name string) bool // whether a parameter at the top is hidden; nil: this is no action
 	names  []string               // of the members that lead here
 
@@ -88,18 +90,18 @@ type walk struct {
 }
 
 // clean is a body as it is kept, and what it says of itself.
-func (h hider) clean(raw []byte, params func(string) bool) (kept json.RawMessage, success *bool, message string) {
+func (h hider) clean(raw []byte, most int, params func(string) bool) (kept json.RawMessage, success *bool, message string) {
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return nil, nil, ""
 	}
-	w := &walk{hide: h, params: params}
+	w := &walk{hide: h, most: int64(most), params: params}
 	w.dec = jsontext.NewDecoder(bytes.NewReader(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	w.enc = jsontext.NewEncoder(&w.out, jsontext.AllowInvalidUTF8(true))
 	if !w.copy() {
-		mark := cutMark
+		mark := w.cut()
 		if w.double {
 			mark = twice
-		} else if len(raw) < api.MaxSeen && w.enc.OutputOffset() < maxText {
+		} else if len(raw) < api.MaxSeen && w.enc.OutputOffset() < w.most {
 			mark = notJSON
 		}
 		w.close(mark)
@@ -107,9 +109,12 @@ func (h hider) clean(raw []byte, params func(string) bool) (kept json.RawMessage
 	return bytes.TrimSpace(w.out.Bytes()), w.success, w.message
 }
 
+// cut is the mark where a body is cut.
+func (w *walk) cut() string { return fmt.Sprintf("[cut at %d KiB]", w.most>>10) }
+
 // copy reports whether it came to the end of the value.
 func (w *walk) copy() bool {
-	for w.enc.OutputOffset() < maxText {
+	for w.enc.OutputOffset() < w.most {
 		kind, seen := w.dec.StackIndex(w.dec.StackDepth())
 		token, err := w.dec.ReadToken()
 		if err == nil {
@@ -138,8 +143,8 @@ func (w *walk) shown(token jsontext.Token) jsontext.Token {
 		if depth == 2 && w.at("error", "message") {
 			w.message = text
 		}
-		if room := maxText - int(w.enc.OutputOffset()); len(text) > room {
-			text = shorten(text, room) + cutMark
+		if room := int(w.most - w.enc.OutputOffset()); len(text) > room {
+			text = shorten(text, room) + w.cut()
 		}
 		return jsontext.String(text)
 	case (kind == 't' || kind == 'f') && depth == 1 && w.at("success"):

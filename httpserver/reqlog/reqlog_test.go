@@ -213,6 +213,25 @@ func TestALongBodyIsCutWithAMarkAndStaysJSON(t *testing.T) {
 	})
 }
 
+func TestOfTheWritesThatOneNodeSendsToAnotherTheBeginningIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, settings(t))
+		c := search()
+		c.Method, c.Path = "POST", api.PathApply
+		c.Payload = []byte(`{"commands":[` + strings.TrimSuffix(strings.Repeat(`{"by":{"principal":"operator"},"command":{"op":"node.update"}},`, 100), ",") + `]}`)
+		c.Response = []byte(`{"answers":[{"result":{"index":7}}]}`)
+		l.Record(c)
+		settle(t)
+		got := rows(t, l, api.RequestFilter{})[0]
+		if n := len(got.Payload); n < 1<<10-100 || n > 1<<10+100 || !json.Valid(got.Payload) || !strings.Contains(string(got.Payload), "[cut at 1 KiB]") {
+			t.Errorf("%d bytes: %s", n, got.Payload)
+		}
+		if string(got.Response) != string(c.Response) {
+			t.Errorf("the answer: %s", got.Response)
+		}
+	})
+}
+
 func TestABodyWithANameTwiceLeavesARowThatCanBeShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := open(t, settings(t))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"muster/httpserver/api"
@@ -30,7 +31,7 @@ func (l *Log) row(e entry, now time.Time) api.Row {
 	if r.Node == "" {
 		r.Node = c.Node // an address is better than nothing
 	}
-	r.Payload, _, _ = l.hide.clean(c.Payload, l.params(e))
+	r.Payload, _, _ = l.hide.clean(c.Payload, most(c), l.params(e))
 	if !c.Pending {
 		l.finish(&r, e)
 	}
@@ -38,12 +39,20 @@ func (l *Log) row(e entry, now time.Time) api.Row {
 	return r
 }
 
+// most is how much of its bodies is kept, in bytes.
+func most(c api.Call) int {
+	if strings.HasSuffix(c.Path, api.PathApply) {
+		return maxBatch
+	}
+	return maxText
+}
+
 // finish adds what became of the call. An action can fail in an answer that is
 // none.
 func (l *Log) finish(r *api.Row, e entry) {
 	var success *bool
 	var message string
-	r.Response, success, message = l.hide.clean(e.call.Response, nil)
+	r.Response, success, message = l.hide.clean(e.call.Response, most(e.call), nil)
 	r.Status = api.RowSuccess
 	switch {
 	case e.call.Err != "" || r.StatusCode == 0 || r.StatusCode >= http.StatusBadRequest:
