@@ -10,5 +10,7 @@ func (b RunKey) named() []string { return []string{b.Job} }
 
 // Keyed reports whether a command with this key is remembered.
 func (r *Registry) Keyed(key string) bool {
-	return key != "" && first[done](r.now(), tableDone, "id", key) != nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return key != "" && r.done.find(key) != nil
 }
