@@ -19,11 +19,7 @@ const (
 	leaveTimeout = time.Second
 	reclaimAfter = time.Second
 	lookupTime   = 5 * time.Second
-
-	// exchangeEvery is how often a node exchanges its whole list with another over
-	// TCP: what packets did not carry is late by that much, not by half a minute.
-	exchangeEvery = 5 * time.Second
-	everywhere    = "0.0.0.0"
+	everywhere   = "0.0.0.0"
 )
 
 // settings turns the configuration into memberlist's. It opens nothing.
@@ -52,7 +48,6 @@ func (p *Pool) settings(ctx context.Context) (*memberlist.Config, error) {
 
 func profile(name string) *memberlist.Config {
 	conf := memberlist.DefaultLANConfig()
-	conf.PushPullInterval = exchangeEvery
 	switch name {
 	case "quick":
 		conf.ProbeInterval, conf.ProbeTimeout = 500*time.Millisecond, 250*time.Millisecond
