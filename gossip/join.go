@@ -21,7 +21,6 @@ const (
 	joinPauseMax  = 10 * time.Second
 	joinCall      = 5 * time.Second
 	rejoinEvery   = 30 * time.Second
-	foundingEvery = 2 * time.Second // while nobody has founded the cluster
 	rewriteEvery  = time.Hour
 	forgetFailed  = 72 * time.Hour
 	reportJoining = time.Minute
@@ -32,9 +31,6 @@ const (
 func (p *Pool) keepJoining(ctx context.Context) {
 	wait, reported := joinPause, time.Time{}
 	for {
-		if p.stateless() && !p.alone() {
-			p.join(ctx, p.living()) // over TCP, both ways: what they promise each other must not hang on packets
-		}
 		if lost := p.wanted(); len(lost) > 0 {
 			failed := p.join(ctx, lost)
 			if alone := p.alone(); alone && len(failed) > 0 && time.Since(reported) >= reportJoining {
@@ -44,12 +40,9 @@ func (p *Pool) keepJoining(ctx context.Context) {
 		}
 		p.tried.give()
 		p.forget()
-		switch {
-		case p.alone():
+		if p.alone() {
 			wait = min(wait*3/2, joinPauseMax)
-		case p.stateless():
-			wait = foundingEvery
-		default:
+		} else {
 			wait = rejoinEvery
 		}
 		if !pause(ctx, wait/2+rand.N(wait/2)) {
@@ -75,18 +68,6 @@ func (p *Pool) wanted() []string {
 	want[p.cfg.Bind], want[p.addr] = false, false
 	maps.DeleteFunc(want, func(_ string, yes bool) bool { return !yes })
 	return slices.Sorted(maps.Keys(want))
-}
-
-// living lists the addresses of peers that are alive.
-func (p *Pool) living() (addrs []string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, peer := range p.peers {
-		if peer.ID != p.cfg.ID && peer.State == muster.PeerAlive {
-			addrs = append(addrs, peer.Gossip)
-		}
-	}
-	return addrs
 }
 
 // join tries each address on its own and in parallel, so that a dead name
