@@ -18,7 +18,7 @@ type delegate struct{ pool *Pool }
 func (d *delegate) NodeMeta(int) []byte {
 	d.pool.mu.Lock()
 	defer d.pool.mu.Unlock()
-	return d.pool.facts.encode()
+	return d.pool.facts.padded()
 }
 
 func (*delegate) NotifyMsg([]byte)                {}
