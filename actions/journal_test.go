@@ -14,12 +14,10 @@ import (
 	"muster/actions/journal"
 )
 
-// journaled is an executor with a real journal. Its action app.count writes a
-// line to the file returned each time it runs; app.look does, too, but its risk is
-// read.
-func journaled(t *testing.T) (e *actions.Executor, j *journal.Journal, count func() int) {
+// opened is a real journal.
+func opened(t *testing.T) *journal.Journal {
 	t.Helper()
-	j = journal.New(journal.Config{Path: filepath.Join(t.TempDir(), "journal.db")})
+	j := journal.New(journal.Config{Path: filepath.Join(t.TempDir(), "journal.db")})
 	if err := j.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -28,6 +26,15 @@ func journaled(t *testing.T) (e *actions.Executor, j *journal.Journal, count fun
 			t.Error(err)
 		}
 	})
+	return j
+}
+
+// journaled is an executor with a real journal. Its action app.count writes a
+// line to the file returned each time it runs; app.look does, too, but its risk is
+// read.
+func journaled(t *testing.T) (e *actions.Executor, j *journal.Journal, count func() int) {
+	t.Helper()
+	j = opened(t)
 	file := filepath.Join(t.TempDir(), "count")
 	handler := "params: {n: {type: int}}\nhandler: {kind: exec, argv: [/bin/sh, -c, 'echo x >>" + file + "; sleep 0.1']}\n"
 	counting := define(t, "app.count", handler)

@@ -1,7 +1,6 @@
 package actions_test
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -19,15 +18,7 @@ import (
 // parameter to the file returned, and app.slow does and waits.
 func stepping(t *testing.T) (e *actions.Executor, j *journal.Journal, wrote func() string) {
 	t.Helper()
-	j = journal.New(journal.Config{Path: filepath.Join(t.TempDir(), "journal.db")})
-	if err := j.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := j.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	j = opened(t)
 	file := filepath.Join(t.TempDir(), "wrote")
 	write := define(t, "app.write", `params: {w: {type: string, required: true}}
 result: {was: {type: string}}

@@ -385,22 +385,7 @@ func TestCancelReachesProcessesThatLeftTheirGroupFromAnyNode(t *testing.T) {
 
 func TestAWaitedRunIsInTheHistoryAfterACrash(t *testing.T) {
 	d, name := agents(t, "a")
-	started := d.slow(t, name)
-	answered := make(chan error, 1)
-	go func() {
-		_, err := d.client(name).Run(t.Context(), muster.Run{Action: "app.slow", On: muster.Selector{All: true}})
-		answered <- err
-	}()
-	until(t, "it runs", func() bool { return exists(started) })
-	if err := d.kill(name); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-answered; muster.KindOf(err) != muster.OutcomeUnknown {
-		t.Errorf("%v", err)
-	}
-	if err := d.start(name); err != nil {
-		t.Fatal(err)
-	}
+	d.crashesInARun(t, name)
 	until(t, "it is interrupted", func() bool {
 		all, err := d.client(name).Jobs(t.Context(), api.JobFilter{})
 		return err == nil && len(all.Jobs) == 1 && all.Jobs[0].Status == muster.JobInterrupted && fmt.Sprint(all.Jobs[0].Pending) == "[]"

@@ -61,8 +61,10 @@ func exists(path string) bool {
 	return err == nil && info.Size() > 0
 }
 
-func TestAnAgentThatIsKilledFindsWhatItRanInterrupted(t *testing.T) {
-	d, name := agents(t, "a")
+// crashesInARun kills an agent in the middle of a run that somebody waits for,
+// and starts it again.
+func (d *demo) crashesInARun(t *testing.T, name string) {
+	t.Helper()
 	started := d.slow(t, name)
 	answered := make(chan error, 1)
 	go func() {
@@ -79,6 +81,11 @@ func TestAnAgentThatIsKilledFindsWhatItRanInterrupted(t *testing.T) {
 	if err := d.start(name); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestAnAgentThatIsKilledFindsWhatItRanInterrupted(t *testing.T) {
+	d, name := agents(t, "a")
+	d.crashesInARun(t, name)
 	until(t, "the agent is back", func() bool {
 		code, _ := d.words(t, name, "status")
 		return code == 0

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/httpserver/api"
 	"muster/testdata/ports"
 
 	"github.com/go-json-experiment/json"
@@ -174,15 +175,23 @@ func asked(b *testing.B, name string, pids []int, addr, key string, do func(a *a
 	})
 }
 
-// BenchmarkRateRegistry asks a follower of three agents: registrations,
-// changes of one record, and readings of one record. The clients have a key
-// with the scope admin, which is not counted against the limit of a key.
-func BenchmarkRateRegistry(b *testing.B) {
+// target is three agents that are to be measured; there is a node "read me".
+type target struct {
+	*demo
+
+	master string
+	at     *api.Client // of a follower
+	key    string      // which no rate limits
+	pids   []int
+}
+
+func measured(b *testing.B) target {
+	b.Helper()
 	d, master := agents(b, "a", "b", "c")
 	at := d.client(other(d, master))
-	key, err := at.CreateKey(b.Context(), muster.KeySpec{Name: "load", Scopes: []string{"admin"}})
-	if err != nil || key.Plain == nil {
-		b.Fatal(key, err)
+	made, err := at.CreateKey(b.Context(), muster.KeySpec{Name: "load", Scopes: []string{"admin"}})
+	if err != nil || made.Plain == nil {
+		b.Fatal(made, err)
 	}
 	if _, err := at.Register(b.Context(), muster.Registration{Name: "read me", URL: "http://127.0.0.1:9/x"}, ""); err != nil {
 		b.Fatal(err)
@@ -191,20 +200,28 @@ func BenchmarkRateRegistry(b *testing.B) {
 	for _, p := range d.procs {
 		pids = append(pids, p.Process.Pid)
 	}
-	addr := strings.TrimPrefix(at.Addrs[0], "http://")
-	asked(b, "read", pids, addr, *key.Plain, func(a *asker, _ int64) error {
+	return target{d, master, at, *made.Plain, pids}
+}
+
+// BenchmarkRateRegistry asks a follower of three agents: registrations,
+// changes of one record, and readings of one record. The clients have a key
+// with the scope admin, which is not counted against the limit of a key.
+func BenchmarkRateRegistry(b *testing.B) {
+	m := measured(b)
+	addr := strings.TrimPrefix(m.at.Addrs[0], "http://")
+	asked(b, "read", m.pids, addr, m.key, func(a *asker, _ int64) error {
 		_, err := a.ask("GET", "/v1/nodes/read-me", "")
 		return err
 	})
-	asked(b, "linearizable-read", pids, addr, *key.Plain, func(a *asker, _ int64) error {
+	asked(b, "linearizable-read", m.pids, addr, m.key, func(a *asker, _ int64) error {
 		_, err := a.ask("GET", "/v1/nodes/read-me?consistency=linearizable", "")
 		return err
 	})
-	asked(b, "change", pids, addr, *key.Plain, func(a *asker, i int64) error {
+	asked(b, "change", m.pids, addr, m.key, func(a *asker, i int64) error {
 		_, err := a.ask("PATCH", "/v1/nodes/read-me", fmt.Sprintf(`{"description":"change %d"}`, i))
 		return err
 	})
-	asked(b, "register", pids, addr, *key.Plain, func(a *asker, i int64) error {
+	asked(b, "register", m.pids, addr, m.key, func(a *asker, i int64) error {
 		_, err := a.ask("POST", "/v1/nodes", fmt.Sprintf(`{"name":"app %d","url":"http://127.0.0.1:9/x"}`, i))
 		return err
 	})

@@ -250,7 +250,10 @@ func TestANodeKilledInMidStepIsUndoneWhenItIsBack(t *testing.T) {
 	}
 }
 
-func TestANodeThatLostItsJournalIsNotAskedToUndoWhatItDoesNotKnow(t *testing.T) {
+// losesWhatItDid has a node forget the step it did of a transaction that is
+// undone: nobody asks it to undo that, and an operator is told why.
+func losesWhatItDid(t *testing.T, why string, forget func(dir string) error) {
+	t.Helper()
 	d, master := trio(t)
 	l := d.ledger(t)
 	asker := other(d, master)
@@ -261,39 +264,24 @@ func TestANodeThatLostItsJournalIsNotAskedToUndoWhatItDoesNotKnow(t *testing.T) 
 	if err := d.kill(third); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(d.dir, third, "journal.db")); err != nil {
+	if err := forget(filepath.Join(d.dir, third)); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.start(third); err != nil {
 		t.Fatal(err)
 	}
 	a = d.ended(t, asker, a.ID)
-	if a.Status != muster.TxParked || l.read() != "one two" || len(a.Sheet) != 1 || a.Sheet[0].Why.Code != muster.CodeJournalLost {
+	if a.Status != muster.TxParked || l.read() != "one two" || len(a.Sheet) != 1 || a.Sheet[0].Why.Code != why {
 		t.Errorf("%s (%s), wrote %s, %+v", a.Status, statuses(a), l.read(), a.Sheet)
 	}
 }
 
+func TestANodeThatLostItsJournalIsNotAskedToUndoWhatItDoesNotKnow(t *testing.T) {
+	losesWhatItDid(t, muster.CodeJournalLost, func(dir string) error { return os.Remove(filepath.Join(dir, "journal.db")) })
+}
+
 func TestAMachineThatLostItsDiskLeavesWhatItDidToAnOperator(t *testing.T) {
-	d, master := trio(t)
-	l := d.ledger(t)
-	asker := other(d, master)
-	third := other(d, asker)
-	l.breaks(t, "two")
-	a := d.begin(t, asker, json.RawMessage(fmt.Sprintf(`{"wait":false,"steps":[%s,%s]}`, step("one", third), step("two", asker, slowly))))
-	until(t, "the second step runs", func() bool { return l.read() == "one two" })
-	if err := d.kill(third); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(filepath.Join(d.dir, third)); err != nil {
-		t.Fatal(err)
-	}
-	if err := d.start(third); err != nil {
-		t.Fatal(err)
-	}
-	a = d.ended(t, asker, a.ID)
-	if a.Status != muster.TxParked || l.read() != "one two" || len(a.Sheet) != 1 || a.Sheet[0].Why.Code != "node_gone" {
-		t.Errorf("%s (%s), wrote %s, %+v", a.Status, statuses(a), l.read(), a.Sheet)
-	}
+	losesWhatItDid(t, "node_gone", os.RemoveAll)
 }
 
 func TestAParkedTransactionHandsOverASheetAndGoesOnAtAWord(t *testing.T) {

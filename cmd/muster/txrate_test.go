@@ -25,23 +25,11 @@ func noops(d *demo) string {
 // record for as many, each of which is one entry of the log. It reports besides
 // how many entries a transaction takes.
 func BenchmarkRateTransactions(b *testing.B) {
-	d, master := agents(b, "a", "b", "c")
-	at := d.client(other(d, master))
-	key, err := at.CreateKey(b.Context(), muster.KeySpec{Name: "load", Scopes: []string{"admin"}})
-	if err != nil || key.Plain == nil {
-		b.Fatal(key, err)
-	}
-	if _, err := at.Register(b.Context(), muster.Registration{Name: "read me", URL: "http://127.0.0.1:9/x"}, ""); err != nil {
-		b.Fatal(err)
-	}
-	pids := make([]int, 0, len(d.procs))
-	for _, p := range d.procs {
-		pids = append(pids, p.Process.Pid)
-	}
-	plan, addr := noops(d), strings.TrimPrefix(at.Addrs[0], "http://")
+	m := measured(b)
+	plan, addr := noops(m.demo), strings.TrimPrefix(m.at.Addrs[0], "http://")
 	loaded := func(name string, do func(a *asker, i int64) error) {
-		rates(b, name, pids, []int{1, 32}, func() (func(int64) error, func(), error) {
-			a, err := dial(addr, *key.Plain)
+		rates(b, name, m.pids, []int{1, 32}, func() (func(int64) error, func(), error) {
+			a, err := dial(addr, m.key)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -65,18 +53,18 @@ func BenchmarkRateTransactions(b *testing.B) {
 	})
 	loaded("transaction", func(a *asker, _ int64) error { return transact(a) })
 	b.Run("entries", func(b *testing.B) {
-		a, err := dial(addr, *key.Plain)
+		a, err := dial(addr, m.key)
 		if err != nil {
 			b.Fatal(err)
 		}
 		defer func() { _ = a.conn.Close() }()
-		before := committed(b, d, master)
+		before := committed(b, m.demo, m.master)
 		for range b.N {
 			if err := transact(a); err != nil {
 				b.Fatal(err)
 			}
 		}
-		b.ReportMetric(float64(committed(b, d, master)-before)/float64(b.N), "entries/tx")
+		b.ReportMetric(float64(committed(b, m.demo, m.master)-before)/float64(b.N), "entries/tx")
 		b.ReportMetric(0, "ns/op")
 	})
 }
