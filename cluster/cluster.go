@@ -138,7 +138,7 @@ func New(cfg Config, reg *fsm.Registry, peers Peers, wire Wire, probe Prober) *C
 		cfg: cfg, reg: reg, peers: peers, wire: wire, probe: probe, log: cfg.Log,
 		entered: make(chan struct{}), left: make(chan struct{}), fatal: make(chan error, 1), cancel: func(error) {},
 	}
-	c.forwards = gather[forwarded]{do: c.forward, run: c.background, lost: c.unsent, full: tooMuch, most: forwardsAtOnce, linger: half}
+	c.forwards = gather[forwarded]{do: c.forward, run: c.background, lost: c.unsent, full: tooMuch, most: forwardsAtOnce, linger: grace}
 	c.readers = gather[reader]{do: c.confirm, run: c.background, lost: func(r reader) { r.done <- confirmed{err: errStopping()} }, most: 1}
 	c.notes = gather[noted]{do: c.writeNotes, run: c.background, lost: func(n noted) { n.done <- applied{err: errStopping()} }, full: manyNotes, most: 1}
 	c.tellers = tellers{by: map[string]*gather[committed]{}, make: func() *gather[committed] {

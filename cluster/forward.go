@@ -22,9 +22,9 @@ const (
 	forwardBytes   = 1 << 20     // of commands in a call of more than one
 )
 
-// half is how long the next call waits at most for those who got their answers
+// grace is how long the next call waits at most for those who got their answers
 // from the last one.
-func half(took time.Duration) time.Duration { return min(took/2, 5*time.Millisecond) }
+func grace(took time.Duration) time.Duration { return min(took, 10*time.Millisecond) }
 
 // forwarded is a command on its way to the master, in the name of its caller.
 type forwarded struct {

@@ -5,11 +5,9 @@ import (
 	"time"
 )
 
-// Of fewer than few each goes as it comes; of more than many the halves are large
-// enough to be worth their rounds.
 const (
-	few  = 4
-	many = 32
+	few       = 4  // of fewer each goes as it comes
+	mostAlone = 31 // rounds after which nobody is waited for, because nobody came
 )
 
 // gather has things done together that come together: what comes while a round
@@ -29,6 +27,8 @@ type gather[T any] struct {
 	rounds  int           // guarded by mu; under way
 	wanted  int           // guarded by mu; as many as it waits for; 0: it does not
 	enough  chan struct{} // holds one once they have come
+	alone   int           // guarded by mu; rounds to come after which it does not wait
+	doubt   int           // guarded by mu; how many that were when it last waited in vain
 }
 
 // add has one more done, in a round that begins after this call did.
@@ -66,14 +66,16 @@ func (g *gather[T]) rest(do func(round []T)) {
 // wait gives those who were just answered a moment to ask again, so that they go
 // with those who wait already: otherwise everybody would come in two halves that
 // take turns, and each round does half as much at the same price. Who is alone
-// waits for nobody.
+// waits for nobody; and after a wait in vain, the next rounds wait for nobody, the
+// more of them the more often that happened.
 func (g *gather[T]) wait(answered int, took time.Duration) {
 	if g.linger == nil {
 		return
 	}
 	g.mu.Lock()
 	all := answered + len(g.waiting)
-	if all < few || all > many {
+	if all < few || g.alone > 0 {
+		g.alone = max(0, g.alone-1)
 		g.mu.Unlock()
 		return
 	}
@@ -85,10 +87,16 @@ func (g *gather[T]) wait(answered int, took time.Duration) {
 	select {
 	case <-enough:
 	case <-limit.C:
-		g.mu.Lock()
-		g.wanted = 0
-		g.mu.Unlock()
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.wanted = 0
+	if came := len(g.waiting); came > all/2 {
+		g.doubt = 0
+		return
+	}
+	g.doubt = min(2*g.doubt+1, mostAlone)
+	g.alone = g.doubt
 }
 
 // next is what the next round does; nil ends the rounds.

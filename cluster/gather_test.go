@@ -60,22 +60,53 @@ func TestWhoWritesAloneWaitsForNobody(t *testing.T) {
 
 func TestNobodyWaitsLongForThoseWhoDoNotComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var begun []time.Duration
-		began := time.Now()
-		add := cluster.Gather(func([]int) {
-			begun = append(begun, time.Since(began))
-			time.Sleep(8 * time.Millisecond) //nolint:forbidigo // in virtual time
-		})
-		for i := range 8 {
-			add(i)
-		}
-		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // in virtual time: the first round is over, the next waits
-		add(8)
-		time.Sleep(time.Second) //nolint:forbidigo // in virtual time
-		synctest.Wait()
-		last := begun[len(begun)-1]
-		if latest := 16*time.Millisecond + 2*cluster.Half(8*time.Millisecond); last > latest {
-			t.Errorf("the last round began after %v, want at most %v", last, latest)
+		const round = 8 * time.Millisecond
+		late := passers(t, 9, round)
+		for i, d := range late {
+			if d > cluster.Grace(round) {
+				t.Errorf("crowd %d waited %v beside the round under way, want at most %v", i, d, cluster.Grace(round))
+			}
 		}
 	})
+}
+
+func TestWhoWaitedInVainWaitsAgainOnlyRarely(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		waits := 0
+		for _, d := range passers(t, 100, 8*time.Millisecond) {
+			if d > 0 {
+				waits++
+			}
+		}
+		if waits == 0 || waits > 8 { // after 1, 3, 7, 15, 31, 31 rounds
+			t.Errorf("%d of 100 crowds that do not come back waited for others", waits)
+		}
+	})
+}
+
+// passers has crowds of eight come, each of other people, in the middle of the
+// round of those before. It returns how much longer each waited than that.
+func passers(t *testing.T, crowds int, round time.Duration) (late []time.Duration) {
+	t.Helper()
+	var begun []time.Time
+	add := cluster.Gather(func([]int) {
+		begun = append(begun, time.Now())
+		time.Sleep(round) //nolint:forbidigo // in virtual time
+	})
+	for c := range crowds {
+		for range 8 {
+			add(c)
+		}
+		synctest.Wait()
+		for len(begun) <= c {
+			time.Sleep(time.Millisecond) //nolint:forbidigo // in virtual time
+		}
+		if c > 0 {
+			late = append(late, begun[c].Sub(begun[c-1])-round)
+		}
+		time.Sleep(round / 2) //nolint:forbidigo // in virtual time
+	}
+	time.Sleep(time.Second) //nolint:forbidigo // in virtual time
+	synctest.Wait()
+	return late
 }
