@@ -182,7 +182,7 @@ func (c *Cluster) Start(ctx context.Context) (err error) {
 	loop, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	c.cancel = cancel
 	c.logs = &keeper{LogStore: c.store, back: func() { c.background(func() { c.catchUp(loop) }) }}
-	cache, err := raft.NewLogCache(512, c.logs)
+	cache, err := raft.NewLogCache(cachedEntries, c.logs)
 	if err != nil {
 		return fmt.Errorf("make log cache: %w", err)
 	}
@@ -207,7 +207,8 @@ func (c *Cluster) raftConfig() *raft.Config {
 	cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = heartbeatTimeout, electionTimeout, leaseTimeout
 	cfg.ShutdownOnRemove = false
 	cfg.NoLegacyTelemetry = true
-	cfg.BatchApplyCh = true // what comes in one call to the master is written together
+	cfg.BatchApplyCh = true // what comes together is written together
+	cfg.TrailingLogs = keptEntries
 	cfg.Logger = c.cfg.RaftLog
 	return cfg
 }

@@ -11,3 +11,6 @@ func (g *gather[T]) len() int {
 	defer g.mu.Unlock()
 	return len(g.waiting)
 }
+
+// EntriesOf makes entries of encoded commands.
+func EntriesOf(raws [][]byte) [][][]byte { return entriesOf(raws) }

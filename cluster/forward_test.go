@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"muster"
+	"muster/cluster"
 )
 
 // toll stops calls to the master at a bar, and counts them.
@@ -84,8 +87,14 @@ func TestWritesThatComeTogetherTravelTogetherAndKeepTheirOwnAnswers(t *testing.T
 			t.Errorf("the same key gave %q and %q", ids[i], ids[i+1])
 		}
 	}
-	if n := len(b.Nodes()); n != 3+2+more/2 { // agents, taken and first, and each once
-		t.Errorf("%d nodes", n)
+	entries := map[uint64]bool{}
+	for _, n := range b.Nodes() {
+		if strings.HasPrefix(n.Name, "app ") {
+			entries[n.Index] = true
+		}
+	}
+	if n := len(b.Nodes()); n != 3+2+more/2 || len(entries) != 1 { // agents, taken and first, and each once
+		t.Errorf("%d nodes; those of one call by %d entries", n, len(entries))
 	}
 }
 
@@ -131,5 +140,24 @@ func TestWhatWaitsToBeForwardedIsToldThatTheNodeStops(t *testing.T) {
 	}
 	if b.Waiting() != 0 || b.Readers() != 0 {
 		t.Errorf("%d writes and %d readers wait for ever", b.Waiting(), b.Readers())
+	}
+}
+
+func TestWhatComesTogetherIsOneEntryAsFarAsItIsNotTooLarge(t *testing.T) {
+	sizes := []int{1, 40, 20, 5, 60, 100, 1, 1}
+	raws := make([][]byte, 0, len(sizes))
+	for _, kib := range sizes {
+		raws = append(raws, make([]byte, kib<<10))
+	}
+	got := make([]string, 0, len(sizes))
+	for _, entry := range cluster.EntriesOf(raws) {
+		size := ""
+		for _, raw := range entry {
+			size += fmt.Sprintf(" %d", len(raw)>>10)
+		}
+		got = append(got, size)
+	}
+	if want := []string{" 1 40 20", " 5", " 60", " 100", " 1 1"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

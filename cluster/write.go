@@ -95,37 +95,60 @@ func (c *Cluster) applyHere(ctx context.Context, raw []byte) (fsm.Result, error)
 	return done.res, done.err
 }
 
-// applyAll commits encoded commands in their order, each as an entry of its own:
-// raft writes together what comes together. The end of ctx ends the wait.
+// entryBytes bounds an entry of several commands: raft keeps the last cachedEntries
+// of them in memory, and keptEntries on the disk.
+const (
+	entryBytes    = 64 << 10
+	cachedEntries = 256
+	keptEntries   = 1024
+)
+
+// entriesOf makes entries of encoded commands, in their order: what comes together
+// is one entry, as far as it is not too large.
+func entriesOf(raws [][]byte) (entries [][][]byte) {
+	size := entryBytes
+	for _, raw := range raws {
+		if size += len(raw); size >= entryBytes {
+			entries, size = append(entries, nil), len(raw)
+		}
+		last := len(entries) - 1
+		entries[last] = append(entries[last], raw)
+	}
+	return entries
+}
+
+// applyAll commits encoded commands in their order. The end of ctx ends the wait.
 func (c *Cluster) applyAll(ctx context.Context, raws [][]byte) []applied {
-	type numbered struct {
-		i int
-		applied
-	}
-	out, done := make([]applied, len(raws)), make(chan numbered, len(raws))
-	for i := range out {
-		out[i].err = muster.Errorf(muster.OutcomeUnknown, "the deadline passed before the write was on the disks of a majority").WithHint(hintRepeat)
-	}
+	out, entries := make([]applied, 0, len(raws)), entriesOf(raws)
+	done := make(chan []applied, len(entries)) // in their order
 	began := c.background(func() {
-		futures := make([]raft.ApplyFuture, len(raws))
-		for i, raw := range raws {
-			futures[i] = c.raft.Apply(raw, applyTimeout)
+		futures := make([]raft.ApplyFuture, len(entries))
+		for i, entry := range entries {
+			futures[i] = c.raft.Apply(fsm.Join(entry), applyTimeout)
 		}
 		for i, future := range futures {
-			done <- numbered{i, resultOf(future)}
+			done <- resultsOf(future, len(entries[i]))
 		}
 	})
-	for i := range out {
-		if !began {
-			out[i].err = errStopping()
-			continue
-		}
+	if !began {
+		return fill(out, len(raws), errStopping())
+	}
+	for range entries {
 		select {
-		case n := <-done:
-			out[n.i] = n.applied
+		case some := <-done:
+			out = append(out, some...)
 		case <-ctx.Done():
-			return out
+			err := muster.Errorf(muster.OutcomeUnknown, "the deadline passed before the write was on the disks of a majority").WithHint(hintRepeat)
+			return fill(out, len(raws), err)
 		}
+	}
+	return out
+}
+
+// fill has all that is missing up to n end with the same error.
+func fill(out []applied, n int, why error) []applied {
+	for len(out) < n {
+		out = append(out, applied{err: why})
 	}
 	return out
 }
@@ -146,15 +169,20 @@ func await[T any](ctx context.Context, c *Cluster, call func() T) (answer T, end
 	}
 }
 
-func resultOf(future raft.ApplyFuture) applied {
+// resultsOf are what became of the n commands of an entry.
+func resultsOf(future raft.ApplyFuture, n int) []applied {
 	if err := future.Error(); err != nil {
-		return applied{err: raftError(err)}
+		return fill(nil, n, raftError(err))
 	}
-	res, ok := future.Response().(fsm.Result)
-	if !ok {
-		return applied{err: muster.Errorf(muster.Internal, "registry gave no result")}
+	results := fsm.Results(future.Response())
+	if len(results) != n {
+		return fill(nil, n, muster.Errorf(muster.Internal, "registry gave %d results for %d commands", len(results), n))
 	}
-	return applied{res, future.Index(), nil}
+	out := make([]applied, n)
+	for i, res := range results {
+		out[i] = applied{res, future.Index(), nil}
+	}
+	return out
 }
 
 // raftError gives raft's errors a kind. A leader deposed while committing does

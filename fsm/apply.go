@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"muster"
@@ -15,17 +14,13 @@ const maxDetail = 16 << 10
 
 // apply is the whole meaning of a command. Refused says that it may have begun:
 // the transaction is spoilt then, and the answer not remembered yet.
-func (m Machine) apply(t *tables, index uint64, c Command) (res Result, refused bool, err error) {
-	body, err := c.decode()
-	if errors.Is(err, errNotUnderstood) {
-		return Result{}, false, fmt.Errorf("log entry %d has %w", index, err)
-	}
-	if res, seen := m.replay(index, c); seen {
+func (m Machine) apply(t *tables, o order) (res Result, refused bool, err error) {
+	if res, seen := m.replay(o.index, o.c); seen {
 		return res, false, nil
 	}
-	res = Result{Index: index}
+	res, err = Result{Index: o.index}, o.bad
 	if err == nil {
-		res.ID, err = applier{t: t, index: index, at: c.At, by: c.By, detail: &res.Detail}.do(body)
+		res.ID, err = applier{t: t, index: o.index, at: o.c.At, by: o.c.By, detail: &res.Detail}.do(o.body)
 	}
 	if _, ok := errors.AsType[*muster.Error](err); ok {
 		why := RefusalOf(err)
@@ -33,7 +28,7 @@ func (m Machine) apply(t *tables, index uint64, c Command) (res Result, refused 
 		return res, true, nil
 	}
 	if err == nil {
-		m.remember(c, res)
+		m.remember(o.c, res)
 	}
 	return res, false, err
 }

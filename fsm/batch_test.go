@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -37,34 +38,26 @@ func keyed(t *testing.T, op fsm.Op, key string, body any) fsm.Command {
 	return c
 }
 
-func picture(t *testing.T, m fsm.Machine) []byte {
+// troubled are commands of which some are refused, repeated, or make no sense.
+func troubled(t *testing.T) []fsm.Command {
 	t.Helper()
-	snapshot, err := m.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sink := &sink{}
-	if err := snapshot.Persist(sink); err != nil {
-		t.Fatal(err)
-	}
-	return sink.Bytes()
-}
-
-func TestEntriesAppliedTogetherDoWhatTheyDoAlone(t *testing.T) {
-	refused := keyed(t, fsm.OpNodeRegister, "k3", external("3", "SHOP")) // the name is taken
 	unread := keyed(t, fsm.OpNodeUpdate, "k5", fsm.NodeUpdate{Slug: "x"})
 	unread.Body = []byte(`[1]`)
-	all := entries(t,
+	return []fsm.Command{
 		keyed(t, fsm.OpNodeRegister, "k1", external("1", "shop")),
 		keyed(t, fsm.OpNodeRegister, "k1", external("2", "shop")), // the same again
-		refused,
+		keyed(t, fsm.OpNodeRegister, "k3", external("3", "SHOP")), // the name is taken
 		keyed(t, fsm.OpNodeRegister, "k3", external("3", "SHOP")), // the same refusal again
 		keyed(t, fsm.OpNodeRegister, "k4", external("4", "wiki")),
 		unread,
 		keyed(t, fsm.OpNodeDelete, "k6", fsm.NodeDelete{Slug: "shop"}),
 		keyed(t, fsm.OpNodeRegister, "k7", external("7", "shop")),
 		keyed(t, fsm.OpNodeRegister, "k8", external("7", "other")), // its key exists: half of it is done when that shows
-	)
+	}
+}
+
+func TestEntriesAppliedTogetherDoWhatTheyDoAlone(t *testing.T) {
+	all := entries(t, troubled(t)...)
 	all = append(all, &raft.Log{Index: 10, Type: raft.LogConfiguration, Data: []byte("not a command")})
 	alone, together := newLog(t).m, newLog(t).m
 	want := make([]any, 0, len(all))
@@ -89,7 +82,7 @@ func TestEntriesAppliedTogetherDoWhatTheyDoAlone(t *testing.T) {
 	if together.Index() != 10 || alone.Index() != 10 {
 		t.Errorf("at %d, alone at %d", together.Index(), alone.Index())
 	}
-	if a, b := picture(t, together), picture(t, alone); !bytes.Equal(a, b) {
+	if a, b := persist(t, together), persist(t, alone); !bytes.Equal(a, b) {
 		t.Errorf("snapshots differ:\n%s\n%s", a, b)
 	}
 }
@@ -132,5 +125,85 @@ func TestEveryWaiterIsWokenByItsOwnIndexAndNoOther(t *testing.T) {
 	m.Apply(all[1])
 	if w := <-done; w.index != 2 || w.err != nil {
 		t.Fatalf("%+v", w)
+	}
+}
+
+// entryOf is one entry of several commands.
+func entryOf(t *testing.T, index uint64, commands ...fsm.Command) *raft.Log {
+	t.Helper()
+	raws := make([][]byte, 0, len(commands))
+	for _, e := range entries(t, commands...) {
+		raws = append(raws, e.Data)
+	}
+	return &raft.Log{Index: index, Data: fsm.Join(raws)}
+}
+
+func TestTheCommandsOfOneEntryDoWhatTheyDoAlone(t *testing.T) {
+	commands := troubled(t)
+	alone, joined, among := newLog(t).m, newLog(t).m, newLog(t).m
+	want := make([]fsm.Result, 0, len(commands))
+	for _, e := range entries(t, commands...) {
+		e.Index = 5
+		want = append(want, fsm.Results(alone.Apply(e))...)
+	}
+	if got := fsm.Results(joined.Apply(entryOf(t, 5, commands...))); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v\nalone %+v", got, want)
+	}
+	crm := entryOf(t, 6, keyed(t, fsm.OpNodeRegister, "k9", external("9", "crm")))
+	alone.Apply(crm)
+	joined.Apply(crm)
+	out := among.ApplyBatch([]*raft.Log{entryOf(t, 5, commands...), crm})
+	if got := fsm.Results(out[0]); !reflect.DeepEqual(got, want) {
+		t.Errorf("before another entry: %+v\nalone %+v", got, want)
+	}
+	if got := fsm.Results(out[1]); len(got) != 1 || got[0].ID != "9" {
+		t.Errorf("the entry behind them: %+v", got)
+	}
+	for _, m := range []fsm.Machine{joined, among} {
+		if !bytes.Equal(persist(t, m), persist(t, alone)) {
+			t.Errorf("snapshots differ:\n%s\n%s", persist(t, m), persist(t, alone))
+		}
+	}
+}
+
+func TestReadersSeeAllCommandsOfAnEntryOrNone(t *testing.T) {
+	const n = 200
+	commands := make([]fsm.Command, 0, 2*n)
+	for i := range n {
+		commands = append(commands,
+			keyed(t, fsm.OpNodeRegister, "", external(fmt.Sprint(i), fmt.Sprintf("app %d", i))),
+			keyed(t, fsm.OpNodeRegister, "", external("again", fmt.Sprintf("app %d", i)))) // refused
+	}
+	m := newLog(t).m
+	entry := entryOf(t, 1, commands...)
+	done := make(chan []fsm.Result)
+	go func() { done <- fsm.Results(m.Apply(entry)) }()
+	for results := []fsm.Result(nil); results == nil; {
+		select {
+		case results = <-done:
+			if len(results) != 2*n || len(m.Nodes()) != n {
+				t.Errorf("%d results, %d nodes", len(results), len(m.Nodes()))
+			}
+		default:
+			if seen := len(m.Nodes()); seen != 0 && seen != n {
+				t.Fatalf("a reader saw %d nodes", seen)
+			}
+		}
+	}
+}
+
+func TestAnEntryOfWhichOneCommandIsNotUnderstoodDoesNothing(t *testing.T) {
+	newer := keyed(t, fsm.OpNodeRegister, "k2", external("2", "wiki"))
+	newer.V = 99
+	m := newLog(t).m
+	out := m.ApplyBatch([]*raft.Log{
+		entryOf(t, 1, keyed(t, fsm.OpNodeRegister, "k0", external("0", "crm"))),
+		entryOf(t, 2, keyed(t, fsm.OpNodeRegister, "k1", external("1", "shop")), newer),
+	})
+	if got := fsm.Results(out[1]); len(got) != 1 || muster.KindOf(got[0].Err()) != muster.Internal || m.Err() == nil {
+		t.Errorf("%+v, %v", out[1], m.Err())
+	}
+	if m.Index() != 1 || len(m.Nodes()) != 1 {
+		t.Errorf("at %d with %d nodes", m.Index(), len(m.Nodes()))
 	}
 }

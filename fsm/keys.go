@@ -44,6 +44,9 @@ func (a applier) keyRotate(b KeyRotate) (string, error) {
 	row.Former = append(slices.Clone(old.Former), muster.FormerSecret{Hash: old.Hash, Until: b.Until})
 	row.Former = slices.DeleteFunc(row.Former, func(f muster.FormerSecret) bool { return !a.at.Before(f.Until) })
 	row.Former = row.Former[max(0, len(row.Former)-maxFormer):]
+	if len(row.Former) == 0 {
+		row.Former = nil // as a snapshot has it
+	}
 	row.Hash = b.Hash
 	a.t.keys.put(&row)
 	return row.ID, nil

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
@@ -27,8 +28,9 @@ var (
 	_ raft.ConfigurationStore = Machine{}
 )
 
-// Apply runs one log entry and returns a Result. An entry that is not
-// understood stops the registry: it and all later ones are refused.
+// Apply runs one log entry. It returns a Result, or, of an entry of several
+// commands, a []Result. An entry that is not understood stops the registry: it and
+// all later ones are refused.
 func (m Machine) Apply(entry *raft.Log) any { return m.ApplyBatch([]*raft.Log{entry})[0] }
 
 // ApplyBatch is Apply for entries that come together: readers see none of them
@@ -36,101 +38,154 @@ func (m Machine) Apply(entry *raft.Log) any { return m.ApplyBatch([]*raft.Log{en
 func (m Machine) ApplyBatch(entries []*raft.Log) []any {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := make([]any, 0, len(entries))
-	for len(out) < len(entries) {
-		rest := entries[len(out):]
-		done := m.togetherLocked(rest)
-		if done == nil {
-			done = []any{m.aloneLocked(rest[0])}
+	var all []order
+	ends := make([]int, 0, len(entries)) // of each entry's commands in all
+	for _, entry := range entries {
+		if m.broken != nil {
+			break
 		}
-		out = append(out, done...)
-		if m.broken == nil {
-			m.advanceLocked(rest[len(done)-1].Index)
+		own, err := ordersOf(entry)
+		if err != nil {
+			m.breakLocked(err)
+			break
 		}
+		all = append(all, own...)
+		ends = append(ends, len(all))
+	}
+	results, err := m.runLocked(all)
+	if err != nil {
+		m.breakLocked(err)
+	}
+	out := make([]any, len(entries))
+	begin := 0
+	for i, entry := range entries {
+		if i >= len(ends) || ends[i] > len(results) {
+			out[i] = stopped(m.broken)
+			continue
+		}
+		own := results[begin:ends[i]]
+		begin = ends[i]
+		switch {
+		case several(entry):
+			out[i] = own
+		case len(own) == 1:
+			out[i] = own[0]
+		default:
+			out[i] = Result{}
+		}
+		m.advanceLocked(entry.Index)
 	}
 	return out
 }
 
-// togetherLocked runs as many entries as it can on one clone of the tables, which
-// is much cheaper than one for each: up to the first that is refused, or not
-// understood. Of that one nothing may stay, so it is left for aloneLocked.
-func (m Machine) togetherLocked(entries []*raft.Log) []any {
-	n := len(entries)
-	for {
-		t := m.now().clone()
-		out := make([]any, 0, n)
-		for _, entry := range entries[:n] {
-			res, refused, err := m.step(t, entry)
-			if err != nil || refused {
-				break
-			}
-			out = append(out, res)
-		}
-		if len(out) == n {
-			m.commitLocked(t)
-			return out
-		}
-		m.done.undo()
-		if n = len(out); n == 0 {
-			return nil
-		}
-	}
+func (m Machine) breakLocked(why error) {
+	m.broken = why
+	close(m.stop)
 }
 
-// commitLocked makes tables those that readers see.
-func (m Machine) commitLocked(t *tables) {
-	m.rows.Store(t)
-	m.done.settle()
+// runLocked runs commands on one clone of the tables, which is much cheaper than
+// one for each. Of a refused one nothing may stay but the answer: those before it
+// are run once more, without it. After an error, what was run before has results.
+func (m Machine) runLocked(all []order) (results []Result, err error) {
+	rows := m.now()
+	for len(results) < len(all) && err == nil {
+		rest := all[len(results):]
+		t := rows.clone()
+		done, refused, failed := m.upTo(t, rest)
+		if refused != nil || failed != nil {
+			m.done.undo()
+			t = rows.clone()
+			done, _, _ = m.upTo(t, rest[:len(done)])
+		}
+		rows, err = t, failed
+		results = append(results, done...)
+		if refused != nil {
+			m.remember(rest[len(done)].c, *refused)
+			results = append(results, *refused)
+		}
+		m.done.settle()
+	}
+	m.rows.Store(rows)
+	return results, err
 }
 
-// aloneLocked runs one entry. Of a refused one nothing stays but the answer.
-func (m Machine) aloneLocked(entry *raft.Log) Result {
-	if m.broken != nil {
-		return stopped(m.broken)
+// upTo runs commands up to the first that is refused, or fails.
+func (m Machine) upTo(t *tables, all []order) (done []Result, refused *Result, err error) {
+	done = make([]Result, 0, len(all))
+	for _, o := range all {
+		res, not, err := m.apply(t, o)
+		switch {
+		case err != nil:
+			return done, nil, err
+		case not:
+			return done, &res, nil
+		}
+		done = append(done, res)
 	}
-	t := m.now().clone()
-	res, refused, err := m.step(t, entry)
-	if err == nil && refused {
-		t = m.now()
-		err = m.keep(entry, res)
+	return done, nil, nil
+}
+
+// order is a command of the log that is understood: bad says that its body is not
+// one of this program, and is its refusal.
+type order struct {
+	index uint64
+	c     Command
+	body  any
+	bad   error
+}
+
+// ordersOf are the commands of an entry.
+func ordersOf(entry *raft.Log) ([]order, error) {
+	if entry.Type == raft.LogConfiguration {
+		return nil, nil
+	}
+	var commands []Command
+	var err error
+	if several(entry) {
+		err = jsonv1.Unmarshal(entry.Data, &commands)
+	} else {
+		commands = make([]Command, 1)
+		err = jsonv1.Unmarshal(entry.Data, &commands[0])
 	}
 	if err != nil {
-		m.done.undo()
-		m.broken = err
-		close(m.stop)
-		return stopped(err)
+		return nil, fmt.Errorf("log entry %d: %w: %w", entry.Index, err, errNotUnderstood)
 	}
-	m.commitLocked(t)
-	return res
+	all := make([]order, len(commands))
+	for i, c := range commands {
+		body, err := c.decode()
+		if errors.Is(err, errNotUnderstood) {
+			return nil, fmt.Errorf("log entry %d has %w", entry.Index, err)
+		}
+		all[i] = order{entry.Index, c, body, err}
+	}
+	return all, nil
 }
 
-// step runs one entry on tables, as apply does.
-func (m Machine) step(t *tables, entry *raft.Log) (Result, bool, error) {
-	if m.broken != nil || entry.Type == raft.LogConfiguration {
-		return Result{}, false, m.broken
-	}
-	c, err := decodeEntry(entry)
-	if err != nil {
-		return Result{}, false, err
-	}
-	return m.apply(t, entry.Index, c)
+// several reports whether an entry is of several commands.
+func several(entry *raft.Log) bool {
+	return entry.Type == raft.LogCommand && bytes.HasPrefix(entry.Data, []byte("["))
 }
 
-// keep remembers the answer to a refused entry.
-func (m Machine) keep(entry *raft.Log, res Result) error {
-	c, err := decodeEntry(entry)
-	if err != nil {
-		return err
+// Join makes one entry of encoded commands: they are applied in their order, and
+// seen all together. Of one it makes an entry of its own.
+func Join(commands [][]byte) []byte {
+	if len(commands) == 1 {
+		return commands[0]
 	}
-	m.remember(c, res)
-	return nil
+	return slices.Concat([]byte("["), bytes.Join(commands, []byte(",")), []byte("]"))
 }
 
-func decodeEntry(entry *raft.Log) (c Command, err error) {
-	if err := jsonv1.Unmarshal(entry.Data, &c); err != nil {
-		return c, fmt.Errorf("log entry %d: %w: %w", entry.Index, err, errNotUnderstood)
+// Results are what became of an entry's commands, in their order, by what the
+// Machine returned for it.
+func Results(applied any) []Result {
+	switch r := applied.(type) {
+	case Result:
+		return []Result{r}
+	case []Result:
+		return r
+	default:
+		return nil
 	}
-	return c, nil
 }
 
 func stopped(why error) Result {
@@ -174,7 +229,8 @@ func (m Machine) Restore(in io.ReadCloser) error {
 	for _, row := range p.done {
 		m.done.keep(row)
 	}
-	m.commitLocked(p.rows)
+	m.rows.Store(p.rows)
+	m.done.settle()
 	m.index.Store(max(p.index, m.index.Load())) // readers that waited for an index never see it fall
 	m.wakeLocked()
 	return nil

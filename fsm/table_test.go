@@ -56,11 +56,11 @@ func TestAKeyIsForgottenWithTheSameEntryHoweverManyAreAppliedTogether(t *testing
 	if !reflect.DeepEqual(got, want) {
 		t.Error("applied together they had other results")
 	}
-	if a, b := picture(t, together), picture(t, alone); !bytes.Equal(a, b) {
+	if a, b := persist(t, together), persist(t, alone); !bytes.Equal(a, b) {
 		t.Error("applied together they leave another state")
 	}
 	restored := newLog(t)
-	if err := restored.m.Restore(io.NopCloser(bytes.NewReader(picture(t, alone)))); err != nil {
+	if err := restored.m.Restore(io.NopCloser(bytes.NewReader(persist(t, alone)))); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range []fsm.Machine{alone, restored.m} { // the window goes on where it was
@@ -148,7 +148,7 @@ func TestIndexesThatWereKeptThroughChangesAreThoseThatARestoreBuilds(t *testing.
 			t.Fatalf("seed %d: %v, %d nodes", seed, m.Err(), len(m.Nodes()))
 		}
 		restored := newLog(t).m
-		if err := restored.Restore(io.NopCloser(bytes.NewReader(picture(t, m)))); err != nil {
+		if err := restored.Restore(io.NopCloser(bytes.NewReader(persist(t, m)))); err != nil {
 			t.Fatal(err)
 		}
 		if kept, built := seen(m), seen(restored); kept != built {
@@ -165,7 +165,7 @@ func TestWhatAReaderHoldsIsNotChangedByLaterCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := picture(t, m)
+	before := persist(t, m)
 	m.ApplyBatch(all[200:])
 	late := &sink{}
 	if err := held.Persist(late); err != nil {
@@ -174,7 +174,7 @@ func TestWhatAReaderHoldsIsNotChangedByLaterCommands(t *testing.T) {
 	if !bytes.Equal(before, late.Bytes()) {
 		t.Error("a snapshot shows what came after it")
 	}
-	if bytes.Equal(before, picture(t, m)) {
+	if bytes.Equal(before, persist(t, m)) {
 		t.Error("nothing came after it")
 	}
 }
@@ -184,7 +184,7 @@ func TestASnapshotOfAnEarlierProgramIsReadWhateverTheOrderOfItsKeys(t *testing.T
 	for i := range 30 {
 		l.do(fsm.OpRunKey, fmt.Sprint("key ", i), "d", fsm.RunKey{Job: fmt.Sprint("job ", i)})
 	}
-	whole := picture(t, l.m)
+	whole := persist(t, l.m)
 	header, rows := taken(t, whole)
 	if !bytes.Contains(rows[0], []byte(`"order":"00000000000000000001"`)) {
 		t.Errorf("earlier programs find no order: %s", rows[0])
@@ -204,7 +204,7 @@ func TestASnapshotOfAnEarlierProgramIsReadWhateverTheOrderOfItsKeys(t *testing.T
 	if err := other.m.Restore(io.NopCloser(bytes.NewReader(earlier))); err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(picture(t, other.m), whole) {
+	if !bytes.Equal(persist(t, other.m), whole) {
 		t.Error("it became another state")
 	}
 }

@@ -350,8 +350,8 @@ const maxMessage = 200
 // not in a state for it, Invalid if the step is not. To cancel what goes back
 // already changes nothing, not even the index.
 func OperateTx(t muster.Tx, o TxOperate, by string, index uint64, at time.Time) (muster.Tx, error) {
-	if o.Command == muster.TxCancel && t.Back && (t.Status == muster.TxCompensating || t.Status == muster.TxRolledBack) {
-		return t, nil // it was cancelled, or turned by itself, before
+	if turned(t, o) {
+		return t, nil
 	}
 	next := t
 	next.Steps = slices.Clone(t.Steps)
@@ -376,6 +376,12 @@ func OperateTx(t muster.Tx, o TxOperate, by string, index uint64, at time.Time) 
 	next.Index, next.UpdatedAt = index, at
 	next = note(next, muster.TxNote{At: at, Event: string(o.Command), Step: o.Step, By: by, Message: o.Reason})
 	return settled(next, at), nil
+}
+
+// turned reports whether an operator cancels what was cancelled, or turned by
+// itself, before.
+func turned(t muster.Tx, o TxOperate) bool {
+	return o.Command == muster.TxCancel && t.Back && (t.Status == muster.TxCompensating || t.Status == muster.TxRolledBack)
 }
 
 func needParked(t muster.Tx, word string) error {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
@@ -12,6 +13,8 @@ import (
 
 	"muster"
 	"muster/fsm"
+
+	"github.com/hashicorp/raft"
 )
 
 func txStep(id string, needs ...string) muster.TxStep {
@@ -535,6 +538,49 @@ func TestOfTransactionsOnlySoManyAreOpenAndSoMuchIsKept(t *testing.T) {
 	}
 	if size > muster.MaxEndedSize || size < muster.MaxEndedSize-25_000 {
 		t.Errorf("%d bytes are kept", size)
+	}
+}
+
+func TestOfTransactionsThatEndWithOneEntryTheFirstOnesAreForgottenFirst(t *testing.T) {
+	m := newLog(t).m
+	order := rand.New(rand.NewPCG(1, 1)).Perm(muster.MaxEndedTxs + 8) //nolint:gosec // any order does
+	for index := uint64(0); len(order) > 0; index += 2 {
+		begin, end := make([]fsm.Command, 0, 8), make([]fsm.Command, 0, 8)
+		for _, i := range order[:8] {
+			id := fmt.Sprintf("t%05d", i)
+			begin = append(begin, keyed(t, fsm.OpTxBegin, "", fsm.TxBegin{Tx: transaction(id, txStep("a"))}))
+			end = append(end, keyed(t, fsm.OpTxAdvance, "", fsm.TxAdvance{ID: id, Epoch: index + 1, Events: []muster.TxEvent{{Event: muster.EventAbort}}}))
+		}
+		for i, entry := range []*raft.Log{entryOf(t, index+1, begin...), entryOf(t, index+2, end...)} {
+			for _, res := range fsm.Results(m.Apply(entry)) {
+				if res.Err() != nil {
+					t.Fatal(i, res.Err())
+				}
+			}
+		}
+		if index > 0 && len(order) == 8 {
+			break
+		}
+		order = order[8:]
+	}
+	if n := len(m.Txs()); n != muster.MaxEndedTxs {
+		t.Errorf("%d are kept", n)
+	}
+	for _, i := range order {
+		if _, kept := m.Tx(fmt.Sprintf("t%05d", i)); !kept {
+			t.Errorf("t%05d is forgotten, though it was among the last", i)
+		}
+	}
+}
+
+func TestACancelIsTakenWithTheEntryThatAdvancesTheTransaction(t *testing.T) {
+	m := newLog(t).m
+	m.Apply(entryOf(t, 1, keyed(t, fsm.OpTxBegin, "", fsm.TxBegin{Tx: transaction("t", txStep("a"))})))
+	m.Apply(entryOf(t, 2,
+		keyed(t, fsm.OpTxAdvance, "", fsm.TxAdvance{ID: "t", Epoch: 1, Events: []muster.TxEvent{{Event: muster.EventStart, Step: "a", Generation: 1}}}),
+		keyed(t, fsm.OpTxOperate, "", fsm.TxOperate{ID: "t", Command: muster.TxCancel})))
+	if tx, _ := m.Tx("t"); tx.Status != muster.TxCompensating {
+		t.Errorf("it is %s", tx.Status)
 	}
 }
 

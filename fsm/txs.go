@@ -130,7 +130,7 @@ func (a applier) txOperate(b TxOperate) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if t.Index == row.Tx.Index {
+	if turned(row.Tx, b) {
 		return t.ID, nil
 	}
 	return t.ID, a.putTx(t)
@@ -162,11 +162,11 @@ func (a applier) putTx(t muster.Tx) error {
 	if err != nil {
 		return fmt.Errorf("measure transaction: %w", err)
 	}
-	row.Size, row.Order = len(raw), fmt.Sprintf("%s%020d", orderEnded, a.index)
-	row.Nth, row.Sum = 1, int64(row.Size)
+	row.Size, row.Nth, row.Sum = len(raw), 1, int64(len(raw))
 	if order, before := a.t.txs.last(byOrder); strings.HasPrefix(order, orderEnded) {
 		row.Nth, row.Sum = before.Nth+1, before.Sum+row.Sum
 	}
+	row.Order = fmt.Sprintf("%s%020d %020d", orderEnded, a.index, row.Nth) // one entry may end several
 	a.t.txs.put(row)
 	for {
 		old := a.t.txs.first(byOrder, orderEnded)
