@@ -37,6 +37,7 @@ type Executor struct {
 
 	mu    sync.Mutex
 	set   map[string]*action       // by name; guarded by mu
+	infos []muster.ActionInfo      // of them, by name; guarded by mu, never changed
 	locks map[string]chan struct{} // by name; guarded by mu
 }
 
@@ -97,6 +98,11 @@ func (e *Executor) Reload(defs []Definition) error {
 	if err := errors.Join(errs...); err != nil {
 		return &muster.Error{Kind: muster.Invalid, Message: err.Error(), Err: err}
 	}
+	infos := make([]muster.ActionInfo, 0, len(set))
+	for _, a := range set {
+		infos = append(infos, a.Info())
+	}
+	slices.SortFunc(infos, func(a, b muster.ActionInfo) int { return cmp.Compare(a.Action, b.Action) })
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for name, a := range set { // its limits hold for what runs and what comes together
@@ -104,7 +110,7 @@ func (e *Executor) Reload(defs []Definition) error {
 			a.gate = old.gate
 		}
 	}
-	e.set = set
+	e.set, e.infos = set, infos
 	return nil
 }
 
@@ -118,12 +124,7 @@ func isBuiltin(name string) bool {
 func (e *Executor) Infos() []muster.ActionInfo {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	infos := make([]muster.ActionInfo, 0, len(e.set))
-	for _, a := range e.set {
-		infos = append(infos, a.Info())
-	}
-	slices.SortFunc(infos, func(a, b muster.ActionInfo) int { return cmp.Compare(a.Action, b.Action) })
-	return infos
+	return slices.Clone(e.infos)
 }
 
 // definition returns an action; ok is false if this node does not have it.
@@ -143,6 +144,18 @@ func (e *Executor) Info(name string) (info muster.ActionInfo, ok bool) {
 		info = d.Info()
 	}
 	return info, ok
+}
+
+// SecretParams names the parameters of an action that are secret; ok is false if
+// this node does not have it.
+func (e *Executor) SecretParams(action string) (names []string, ok bool) {
+	d, ok := e.definition(action)
+	for name, p := range d.Params {
+		if p.Secret {
+			names = append(names, name)
+		}
+	}
+	return names, ok
 }
 
 // risk returns the risk of an action; ok is false if this node does not have it.

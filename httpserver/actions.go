@@ -38,11 +38,11 @@ func (s *Server) infos() []muster.ActionInfo {
 	if s.cfg.Actions == nil {
 		return []muster.ActionInfo{}
 	}
-	infos := slices.Clone(s.cfg.Actions.Infos())
+	infos := s.cfg.Actions.Infos()
 	for i := range infos {
 		infos[i].Nodes = []string{s.slug()}
 	}
-	return append([]muster.ActionInfo{}, infos...)
+	return infos
 }
 
 // ownActions lists this node's actions for another one: those that the caller

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -48,22 +47,7 @@ func (d *Daemon) secretParams(action string) (names []string, known bool) {
 	if executor == nil {
 		return nil, false
 	}
-	for _, info := range executor.Infos() {
-		if info.Action != action {
-			continue
-		}
-		var params map[string]actions.Param
-		if len(info.Params) > 0 && json.Unmarshal(info.Params, &params) != nil {
-			return nil, false
-		}
-		for name, param := range params {
-			if param.Secret {
-				names = append(names, name)
-			}
-		}
-		return names, true
-	}
-	return nil, false
+	return executor.SecretParams(action)
 }
 
 // forget removes the rows of nodes that have left the registry for good, until
