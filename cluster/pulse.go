@@ -54,24 +54,30 @@ func (c *Cluster) keepPinging(ctx context.Context) {
 	defer pings.Wait()
 	var resealed time.Time
 	odd := map[string][]byte{} // what cannot be sealed anew, by node ID: said once
-	for pause(ctx, leadTick) {
+	for tick := leadTick; pause(ctx, tick); {
+		began := time.Now()
 		if time.Since(resealed) > resealEvery {
 			resealed = time.Now()
 			c.reseal(ctx, odd)
 		}
-		for _, n := range p.due(time.Now()) {
+		for _, n := range p.due(time.Now(), tick) {
 			pings.Go(func() { p.ping(ctx, n) })
 		}
+		tick = restAfter(time.Since(began))
 		p.tell(ctx, false)
 	}
 }
+
+// restAfter is when to look next after it took so long to look through all nodes,
+// so that it takes a fiftieth of the time at most.
+func restAfter(took time.Duration) time.Duration { return min(max(leadTick, 50*took), time.Second) }
 
 // due returns the nodes that are to be pinged now, those first that have waited
 // longest, and forgets those that are gone. A node that was never seen is due at
 // once; those that a new master takes over are spread over the interval. There are
 // never more than at three times the usual pace: when a thousand are registered in
-// a second, it is the writes that cannot wait.
-func (p *pulse) due(now time.Time) []muster.Node {
+// a second, it is the writes that cannot wait. It was done a tick ago.
+func (p *pulse) due(now time.Time, tick time.Duration) []muster.Node {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.round++
@@ -89,7 +95,7 @@ func (p *pulse) due(now time.Time) []muster.Node {
 		return b.busy || now.Before(b.due)
 	})
 	maps.DeleteFunc(p.beats, func(_ string, b *beat) bool { return b.round != p.round })
-	if most := paced(len(p.beats), p.c.cfg.PingEvery); len(nodes) > most {
+	if most := paced(len(p.beats), p.c.cfg.PingEvery, tick); len(nodes) > most {
 		slices.SortStableFunc(nodes, func(a, b muster.Node) int { return p.beats[a.ID].due.Compare(p.beats[b.ID].due) })
 		nodes = nodes[:most]
 	}
@@ -101,8 +107,8 @@ func (p *pulse) due(now time.Time) []muster.Node {
 }
 
 // paced is how many of n nodes are pinged in one tick at most.
-func paced(n int, every time.Duration) int {
-	return max(2*pingsAtOnce, int(3*time.Duration(n)*leadTick/max(every, leadTick)))
+func paced(n int, every, tick time.Duration) int {
+	return max(2*pingsAtOnce*int(tick/leadTick), int(3*time.Duration(n)*tick/max(every, leadTick)))
 }
 
 func (p *pulse) beatLocked(n muster.Node, now time.Time) *beat {
