@@ -2,9 +2,7 @@ package actions
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -86,8 +84,7 @@ func (h *Handler) finishExec(bad faults, at string, params map[string]Param) {
 	whole := len(h.Argv) > 0 && filepath.IsAbs(h.Argv[0])
 	bad.check(whole, at+"/argv", "must begin with the absolute path of a program")
 	if whole {
-		err := safe(h.Argv[0])
-		bad.check(err == nil || errors.Is(err, fs.ErrNotExist), at+"/argv/0", "%v", err) // it may be put there later
+		h.judgeArgv(bad, at)
 	}
 	h.args = nil
 	afterDashes := false

@@ -1,14 +1,10 @@
 package actions
 
-import (
-	"path/filepath"
-	"strings"
-)
+import "strings"
 
 // isShell reports whether a program runs text that it is given after -c.
 func isShell(program string) bool {
-	name := strings.TrimSuffix(filepath.Base(program), ".exe")
-	return oneOf(name, "sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "csh", "tcsh")
+	return oneOf(programName(program), "sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "csh", "tcsh")
 }
 
 // isCommand reports whether argv[i] is what a shell in argv runs: the first word
