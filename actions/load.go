@@ -187,6 +187,17 @@ func without(raw []byte, pointer string) []byte {
 type document struct {
 	json  []byte
 	lines map[string]int // by JSON pointer
+	twice []lineError    // names that an object has twice: the first value is in json
+}
+
+// repeats is said of a name that stands in an object for the second time.
+func repeats(line int, pointer string, first int) lineError {
+	return lineError{line, fmt.Sprintf("%s: is there twice, first in line %d", fieldAt(pointer), first)}
+}
+
+// fieldAt is a JSON pointer in the words of a file.
+func fieldAt(pointer string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(pointer, "/"), "/", ".")
 }
 
 // line finds where a value stands, or the next one around it.
@@ -202,20 +213,21 @@ func (doc document) line(pointer string) int {
 
 // err tells the faults of a file in the order of its lines.
 func (doc document) err(name string, bad faults) error {
-	if len(bad) == 0 {
-		return nil
-	}
 	pointers := slices.SortedFunc(maps.Keys(bad), func(a, b string) int {
 		return 2*(doc.line(a)-doc.line(b)) + strings.Compare(a, b)
 	})
-	all := make(Faults, 0, len(bad))
+	all := make(Faults, 0, len(bad)+len(doc.twice))
 	for _, pointer := range pointers {
-		field := strings.ReplaceAll(strings.TrimPrefix(pointer, "/"), "/", ".")
+		field := fieldAt(pointer)
 		if field != "" {
 			field += ": "
 		}
 		all = append(all, Fault{File: name, Line: doc.line(pointer), Reason: field + strings.Join(bad[pointer], ", ")})
 	}
+	for _, twice := range doc.twice {
+		all = append(all, Fault{File: name, Line: twice.line, Reason: twice.reason})
+	}
+	slices.SortStableFunc(all, func(a, b Fault) int { return a.Line - b.Line })
 	return all.err()
 }
 
@@ -272,24 +284,43 @@ func canonical(raw []byte) []byte {
 	return bytes.TrimSpace(out.Bytes())
 }
 
-// fromJSON finds the lines of a JSON file.
+// fromJSON finds the lines of a JSON file, and copies it without what is in it
+// twice.
 func fromJSON(raw []byte) (document, error) {
-	doc := document{json: raw, lines: map[string]int{}}
-	dec := jsontext.NewDecoder(bytes.NewReader(raw))
+	doc := document{lines: map[string]int{}}
+	var out bytes.Buffer
+	dec, enc := jsontext.NewDecoder(bytes.NewReader(raw), jsontext.AllowDuplicateNames(true)), jsontext.NewEncoder(&out)
 	lineAt := func(offset int64) int { return 1 + bytes.Count(raw[:offset], []byte("\n")) }
 	for {
-		_, err := dec.ReadToken()
+		token, err := dec.ReadToken()
+		if err != nil && dec.StackDepth() == 0 && dec.InputOffset() > 0 && !isSyntax(err) {
+			doc.json = out.Bytes()
+			return doc, nil
+		}
+		line, pointer := lineAt(dec.InputOffset()), string(dec.StackPointer())
+		first := doc.lines[pointer]
+		kind, read := dec.StackIndex(dec.StackDepth())
+		switch name := kind == '{' && read%2 == 1; {
+		case err != nil:
+		case name && first > 0:
+			doc.twice = append(doc.twice, repeats(line, pointer, first))
+			err = dec.SkipValue()
+		default:
+			if first == 0 {
+				doc.lines[pointer] = line
+			}
+			err = enc.WriteToken(token)
+		}
 		if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 			return doc, faultAt(lineAt(min(syntax.ByteOffset, int64(len(raw)))), "%v", syntax.Err)
-		}
-		if err != nil && dec.StackDepth() == 0 && dec.InputOffset() > 0 {
-			return doc, nil
 		}
 		if err != nil {
 			return doc, faultAt(lineAt(dec.InputOffset()), "%v", err)
 		}
-		if pointer := string(dec.StackPointer()); doc.lines[pointer] == 0 {
-			doc.lines[pointer] = lineAt(dec.InputOffset())
-		}
 	}
+}
+
+func isSyntax(err error) bool {
+	_, ok := errors.AsType[*jsontext.SyntacticError](err)
+	return ok
 }

@@ -3,6 +3,7 @@ package actions_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -90,7 +91,7 @@ func TestJSONAndYAMLOfOneDefinitionHaveOneDigest(t *testing.T) {
 func TestFaultsAreNamedWithFileAndLine(t *testing.T) {
 	for _, c := range []struct{ old, new, want string }{
 		{"risk: high", "risk: high\nrisky: true", "d.yaml:5: risky: no such field"},
-		{"risk: high", "risk: high\nrisk: low", "d.yaml:5: "},
+		{"risk: high", "risk: high\nrisk: low", "d.yaml:5: risk: is there twice, first in line 4"},
 		{"risk: high", "Risk: high", "d.yaml:4: Risk: no such field"},
 		{"risk: high", "risk: grave", "d.yaml:4: risk: must be read"},
 		{"title: Deploy a release", "title: 5", "d.yaml:3: title: must be a string"},
@@ -208,7 +209,6 @@ func TestParameterIsNeverTheTextThatAShellRuns(t *testing.T) {
 
 func TestJSONFaultsHaveLinesToo(t *testing.T) {
 	for text, want := range map[string]string{
-		"{\n\"action\": \"a.b\",\n\"action\": \"a.c\"}": "d.json:3: ",
 		"{\n\"action\": \"a.b\",\n\"acton\": \"a.c\"}":  "d.json:3: acton: no such field",
 		"{\n\"action\": \"a.b\",\n\"title\": 5}":        "d.json:3: title: must be a string",
 		"{\n\"action\": \"a.b\"\n":                      "d.json:",
@@ -329,5 +329,34 @@ func TestEveryFaultOfFormIsToldAtOnce(t *testing.T) {
 	}
 	if _, err := parse("d.yaml", "- a\n- b\n"); err == nil || !strings.Contains(err.Error(), "d.yaml:1: must be an object") {
 		t.Error(err)
+	}
+}
+
+func TestAKeyGivenTwiceIsToldBesideTheOtherFaults(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		want []string
+	}{
+		"d.yaml": {"action: app.x\nversion: 1.0.0\naction: app.y\ntitle: T\nriks: low\nparams:\n  a: {type: string, max: 3, type: int}\n  a: {type: int}\nlimits: {timeout: 5}\n", []string{
+			"3: action: is there twice, first in line 1", "5: riks: no such field", "7: params.a.type: is there twice, first in line 7",
+			"8: params.a: is there twice, first in line 7", "9: limits.timeout: ",
+		}},
+		"e.yaml": {"action: app.x\nversion: '1'\ntitle: T\nrisk: low\n\"risk\": low\nhandler: {kind: go}\n", []string{
+			"2: version: must be a version like", "5: risk: is there twice, first in line 4", "6: handler.kind: ",
+		}},
+		"d.json": {"{\"action\": \"app.x\",\n\"version\": \"1.0.0\",\n\"action\": {\"b\": [1]},\n\"riks\": 1,\n\"params\": {\"a\": {\"type\": \"string\",\n\"type\": \"int\"}}}", []string{
+			"3: action: is there twice, first in line 1", "4: riks: no such field", "6: params.a.type: is there twice, first in line 5",
+		}},
+	} {
+		_, err := parse(name, c.text)
+		told := strings.Split(fmt.Sprint(err), "\n")
+		for i, want := range c.want {
+			if len(told) != len(c.want) || !strings.HasPrefix(told[i], name+":"+want) {
+				t.Errorf("%s: no %q in\n%v", name, want, err)
+			}
+		}
+	}
+	if _, err := parse("d.yaml", good+"title: Another\n"); err == nil || err.Error() != "d.yaml:20: title: is there twice, first in line 3" {
+		t.Errorf("in a file that is good but for that: %v", err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 // aliases, tags and merged keys are refused: a definition reads as it stands.
 func fromYAML(raw []byte) (document, error) {
 	doc := document{lines: map[string]int{}}
-	file, err := parser.ParseBytes(raw, 0)
+	file, err := parser.ParseBytes(raw, 0, parser.AllowDuplicateMapKey()) // mapping tells of these
 	if err != nil {
 		if e, ok := errors.AsType[yaml.Error](err); ok {
 			return doc, faultAt(e.GetToken().Position.Line, "%s", e.GetMessage())
@@ -27,7 +27,7 @@ func fromYAML(raw []byte) (document, error) {
 		return doc, faultAt(1, "must hold exactly one document")
 	}
 	var out bytes.Buffer
-	w := yamlWriter{enc: jsontext.NewEncoder(&out), lines: doc.lines}
+	w := yamlWriter{enc: jsontext.NewEncoder(&out), lines: doc.lines, twice: &doc.twice}
 	if err := w.value(file.Docs[0].Body, ""); err != nil {
 		return doc, err
 	}
@@ -38,6 +38,7 @@ func fromYAML(raw []byte) (document, error) {
 type yamlWriter struct {
 	enc   *jsontext.Encoder
 	lines map[string]int
+	twice *[]lineError
 }
 
 func (w yamlWriter) value(n ast.Node, pointer string) error {
@@ -89,6 +90,7 @@ func (w yamlWriter) mapping(n *ast.MappingNode, pointer string, line int) error 
 	if err := w.write(jsontext.BeginObject, line); err != nil {
 		return err
 	}
+	keys := map[string]int{} // to their lines
 	for _, entry := range n.Values {
 		at := entry.Key.GetToken().Position.Line
 		key, ok := entry.Key.(*ast.StringNode)
@@ -96,11 +98,12 @@ func (w yamlWriter) mapping(n *ast.MappingNode, pointer string, line int) error 
 			return faultAt(at, "a key must be a plain word")
 		}
 		here := pointer + "/" + key.Value
+		if first, twice := keys[key.Value]; twice {
+			*w.twice = append(*w.twice, repeats(at, here, first))
+			continue
+		}
+		keys[key.Value] = at
 		if err := w.write(jsontext.String(key.Value), at); err != nil {
-			if twice, ok := errors.AsType[lineError](err); ok {
-				twice.reason += ": " + key.Value
-				return twice
-			}
 			return err
 		}
 		w.lines[here] = at
