@@ -26,13 +26,14 @@ type Job struct {
 }
 
 // JobOrder is what a job was asked to do, frozen when it began. Params are kept
-// if they are known to have no secrets and are short; their SHA-256 always.
+// if they are known to have no secrets and are short; a digest of them always, which
+// says nothing to whoever does not have the journal of the node that leads the job.
 type JobOrder struct {
 	Targets []JobTarget `json:"targets"` // in their order
 	How     Strategy    `json:"how,omitzero"`
 	Check   bool        `json:"check,omitempty"`
 	Params  Params      `json:"params,omitempty"`
-	Digest  string      `json:"params_sha256"` // of the parameters as JSON with sorted names, hex
+	Digest  string      `json:"params_hmac"` // of the parameters, by the key of the leader's journal, hex
 }
 
 // JobTarget is a node that was selected.

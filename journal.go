@@ -9,8 +9,8 @@ type JournalEntry struct {
 	Job     string    `json:"job"`
 	Action  string    `json:"action"`
 	Version string    `json:"version"`
-	Digest  string    `json:"digest"`        // of the definition
-	Params  string    `json:"params_sha256"` // of the parameters as JSON with sorted names, hex
+	Digest  string    `json:"digest"`      // of the definition
+	Params  string    `json:"params_hmac"` // of the parameters, by the key of this node's journal, hex
 	Check   bool      `json:"check,omitempty"`
 	Caller  string    `json:"caller"` // principal
 	Started time.Time `json:"started"`

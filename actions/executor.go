@@ -23,6 +23,7 @@ type ExecutorConfig struct {
 	Cache       Cache        // of answers; nil: it has none
 	Journal     Journal      // nil: nothing is written down
 	Steps       Steps        // the same journal; nil: no part in transactions
+	Seal        Seal         // of that journal
 	Callers     Callers      // nil: whoever could ask for an execution may end it
 	Spool       *Spool       // nil: what programs print is not kept
 	Log         *slog.Logger // nil: no log
@@ -259,7 +260,7 @@ func (e *Executor) Execute(ctx context.Context, by muster.Rights, x muster.Execu
 		}
 		return resultOf(refused(err), nil, began) // names parameters, but never their values
 	}
-	return e.once(ctx, a, c, entry(by, a, x), began)
+	return e.once(ctx, a, c, e.entry(by, a, x), began)
 }
 
 // perform does an action, and tries it again where its definition has it so. An

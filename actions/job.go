@@ -170,7 +170,7 @@ func (s *jobs) dropLocked(j *job) {
 // not wait: the job goes on until all have answered. A job with the run's ID that
 // is known here is returned as it is. Errors are those of Run, and Limited.
 func (r *Runner) Begin(ctx context.Context, by muster.Rights, run muster.Run) (muster.Job, error) {
-	if j, known, err := r.known(run.ID); known || err != nil {
+	if j, known, err := r.known(run.ID, run.Params); known || err != nil {
 		return j, err
 	}
 	how, targets, err := r.plan(by, run)
@@ -184,16 +184,47 @@ func (r *Runner) Begin(ctx context.Context, by muster.Rights, run muster.Run) (m
 	return r.jobs.show(j), nil
 }
 
-// known returns the job with an ID that was begun before.
-func (r *Runner) known(id string) (j muster.Job, known bool, err error) {
+// known returns the job with an ID that was begun before. It is a Conflict if that
+// was with other parameters: what the key of a run stands for does not tell those
+// that are secret.
+func (r *Runner) known(id string, params muster.Params) (j muster.Job, known bool, err error) {
 	if id == "" {
 		return j, false, nil
 	}
 	j, err = r.Job(id)
-	if muster.KindOf(err) == muster.NotFound {
+	switch {
+	case muster.KindOf(err) == muster.NotFound:
 		return j, false, nil
+	case err != nil:
+		return j, false, err
 	}
-	return j, err == nil, err
+	return j, true, r.sameParams(j, params)
+}
+
+func (r *Runner) sameParams(j muster.Job, params muster.Params) error {
+	if j.Order == nil || j.Order.Digest == r.cfg.Seal.digest(params) {
+		return nil
+	}
+	return muster.Errorf(muster.Conflict, "this Idempotency-Key was used with other parameters").
+		WithCode("idempotency_key_reused").WithHint("send the same body, or a new key")
+}
+
+// Secrets names those of some parameters that are secret, in this node's version of
+// an action or any other; of an action that nobody describes all may be.
+func (r *Runner) Secrets(action string, params muster.Params) (names []string) {
+	versions := r.versions(action)
+	d, here := r.local.definition(action)
+	for name := range params {
+		secret := !here && len(versions) == 0 || d.Params[name].Secret
+		for _, v := range versions {
+			var declared map[string]Param
+			secret = secret || json.Unmarshal(v.Params, &declared) != nil || declared[name].Secret
+		}
+		if secret {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // plan is what a job is to do.
@@ -245,7 +276,7 @@ func (r *Runner) begin(ctx context.Context, by muster.Rights, run muster.Run, p 
 
 // order is what a job was asked, as far as it is kept.
 func (r *Runner) order(run muster.Run, p plan) *muster.JobOrder {
-	o := &muster.JobOrder{How: run.How, Check: run.Check, Digest: paramsDigest(run.Params)}
+	o := &muster.JobOrder{How: run.How, Check: run.Check, Digest: r.cfg.Seal.digest(run.Params)}
 	if len(paramsJSON(run.Params)) <= maxParams && r.open(run) {
 		o.Params = run.Params
 	}

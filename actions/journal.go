@@ -27,17 +27,26 @@ type Journal interface {
 }
 
 // entry is an execution as the journal has it.
-func entry(by muster.Rights, a *action, x muster.Execution) muster.JournalEntry {
+func (e *Executor) entry(by muster.Rights, a *action, x muster.Execution) muster.JournalEntry {
 	return muster.JournalEntry{
-		Key: x.Job, Job: x.Job, Action: a.Action, Version: a.Version, Digest: a.digest, Params: paramsDigest(x.Params),
+		Key: x.Job, Job: x.Job, Action: a.Action, Version: a.Version, Digest: a.digest, Params: e.cfg.Seal.digest(x.Params),
 		Check: x.Check, Caller: by.Principal, Started: time.Now().UTC(),
 	}
 }
 
-// paramsDigest is the SHA-256 of parameters as JSON with sorted names, hex.
-func paramsDigest(params muster.Params) string {
-	sum := sha256.Sum256(bytes.TrimSpace(paramsJSON(params)))
-	return hex.EncodeToString(sum[:])
+// Seal keys a digest, so that what is in it cannot be tried out by whoever sees it.
+// Nil leaves it as it is.
+type Seal func(digest string) string
+
+// digest is that of parameters as JSON with sorted names, however they are
+// written: SHA-256 in hex, sealed.
+func (s Seal) digest(params muster.Params) string {
+	sum := sha256.Sum256(canonical(bytes.TrimSpace(paramsJSON(params))))
+	plain := hex.EncodeToString(sum[:])
+	if s == nil {
+		return plain
+	}
+	return s(plain)
 }
 
 // written reports whether executions of an action are written down. What only

@@ -209,13 +209,13 @@ func TestParameterIsNeverTheTextThatAShellRuns(t *testing.T) {
 
 func TestJSONFaultsHaveLinesToo(t *testing.T) {
 	for text, want := range map[string]string{
-		"{\n\"action\": \"a.b\",\n\"acton\": \"a.c\"}":  "d.json:3: acton: no such field",
-		"{\n\"action\": \"a.b\",\n\"title\": 5}":        "d.json:3: title: must be a string",
-		"{\n\"action\": \"a.b\"\n":                      "d.json:",
-		"{}\n{}":                                        "d.json:",
-		"":                                              "d.json:1: ",
-		"[]":                                            "d.json:1: ",
-		`{"limits": {"timeout": "x"}}`:                  "d.json:1: limits.timeout: \"x\" is not a duration",
+		"{\n\"action\": \"a.b\",\n\"acton\": \"a.c\"}": "d.json:3: acton: no such field",
+		"{\n\"action\": \"a.b\",\n\"title\": 5}":       "d.json:3: title: must be a string",
+		"{\n\"action\": \"a.b\"\n":                     "d.json:",
+		"{}\n{}":                                       "d.json:",
+		"":                                             "d.json:1: ",
+		"[]":                                           "d.json:1: ",
+		`{"limits": {"timeout": "x"}}`:                 "d.json:1: limits.timeout: \"x\" is not a duration",
 		`{"action": "a", "params": {"x": {"type": "a"}}}`: "d.json:1: handler.kind: must be exec or http\nd.json:1: params.x.type: must be one of",
 	} {
 		_, err := parse("d.json", text)

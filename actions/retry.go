@@ -12,7 +12,10 @@ import (
 // Conflict while it runs or when no node is left to try, Invalid when the
 // parameters must be said, or are others than before.
 func (r *Runner) Retry(ctx context.Context, by muster.Rights, id string, again muster.Retry) (muster.Job, error) {
-	if j, known, err := r.known(again.ID); known || err != nil {
+	if j, err := r.Job(again.ID); again.ID != "" && muster.KindOf(err) != muster.NotFound {
+		if err == nil && again.Params != nil {
+			err = r.sameParams(j, again.Params)
+		}
 		return j, err
 	}
 	old, err := r.Job(id)
@@ -65,11 +68,11 @@ func (r *Runner) again(old muster.Job, again muster.Retry) (run muster.Run, targ
 	}
 	run = muster.Run{Action: old.Action, How: old.Order.How, Check: old.Order.Check, Params: old.Order.Params, ID: again.ID}
 	switch {
-	case again.Params != nil && paramsDigest(again.Params) != old.Order.Digest:
+	case again.Params != nil && r.cfg.Seal.digest(again.Params) != old.Order.Digest:
 		return run, nil, muster.FieldError("params", "are others than those of the job").WithHint("leave them out, or start a new run")
 	case again.Params != nil:
 		run.Params = again.Params
-	case paramsDigest(old.Order.Params) != old.Order.Digest:
+	case r.cfg.Seal.digest(old.Order.Params) != old.Order.Digest:
 		return run, nil, muster.FieldError("params", "must be said again: the job does not keep them, for they may be secret or are long")
 	}
 	return run, targets, nil

@@ -50,6 +50,7 @@ type RunnerConfig struct {
 	Self        string        // this node's ID
 	Callers     Callers       // nil: whoever could start a run may end it
 	Jobs        Jobs          // nil: a job is forgotten soon after its end
+	Seal        Seal          // of where they are kept
 	Catalog     Catalog       // nil: only this node's own actions are known
 	MaxParallel int           // calls of one run at once, unless it says how many; 0: 10
 	NewID       func() string // of a job; nil: UUIDv7
@@ -94,8 +95,8 @@ func (r *Runner) Stop(ctx context.Context) error { return r.running.stop(ctx) }
 // and returns it when all have answered, or, still running, when the run's
 // timeout or ctx ends the wait: the job goes on then. If the run has the ID of a
 // job that is known here, that one is waited for. The run is not changed. Errors:
-// Forbidden, Invalid with Fields, NotFound for a node; whatever becomes of an
-// action on a node is in the job.
+// Forbidden, Invalid with Fields, NotFound for a node, Conflict for a job of other
+// parameters; whatever becomes of an action on a node is in the job.
 func (r *Runner) Run(ctx context.Context, by muster.Rights, run muster.Run) (muster.Job, error) {
 	timeout := time.Duration(run.TimeoutMs) * time.Millisecond
 	if timeout == 0 {
@@ -104,9 +105,12 @@ func (r *Runner) Run(ctx context.Context, by muster.Rights, run muster.Run) (mus
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if j := r.jobs.find(run.ID); j != nil {
+		if err := r.sameParams(r.jobs.show(j), run.Params); err != nil {
+			return muster.Job{}, err
+		}
 		return r.wait(ctx, j), nil
 	}
-	if j, known, err := r.known(run.ID); known || err != nil {
+	if j, known, err := r.known(run.ID, run.Params); known || err != nil {
 		return j, err
 	}
 	how, targets, err := r.plan(by, run)

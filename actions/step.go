@@ -30,7 +30,7 @@ func (e *Executor) step(ctx context.Context, by muster.Rights, x muster.Executio
 		return resultOf(refused(muster.Errorf(muster.Conflict, "the journal that step %s began with is not here any more", x.Tx.Step).
 			WithCode(muster.CodeJournalLost)), nil, began)
 	}
-	mine := entry(by, &action{Definition: Definition{Action: x.Action}}, x)
+	mine := e.entry(by, &action{Definition: Definition{Action: x.Action}}, x)
 	op := *x.Tx
 	op.Result, op.Given = nil, nil // they can be long, and are for the call alone
 	mine.Tx = &op

@@ -155,6 +155,9 @@ func (s *Server) retryJob(ctx context.Context, r *Request) (_ any, err error) {
 	if r.Key != "" {
 		w := r.write()
 		w.Route += " " + r.Params["id"]
+		if again.Params != nil { // they must be those of the job
+			w.Digest = digest(muster.Retry{Only: again.Only})
+		}
 		if again.ID, err = s.cfg.RunKey(ctx, w, again.ID); err != nil {
 			return nil, err
 		}

@@ -47,6 +47,7 @@ type Journal struct {
 	cfg     Config
 	db      *bbolt.DB
 	id      string // set by Start
+	seal    []byte // key of the seals; set by Start
 	queue   chan change
 	commits atomic.Uint64
 	bytes   int64 // of all entries and what the open ones may grow by; the writer's own

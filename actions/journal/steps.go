@@ -29,11 +29,7 @@ type stepRecord struct {
 func (j *Journal) ID() string { return j.id }
 
 // identify reads the journal's ID, or gives it one.
-func (j *Journal) identify(tx *bbolt.Tx) error {
-	self, err := tx.CreateBucketIfNotExists([]byte(bucketSelf))
-	if err != nil {
-		return err
-	}
+func (j *Journal) identify(self *bbolt.Bucket) error {
 	if id := self.Get([]byte("id")); id != nil {
 		j.id = string(id)
 		return nil

@@ -24,12 +24,13 @@ const (
 // recover reads what the last process left, and ends what it did not.
 func (j *Journal) recover(now time.Time) (interrupted int, err error) {
 	err = j.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range []string{bucketEntries, bucketOrder, bucketOpen, bucketJobs, bucketSteps} {
+		for _, name := range []string{bucketEntries, bucketOrder, bucketOpen, bucketJobs, bucketSteps, bucketSelf} {
 			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 				return err
 			}
 		}
-		if err := j.identify(tx); err != nil {
+		self := tx.Bucket([]byte(bucketSelf))
+		if err := errors.Join(j.identify(self), j.unlock(tx, self)); err != nil {
 			return err
 		}
 		var open []muster.JournalEntry
