@@ -2,11 +2,15 @@ package actions_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,11 +75,19 @@ func book(t *testing.T, path string) *journal.Journal {
 	return j
 }
 
+// sealOf is that of a journal.
+func sealOf(j actions.Jobs) actions.Seal {
+	if j, ok := j.(*journal.Journal); ok {
+		return j.Seal
+	}
+	return nil
+}
+
 // keeping is a runner at a whose jobs are kept, and which is stopped when the
 // test ends.
 func (f *fleet) keeping(t *testing.T, j actions.Jobs) *actions.Runner {
 	t.Helper()
-	r := actions.NewRunner(actions.RunnerConfig{Self: f.nodes[0].ID, Jobs: j}, f, f.executors[f.nodes[0].ID], f)
+	r := actions.NewRunner(actions.RunnerConfig{Self: f.nodes[0].ID, Jobs: j, Seal: sealOf(j)}, f, f.executors[f.nodes[0].ID], f)
 	t.Cleanup(func() {
 		if err := r.Stop(context.Background()); err != nil {
 			t.Error(err)
@@ -331,13 +343,67 @@ func TestRetryOfWhatHadASecretNeedsItAgain(t *testing.T) {
 	if _, err := r.Retry(t.Context(), operator(), old.Job, muster.Retry{}); muster.KindOf(err) != muster.Invalid || !strings.Contains(err.Error(), "params") {
 		t.Errorf("%v", err)
 	}
-	began, err := r.Retry(t.Context(), operator(), old.Job, muster.Retry{Params: run.Params})
+	began, err := r.Retry(t.Context(), operator(), old.Job, muster.Retry{Params: run.Params, ID: "j_id-a_again"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended(t, r, began.Job)
-	if raw, err := os.ReadFile(path); err != nil || strings.Contains(string(raw), "canary") {
-		t.Errorf("the secret is on the disk, or %v", err)
+	other := muster.Params{"pass": json.RawMessage(`"canary-other"`)}
+	if _, err := r.Retry(t.Context(), operator(), old.Job, muster.Retry{Params: other, ID: "j_id-a_again"}); muster.KindOf(err) != muster.Conflict {
+		t.Errorf("with another secret, as the same retry: %v", err)
+	}
+	sum := sha256.Sum256([]byte(`{"pass":"canary-secret"}`))
+	told, _ := json.Marshal(old)
+	if raw, err := os.ReadFile(path); err != nil || strings.Contains(string(raw), "canary") || strings.Contains(string(raw)+string(told), hex.EncodeToString(sum[:])) {
+		t.Errorf("the secret, or its plain digest, is on the disk or told, or %v", err)
+	}
+}
+
+func TestAJobKnowsItsParametersHoweverTheyAreWritten(t *testing.T) {
+	f := newFleet(t, 1)
+	f.programs(t, define(t, "app.fail", "params: {o: {type: object}}\nhandler: {kind: exec, stdin: params, argv: [/bin/false]}\n"))
+	path := filepath.Join(t.TempDir(), "journal.db")
+	j := journal.New(journal.Config{Path: path})
+	if err := j.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	run := muster.Run{Action: "app.fail", On: muster.Selector{All: true}, Params: muster.Params{"o": json.RawMessage(`{ "b": "<&>", "a": 1 }`)}, ID: "j_id-a_1"}
+	r := actions.NewRunner(actions.RunnerConfig{Self: "id-a", Jobs: j, Seal: j.Seal}, f, f.executors["id-a"], f)
+	old, err := r.Run(t.Context(), operator(), run)
+	if err := errors.Join(err, r.Stop(t.Context()), j.Stop(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	r = f.keeping(t, book(t, path)) // which has it from the disk
+	run.Params = muster.Params{"o": json.RawMessage(`{"a":1,"b":"\u003c\u0026>"}`)}
+	if known, err := r.Run(t.Context(), operator(), run); err != nil || known.Job != old.Job {
+		t.Errorf("%+v, %v", known, err)
+	}
+	began, err := r.Retry(t.Context(), operator(), old.Job, muster.Retry{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended(t, r, began.Job)
+	for name, params := range map[string]muster.Params{"others": {"o": json.RawMessage(`{"a":2}`)}, "none": nil} {
+		run.Params = params
+		if _, err := r.Run(t.Context(), operator(), run); muster.KindOf(err) != muster.Conflict || muster.CodeOf(err) != "idempotency_key_reused" {
+			t.Errorf("with %s: %v", name, err)
+		}
+		if _, err := r.Begin(t.Context(), operator(), run); muster.KindOf(err) != muster.Conflict {
+			t.Errorf("with %s, and nobody waits: %v", name, err)
+		}
+	}
+}
+
+func TestSecretsAreThoseOfAnyVersionAndAllOfWhatNobodyDescribes(t *testing.T) {
+	f := newFleet(t, 1)
+	f.programs(t, define(t, "app.x", "params: {p: {type: string, secret: true}, q: {type: string}, r: {type: string}}\nhandler: {kind: exec, stdin: params, argv: [/bin/true]}\n"))
+	r := f.knowing(versions{described(`{"q":{"type":"string","secret":true}}`, muster.RiskLow, "b")})
+	params := muster.Params{"p": nil, "q": nil, "r": nil}
+	if names := slices.Sorted(slices.Values(r.Secrets("app.x", params))); !slices.Equal(names, []string{"p", "q"}) {
+		t.Error(names)
+	}
+	if names := f.knowing(versions{}).Secrets("app.unknown", params); len(names) != 3 {
+		t.Error(names)
 	}
 }
 

@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -148,6 +152,7 @@ func TestWhatIsConfidentialIsInNothingThatAgentsWriteOrTell(t *testing.T) {
 		code                       int
 	}{
 		{"POST", "/v1/run", `{"action":"app.login","params":` + pin + `,"on":{"all":true}}`, *key.Plain, 200},
+		{"POST", "/v1/run", `{"action":"app.login","params":` + pin + `,"on":{"all":true},"key":"login-1"}`, *key.Plain, 200},
 		{"POST", "/v1/run", `{"action":"app.fail","params":{"pin":"` + param + `"},"on":{"all":true},"how":{"on_fail":"continue"}}`, *key.Plain, 200},
 		{"POST", "/v1/run", `{"action":"app.wait","params":{"pin":"` + param + `"},"on":{"all":true},"how":{"on_fail":"continue"}}`, *key.Plain, 200},
 		{"POST", "/v1/run", `{"action":"app.unknown","params":` + pin + `,"on":{"all":true}}`, *key.Plain, 200},
@@ -162,6 +167,22 @@ func TestWhatIsConfidentialIsInNothingThatAgentsWriteOrTell(t *testing.T) {
 			t.Errorf("%s %s %s: %d", c.method, c.path, c.body, code)
 		}
 	}
+	first, at := &api.Client{Addrs: []string{d.urls[asker]}, HTTP: d.http, Key: *key.Plain}, &api.Client{Addrs: []string{d.urls[master]}, HTTP: d.http, Key: *key.Plain}
+	again := muster.Run{Action: "app.login", Params: muster.Params{"pin": []byte(`"` + param + `"`), "user": []byte(`"jane"`)}, On: muster.Selector{All: true}}
+	plain := plainDigests(t, again)
+	again.Key = "login-1"
+	began, err := first.Run(t.Context(), again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, err := at.Run(t.Context(), again); err != nil || a.Job != began.Job {
+		t.Errorf("the same key, secret and all, at another node: %+v, %v", a, err)
+	}
+	again.Params["pin"] = []byte(`"another"`)
+	if _, err := at.Run(t.Context(), again); muster.CodeOf(err) != "idempotency_key_reused" {
+		t.Errorf("the same key with another secret: %v", err)
+	}
+	maps.Copy(confidential, plain)
 	if err := op.Do(t.Context(), http.MethodPatch, "/v1/nodes/shop", map[string]string{"credential": later}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -187,6 +208,22 @@ func TestWhatIsConfidentialIsInNothingThatAgentsWriteOrTell(t *testing.T) {
 	}
 	until(t, "all are back", func() bool { _, whole := d.whole(t.Context()); return whole })
 	search()
+}
+
+// plainDigests are those of a run and its parameters that need no key: a short
+// secret could be found by trying.
+func plainDigests(t *testing.T, run muster.Run) map[string]string {
+	t.Helper()
+	digests := map[string]string{}
+	for what, v := range map[string]any{"plain digest of the parameters": run.Params, "plain digest of the run": run} {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(raw)
+		digests[what] = hex.EncodeToString(sum[:])
+	}
+	return digests
 }
 
 // holds looks for confidential texts in all files of the agents, in what they

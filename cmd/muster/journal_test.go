@@ -104,7 +104,7 @@ func TestAnAgentThatIsKilledFindsWhatItRanInterrupted(t *testing.T) {
 	}
 	defer func() { _ = j.Stop(t.Context()) }()
 	none := sha256.Sum256([]byte("{}"))
-	e := muster.JournalEntry{Key: string(job[1]), Action: "app.slow", Params: hex.EncodeToString(none[:]), Caller: "operator"}
+	e := muster.JournalEntry{Key: string(job[1]), Action: "app.slow", Params: j.Seal(hex.EncodeToString(none[:])), Caller: "operator"}
 	if r, err := j.Recall(t.Context(), e); err != nil || r == nil || r.State != muster.StateInterrupted {
 		t.Errorf("%+v, %v", r, err)
 	}
