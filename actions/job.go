@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,8 +30,9 @@ type Jobs interface {
 	// Job returns one. It is NotFound when there is none.
 	Job(id string) (muster.Job, error)
 
-	// Jobs returns all, the newest first.
-	Jobs() ([]muster.Job, error)
+	// Jobs yields those with IDs below one, or all if it is empty, the newest first,
+	// and reads no more than is taken. An error is the last thing.
+	Jobs(below string) iter.Seq2[muster.Job, error]
 }
 
 // jobs are those under way, and the last ones that have ended.
@@ -384,21 +387,30 @@ func (r *Runner) Job(id string) (muster.Job, error) {
 	return r.cfg.Jobs.Job(id)
 }
 
-// Jobs returns the jobs that this node leads or led, the newest first. Their
-// orders have no parameters.
-func (r *Runner) Jobs() ([]muster.Job, error) {
-	all, err := r.cfg.Jobs.Jobs()
-	for i, j := range all {
-		if live := r.jobs.find(j.Job); live != nil {
-			all[i] = r.jobs.show(live)
-		}
-		if o := all[i].Order; o != nil {
-			short := *o
-			short.Params = nil
-			all[i].Order = &short
+// Jobs yields the jobs that this node leads or led, the newest first, from those on
+// that began with or before a job, whose ever it is, or all if that is empty. Their
+// orders have no parameters. An error is the last thing.
+func (r *Runner) Jobs(from string) iter.Seq2[muster.Job, error] {
+	below := ""
+	if from != "" {
+		_, id, _ := strings.Cut(strings.TrimPrefix(from, "j_"), "_")
+		below = "j_" + r.cfg.Self + "_" + id + "\x00"
+	}
+	return func(yield func(muster.Job, error) bool) {
+		for j, err := range r.cfg.Jobs.Jobs(below) {
+			if live := r.jobs.find(j.Job); live != nil {
+				j = r.jobs.show(live)
+			}
+			if o := j.Order; o != nil {
+				short := *o
+				short.Params = nil
+				j.Order = &short
+			}
+			if !yield(j, err) {
+				return
+			}
 		}
 	}
-	return all, err
 }
 
 // unkept keeps no jobs.
@@ -413,4 +425,6 @@ func (unkept) Job(id string) (muster.Job, error) {
 }
 
 // Jobs knows none.
-func (unkept) Jobs() ([]muster.Job, error) { return nil, nil }
+func (unkept) Jobs(string) iter.Seq2[muster.Job, error] {
+	return func(func(muster.Job, error) bool) {}
+}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -142,8 +143,14 @@ func TestARunIsInTheHistoryWhetherSomebodyWaitedOrNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended(t, r, began.Job)
-	for what, keeper := range map[string]interface{ Jobs() ([]muster.Job, error) }{"the runner": r, "the journal": j} {
-		all, err := keeper.Jobs()
+	for what, keeper := range map[string]interface {
+		Jobs(string) iter.Seq2[muster.Job, error]
+	}{"the runner": r, "the journal": j} {
+		var all []muster.Job
+		var err error
+		for j, bad := range keeper.Jobs("") {
+			all, err = append(all, j), bad
+		}
 		if err != nil || len(all) != 2 || all[0].Job != began.Job || all[1].Job != waited.Job || all[1].SuccessCount != 2 || all[0].Status != muster.JobSucceeded {
 			t.Errorf("%s: %+v, %v", what, all, err)
 		}

@@ -3,6 +3,7 @@ package httpserver
 import (
 	"cmp"
 	"context"
+	"iter"
 	"net/http"
 	"slices"
 	"strconv"
@@ -25,7 +26,10 @@ type Jobs interface {
 // JobReader tells of jobs.
 type JobReader interface {
 	Job(id string) (muster.Job, error) // NotFound when there is none
-	Jobs() ([]muster.Job, error)       // the newest first
+
+	// Jobs yields those that began with or before a job, whose ever it is, or all if
+	// it is empty: the newest first, and an error last.
+	Jobs(from string) iter.Seq2[muster.Job, error]
 
 	// Events returns what happened after an event, and waits for it until ctx ends.
 	Events(ctx context.Context, id string, after int64) (muster.JobEvents, error)
@@ -244,9 +248,11 @@ func (s *Server) jobsHere(r *Request) (list api.Jobs, err error) {
 	if s.cfg.Jobs == nil {
 		return list, nil
 	}
-	all, err := s.cfg.Jobs.Jobs()
 	q, before := r.Query, r.Query.Get("cursor")
-	for _, j := range all {
+	for j, err := range s.cfg.Jobs.Jobs(before) {
+		if err != nil {
+			return list, err
+		}
 		if before != "" && began(j.Job) >= began(before) || !r.Rights.May("run:"+j.Action) || s.spans(r.Rights, j) != nil ||
 			q.Has("status") && j.Status != q.Get("status") || q.Has("action") && j.Action != q.Get("action") {
 			continue
@@ -257,7 +263,7 @@ func (s *Server) jobsHere(r *Request) (list api.Jobs, err error) {
 		}
 		list.Jobs = append(list.Jobs, j)
 	}
-	return list, err
+	return list, nil
 }
 
 // jobOutput fetches what a job's program printed at a node, from that node.

@@ -4,6 +4,9 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
 	"net/http"
 	"strings"
 	"testing"
@@ -21,7 +24,8 @@ type oneJob struct {
 	began   muster.Run
 	again   muster.Retry
 	unknown bool     // what it led is not known
-	kept    []string // instead
+	kept    []string // instead, the newest first
+	read    int      // jobs that were taken from the list
 
 	quiet chan struct{} // until it is closed nothing happens after the second event
 }
@@ -72,14 +76,23 @@ func (o *oneJob) Job(id string) (muster.Job, error) {
 	return o.job(), nil
 }
 
-func (o *oneJob) Jobs() (all []muster.Job, err error) {
-	for _, id := range o.kept {
-		all = append(all, muster.Job{RunAnswer: muster.RunAnswer{Job: id}})
+func (o *oneJob) Jobs(from string) iter.Seq2[muster.Job, error] {
+	return func(yield func(muster.Job, error) bool) {
+		if !o.unknown {
+			o.read++
+			yield(o.job(), nil)
+			return
+		}
+		for _, id := range o.kept {
+			if from != "" && id > from {
+				continue
+			}
+			o.read++
+			if !yield(muster.Job{RunAnswer: muster.RunAnswer{Job: id, Action: "app.x"}}, nil) {
+				return
+			}
+		}
 	}
-	if o.unknown {
-		return all, nil
-	}
-	return []muster.Job{o.job()}, nil
 }
 
 func TestAJobIsForThoseWhoMayRunItsAction(t *testing.T) {
@@ -395,5 +408,25 @@ func TestJobsOfAllNodesAreOneListAndWhoIsMissingIsNamed(t *testing.T) {
 	}
 	if got = ask(t, "GET", base+"/v1/jobs?action=app.x&status=running", "mk_run:app.*", ""); !strings.Contains(got.body, jobID) {
 		t.Errorf("%s", got.body)
+	}
+}
+
+func TestAPageOfJobsReadsNoMoreThanItNeeds(t *testing.T) {
+	o := &oneJob{unknown: true}
+	for i := range 500 {
+		o.kept = append(o.kept, fmt.Sprintf("j_n-a_01890000-0000-7000-8000-%012d", 500-i))
+	}
+	base, _ := serve(t, &house{}, withActions(&hands{}), func(c *httpserver.Config) { c.Runner, c.Jobs, c.ID = o, o, "n-a" })
+	cursor := ""
+	for n := range 3 {
+		o.read = 0
+		var page api.Jobs
+		if got := ask(t, "GET", base+"/v1/jobs?limit=10&cursor="+cursor, "mk_run:app.*", ""); json.Unmarshal([]byte(got.body), &page) != nil || len(page.Jobs) != 10 ||
+			page.Jobs[0].Job != o.kept[10*n] || page.Cursor != o.kept[10*n+9] {
+			t.Fatalf("page %d: %+v", n, page)
+		}
+		if cursor = page.Cursor; o.read > 12 { // the cursor's own, and the first of the next page
+			t.Errorf("page %d: %d jobs were read", n, o.read)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -167,32 +168,51 @@ func (j *Journal) Job(id string) (job muster.Job, err error) {
 	return job, nil
 }
 
-// Jobs returns all jobs, the newest first.
-func (j *Journal) Jobs() (all []muster.Job, err error) {
-	late := j.lateOnes()
-	err = j.using(func() error {
-		return j.db.View(func(tx *bbolt.Tx) error {
-			cursor := tx.Bucket([]byte(bucketJobs)).Cursor()
-			for key, value := cursor.Last(); key != nil; key, value = cursor.Prev() {
-				var job muster.Job
-				if err := json.Unmarshal(value, &job); err != nil {
-					return fmt.Errorf("job %s: %w", key, err)
+// Jobs yields the jobs with IDs below one, or all if it is empty, the newest first.
+// No more is read than is taken. An error is the last thing.
+func (j *Journal) Jobs(below string) iter.Seq2[muster.Job, error] {
+	return func(yield func(muster.Job, error) bool) {
+		late := j.lateOnes()
+		soon := slices.SortedFunc(maps.Keys(late), func(a, b string) int { return strings.Compare(b, a) })
+		soon = slices.DeleteFunc(soon, func(id string) bool { return below != "" && id >= below })
+		err := j.using(func() error {
+			return j.db.View(func(tx *bbolt.Tx) error {
+				more := true
+				cursor := tx.Bucket([]byte(bucketJobs)).Cursor()
+				for key, value := last(cursor, below); key != nil && more; key, value = cursor.Prev() {
+					for len(soon) > 0 && soon[0] > string(key) && more {
+						more = yield(late[soon[0]], nil)
+						soon = soon[1:]
+					}
+					job, newer := late[string(key)]
+					if newer {
+						soon = slices.DeleteFunc(soon, func(id string) bool { return id == string(key) })
+					} else if err := json.Unmarshal(value, &job); err != nil {
+						return fmt.Errorf("job %s: %w", key, err)
+					}
+					more = more && yield(job, nil)
 				}
-				if newer, is := late[job.Job]; is {
-					job = newer
-					delete(late, job.Job)
+				for ; len(soon) > 0 && more; soon = soon[1:] {
+					more = yield(late[soon[0]], nil)
 				}
-				all = append(all, job)
-			}
-			return nil
+				return nil
+			})
 		})
-	})
-	if err != nil {
-		return nil, wrap(err)
+		if err != nil {
+			yield(muster.Job{}, wrap(err))
+		}
 	}
-	all = append(all, slices.Collect(maps.Values(late))...)
-	slices.SortFunc(all, func(a, b muster.Job) int { return strings.Compare(b.Job, a.Job) })
-	return all, nil
+}
+
+// last moves a cursor to the last key below one, or the last of all.
+func last(cursor *bbolt.Cursor, below string) (key, value []byte) {
+	if below == "" {
+		return cursor.Last()
+	}
+	if key, _ := cursor.Seek([]byte(below)); key == nil {
+		return cursor.Last()
+	}
+	return cursor.Prev()
 }
 
 // interruptJobs ends the jobs that the last process did not.

@@ -69,6 +69,17 @@ func stop(t *testing.T, j *journal.Journal) {
 	}
 }
 
+// listed are all jobs of a journal.
+func listed(j *journal.Journal) (all []muster.Job, err error) {
+	for job, err := range j.Jobs("") {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, job)
+	}
+	return all, nil
+}
+
 func entry(key string) muster.JournalEntry {
 	return muster.JournalEntry{Key: key, Job: key, Action: "app.x", Params: "p", Caller: "operator", Started: time.Now()}
 }
@@ -312,7 +323,7 @@ func TestJobsAreKeptAndThoseOfADeadProcessAreInterrupted(t *testing.T) {
 	put("j_n_1", muster.JobSucceeded)
 	put("j_n_2", muster.JobRunning, "b", "c")
 	after := opened(t, journal.Config{Path: copied(t, path)})
-	all, err := after.Jobs()
+	all, err := listed(after)
 	if err != nil || len(all) != 2 || all[0].Job != "j_n_2" || all[1].Status != muster.JobSucceeded {
 		t.Fatalf("%+v, %v", all, err)
 	}
@@ -352,7 +363,7 @@ func TestAJobThatIsWrittenSoonIsToldAtOnceAndOnTheDiskWithTheNext(t *testing.T) 
 		if job, err := j.Job("j_n_1"); err != nil || job.Status != muster.JobFailed || j.Commits() != before {
 			t.Errorf("%+v, %v, %d commits", job, err, j.Commits()-before)
 		}
-		if all, err := j.Jobs(); err != nil || len(all) != 1 || all[0].Status != muster.JobFailed {
+		if all, err := listed(j); err != nil || len(all) != 1 || all[0].Status != muster.JobFailed {
 			t.Errorf("%+v, %v", all, err)
 		}
 		<-time.After(50 * time.Millisecond)
@@ -414,7 +425,7 @@ func TestJobsAreForgottenForRoomTheOldestFirstButNotThoseThatRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	all, err := j.Jobs()
+	all, err := listed(j)
 	if err != nil || len(all) < 60 || len(all) > 70 || all[0].Job != "j_n_099" || all[len(all)-1].Job != "j_n_000" || all[len(all)-2].Job < "j_n_030" {
 		t.Errorf("%d jobs, the oldest %s and %s, %v", len(all), all[len(all)-1].Job, all[len(all)-2].Job, err)
 	}
@@ -427,8 +438,74 @@ func TestOnlyTheLatestThousandJobsAreKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	all, err := j.Jobs()
+	all, err := listed(j)
 	if err != nil || len(all) != 1000 || all[999].Job != "j_n_0003" {
 		t.Errorf("%d jobs, %v", len(all), err)
+	}
+}
+
+func TestJobsAreListedFromWhereOneAsksOn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal.db")
+	j := journal.New(journal.Config{Path: path})
+	if err := j.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	id := func(i int) string { return fmt.Sprintf("j_n_%03d", i) }
+	for i := range 20 {
+		if err := j.PutJob(muster.Job{RunAnswer: muster.RunAnswer{Job: id(i)}, Status: muster.JobFailed}, i < 19); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop(t, j)
+	j = opened(t, journal.Config{Path: path})
+	for _, i := range []int{20, 15, 3} { // new, and changed, and perhaps not on the disk yet
+		if err := j.PutJob(muster.Job{RunAnswer: muster.RunAnswer{Job: id(i)}, Status: muster.JobCancelled}, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop := map[string]int{"": -1, id(21): -1, id(20): 1, id(16): 14, id(15): -1, "j_n_0145": 5, id(0): -1, "j_a": -1} // before which one
+	for below, first := range map[string]int{"": 20, id(21): 20, id(20): 19, id(16): 15, id(15): 14, "j_n_0145": 14, id(0): -1, "j_a": -1} {
+		want := first
+		for job, err := range j.Jobs(below) {
+			if err != nil || job.Job != id(want) || (job.Status == muster.JobCancelled) != (want == 20 || want == 15 || want == 3) {
+				t.Errorf("below %q: %s %s instead of %d, %v", below, job.Job, job.Status, want, err)
+			}
+			if want--; want == stop[below] {
+				break
+			}
+		}
+		if want != stop[below] {
+			t.Errorf("below %q it ended before %d", below, want)
+		}
+	}
+}
+
+// BenchmarkAPageOfJobs is the newest ten of a thousand jobs of fifty nodes.
+func BenchmarkAPageOfJobs(b *testing.B) {
+	j := journal.New(journal.Config{Path: filepath.Join(b.TempDir(), "journal.db"), NoSync: true})
+	if err := j.Start(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = j.Stop(b.Context()) }()
+	results := map[string]muster.Result{}
+	for i := range 50 {
+		results[fmt.Sprint("node-", i)] = muster.Result{State: muster.StateOK, Result: json.RawMessage(`{"n":1}`)}
+	}
+	for i := range 1000 {
+		if err := j.PutJob(muster.Job{RunAnswer: muster.RunAnswer{Job: fmt.Sprintf("j_n_%04d", i), Results: results}, Status: muster.JobSucceeded}, i < 999); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for name, size := range map[string]int{"ten": 10, "all": 1000} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				n := 0
+				for _, err := range j.Jobs("") {
+					if n++; err != nil || n == size {
+						break
+					}
+				}
+			}
+		})
 	}
 }
