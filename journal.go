@@ -32,3 +32,9 @@ type JournalEntry struct {
 func (e JournalEntry) SameRequest(o JournalEntry) bool {
 	return e.Key == o.Key && e.Action == o.Action && e.Params == o.Params && e.Check == o.Check && e.Caller == o.Caller
 }
+
+// Outcome is what a node's journal knows of what it executed of a job.
+type Outcome struct {
+	Known  bool    `json:"known"`            // it was begun there, and written down
+	Result *Result `json:"result,omitempty"` // nil while it goes on
+}

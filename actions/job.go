@@ -331,12 +331,8 @@ func (r *Runner) finish(ctx context.Context, j *job, f *fan) {
 		ended.Status = muster.JobInterrupted
 	case f.isHalted():
 		ended.Status = muster.JobCancelled
-	case ended.Success:
-		ended.Status = muster.JobSucceeded
-	case ended.SuccessCount > 0:
-		ended.Status = muster.JobPartial
 	default:
-		ended.Status = muster.JobFailed
+		ended.Status = statusOf(ended.RunAnswer)
 	}
 	// What is told of an end stays true after a crash; but a run that only reads,
 	// and that somebody waits for, does not wait for the disk.

@@ -51,6 +51,7 @@ type RunnerConfig struct {
 	Callers     Callers       // nil: whoever could start a run may end it
 	Jobs        Jobs          // nil: a job is forgotten soon after its end
 	Seal        Seal          // of where they are kept
+	Outcomes    Outcomes      // nil: what was interrupted stays so
 	Catalog     Catalog       // nil: only this node's own actions are known
 	MaxParallel int           // calls of one run at once, unless it says how many; 0: 10
 	NewID       func() string // of a job; nil: UUIDv7

@@ -58,6 +58,7 @@ func (s *Server) jobTable() []Route {
 		{Method: "POST", Path: "/v1/jobs/{id}/retry", Scope: scopeRun, Write: true, AtNode: true, OfJob: true, Handle: s.retryJob},
 		{Method: "GET", Path: api.PathJobs, Scope: muster.ScopeNode, Query: list, Handle: s.ownJobs},
 		{Method: "POST", Path: api.PathCancel, Scope: muster.ScopeNode, Write: true, Handle: s.cancel},
+		{Method: "GET", Path: api.PathOutcome, Scope: muster.ScopeNode, Query: []string{"job"}, Handle: s.outcome},
 		{Method: "POST", Path: api.PathLead, Scope: muster.ScopeNode, Body: maxExecution, Waits: true, Handle: s.leadHere},
 		{Method: "GET", Path: api.PathEvents, Scope: muster.ScopeNode, Query: []string{"job", "after", "wait_ms"}, Handle: s.ownEvents},
 		{Method: "GET", Path: api.PathOutput, Scope: muster.ScopeNode, Query: []string{"job", "stdout", "stderr", "try", "step", "wait_ms"}, Handle: s.ownOutput},
@@ -183,6 +184,19 @@ func (s *Server) cancel(_ context.Context, r *Request) (any, error) {
 		return nil, err
 	}
 	return struct{}{}, s.cfg.Executions.Cancel(r.Rights, c.Action, c.Job)
+}
+
+// outcome tells the node that leads a job what became of it here.
+func (s *Server) outcome(_ context.Context, r *Request) (any, error) {
+	job := r.Query.Get("job")
+	switch {
+	case r.Node == "" || r.Node != leaderOf(job):
+		return nil, muster.Errorf(muster.Forbidden, "this is for the node that leads the job")
+	case s.cfg.Outcome == nil:
+		return muster.Outcome{}, nil
+	default:
+		return s.cfg.Outcome(job)
+	}
 }
 
 // listJobs lists the jobs of one node, or of all, the newest first: those whose

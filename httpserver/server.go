@@ -74,6 +74,8 @@ type Config struct {
 
 	// Secrets names those of some parameters of an action that are secret at any node.
 	Secrets func(action string, params muster.Params) []string
+	// Outcome is what this node's journal has of a job; nil: it has none.
+	Outcome func(job string) (muster.Outcome, error)
 	// EveryJob lists the jobs of all other nodes, and names those that did not
 	// answer; nil: there are no others.
 	EveryJob  func(ctx context.Context, f api.JobFilter) (lists []api.Jobs, missing []string)

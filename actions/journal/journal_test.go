@@ -509,3 +509,18 @@ func BenchmarkAPageOfJobs(b *testing.B) {
 		})
 	}
 }
+
+func TestAnOutcomeIsToldWithoutWaiting(t *testing.T) {
+	j := opened(t, journal.Config{})
+	if o, err := j.Outcome("a"); err != nil || o.Known {
+		t.Errorf("before it began: %+v, %v", o, err)
+	}
+	begin(t, j, entry("a"))
+	if o, err := j.Outcome("a"); err != nil || !o.Known || o.Result != nil {
+		t.Errorf("while it goes on: %+v, %v", o, err)
+	}
+	j.End("a", done)
+	if o, err := j.Outcome("a"); err != nil || !o.Known || o.Result == nil || string(o.Result.Result) != `{"n":1}` {
+		t.Errorf("after its end: %+v, %v", o, err)
+	}
+}

@@ -81,6 +81,30 @@ func (j *Journal) stored(e muster.JournalEntry) (known *muster.Result, err error
 	return known, nil
 }
 
+// Outcome says what is known here of the execution of a job, and does not wait.
+func (j *Journal) Outcome(job string) (o muster.Outcome, err error) {
+	if j.goOn()[job] {
+		return muster.Outcome{Known: true}, nil
+	}
+	err = j.using(func() error {
+		return j.db.View(func(tx *bbolt.Tx) error {
+			if o.Known = tx.Bucket([]byte(bucketEntries)).Get([]byte(job)) != nil; !o.Known {
+				return nil
+			}
+			have, err := get(tx, []byte(job))
+			if have.Ended.IsZero() {
+				have.Result = lostEnd()
+			}
+			o.Result = &have.Result
+			return err
+		})
+	})
+	if err != nil {
+		return muster.Outcome{}, wrap(err)
+	}
+	return o, nil
+}
+
 // wrap gives an error of the journal its kind: nothing was done.
 func wrap(err error) error {
 	if muster.KindOf(err) != muster.Internal {

@@ -358,7 +358,9 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	executor.EndLeft()
 	d.executor.Store(executor)
 	list := catalog{self: d.id.ID, reg: d.reg, own: executor}
-	runner := actions.NewRunner(actions.RunnerConfig{Self: d.id.ID, Callers: callers{d.reg}, Jobs: book, Seal: book.Seal, Catalog: list, MaxParallel: d.cfg.MaxParallel, Log: d.log}, d.member, executor, out)
+	runner := actions.NewRunner(actions.RunnerConfig{
+		Self: d.id.ID, Callers: callers{d.reg}, Jobs: book, Seal: book.Seal, Outcomes: outcomes{d.id.ID, book, out}, Catalog: list, MaxParallel: d.cfg.MaxParallel, Log: d.log,
+	}, d.member, executor, out)
 	d.driver = tx.NewDriver(tx.Config{Self: d.id.ID, Parallel: d.cfg.MaxParallel, Callers: callers{d.reg}, Log: d.log}, d.member, d.reg, runner)
 	close(d.raised)
 	planner := tx.Planner{Scout: scout{Runner: runner, self: d.id.ID, own: executor, wire: out, asks: &asks{}, parallel: d.cfg.MaxParallel, journal: book.ID()}, NewID: newID, Misfits: actions.Misfits}
@@ -369,7 +371,7 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
 		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: executor, Runner: runner, Jobs: runner, Executions: executor, RunKey: d.member.RunKey, Keyed: d.member.Keyed, Secrets: runner.Secrets, EveryJob: everyJob(d.id.ID, d.member, out),
+		Actions: executor, Runner: runner, Jobs: runner, Executions: executor, RunKey: d.member.RunKey, Keyed: d.member.Keyed, Secrets: runner.Secrets, Outcome: book.Outcome, EveryJob: everyJob(d.id.ID, d.member, out),
 		Catalog: list, Txs: txs{planner, d.member}, Book: d.reg, JournalID: book.ID(),
 		Pinger: d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
 		Usual: d.cfg.RequestTimeout, Trusted: proxies, Open: d.cfg.OpenRegistration,
@@ -384,6 +386,7 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	d.onStop("http", web.Stop)
 	d.onStop("actions", executor.Stop) // while HTTP still says what became of them
 	d.onStop("runs", runner.Stop)
+	runner.Resume()
 	d.onStop("leadership", d.member.HandOver) // while HTTP still sends writes on to the next master
 	return nil
 }

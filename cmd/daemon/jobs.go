@@ -8,6 +8,7 @@ import (
 
 	"muster"
 	"muster/actions"
+	"muster/actions/journal"
 	"muster/httpserver/api"
 )
 
@@ -40,5 +41,24 @@ func everyJob(self string, nodes actions.Nodes, out *wire) func(context.Context,
 		wg.Wait()
 		slices.Sort(missing)
 		return lists, missing
+	}
+}
+
+// outcomes are those that this node's journal has, and those of others.
+type outcomes struct {
+	self string
+	book *journal.Journal
+	wire *wire
+}
+
+// Outcome is what a node's journal has of a job that this node leads.
+func (o outcomes) Outcome(ctx context.Context, n muster.Node, job string) (muster.Outcome, error) {
+	switch {
+	case n.ID == o.self:
+		return o.book.Outcome(job)
+	case n.Kind == muster.KindExternal:
+		return muster.Outcome{}, muster.Errorf(muster.Unsupported, "the node protocol has no word for what became of an action")
+	default:
+		return o.wire.at(n, o.wire.self()).Outcome(ctx, job)
 	}
 }

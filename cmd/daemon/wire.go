@@ -47,6 +47,7 @@ var (
 	_ actions.Callers     = callers{}
 	_ actions.Journal     = (*journal.Journal)(nil)
 	_ actions.Jobs        = (*journal.Journal)(nil)
+	_ actions.Outcomes    = outcomes{}
 	_ actions.Catalog     = catalog{}
 )
 

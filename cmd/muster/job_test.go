@@ -346,10 +346,56 @@ func TestWhenTheNodeThatLedAJobDiesItIsInterruptedAndCanStillBeEnded(t *testing.
 	if err != nil || !runs(t, pid) {
 		t.Errorf("it was ended with the node that led it: %v", err)
 	}
-	until(t, "what still ran of it is ended", func() bool {
+	until(t, "it is cancelled", func() bool {
 		code, _ := d.words(t, runner, "job", "cancel", id)
-		return code == 0 && !runs(t, pid)
+		return code == 0
 	})
+	until(t, "what still ran of it is ended", func() bool { return !runs(t, pid) })
+	until(t, "its leader hears of that", func() bool {
+		j, err := d.client(runner).Job(t.Context(), id)
+		return err == nil && j.Results[runner].State == muster.StateCancelled && j.Status == muster.JobFailed
+	})
+}
+
+func TestWhatEndsWhileItsLeaderIsDownIsKnownWhenThatIsBack(t *testing.T) {
+	d, master := trio(t)
+	gate := filepath.Join(t.TempDir(), "gate")
+	d.give(t, master, "app.gated", "handler: {kind: exec, argv: [/bin/sh, -c, 'echo begun; until test -e "+gate+"; do sleep 0.05; done; echo done']}\n")
+	id := d.detached(t, master, "app.gated", "--all")
+	runner := other(d, master)
+	for _, name := range d.names {
+		until(t, "it runs at "+name, func() bool {
+			_, out := d.words(t, name, "job", "output", id, name)
+			return strings.Contains(out, "begun")
+		})
+	}
+	if err := d.kill(master); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.start(master); err != nil {
+		t.Fatal(err)
+	}
+	var j muster.Job
+	until(t, "its leader heard how it ended elsewhere", func() bool {
+		job, err := d.client(runner).Job(t.Context(), id)
+		j = job
+		return err == nil && j.Status != muster.JobInterrupted
+	})
+	for _, name := range d.names {
+		want := muster.StateOK
+		if name == master {
+			want = muster.StateInterrupted
+		}
+		if r := j.Results[name]; r.State != want || r.Node != name || name != master && !strings.Contains(string(r.Result), "done") {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	if j.Status != muster.JobPartial || j.SuccessCount != 2 || j.FailureCount != 1 {
+		t.Errorf("%+v", j)
+	}
 }
 
 func TestCancelReachesProcessesThatLeftTheirGroupFromAnyNode(t *testing.T) {

@@ -44,6 +44,7 @@ const (
 	PathShard     = "/internal/v1/search/query"
 	PathRun       = "/internal/v1/run"
 	PathCancel    = "/internal/v1/cancel"
+	PathOutcome   = "/internal/v1/outcome"
 	PathJobs      = "/internal/v1/jobs"
 	PathLead      = "/internal/v1/lead"
 	PathEvents    = "/internal/v1/events"

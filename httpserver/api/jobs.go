@@ -81,6 +81,12 @@ func (c *Client) Cancel(ctx context.Context, what Cancellation) error {
 	return c.Do(ctx, http.MethodPost, PathCancel, what, nil)
 }
 
+// Outcome is what the journal of the node that is asked has of a job. The node that
+// leads the job asks it.
+func (c *Client) Outcome(ctx context.Context, job string) (o muster.Outcome, err error) {
+	return o, c.Do(ctx, http.MethodGet, PathOutcome+query("job", job), nil, &o)
+}
+
 // Lead asks the node that leads a job for it: to begin it, if it did not.
 type Lead struct {
 	Job string `json:"job"`

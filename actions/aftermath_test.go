@@ -1,0 +1,174 @@
+package actions_test
+
+import (
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"muster"
+	"muster/actions"
+	"muster/actions/journal"
+)
+
+// witnesses are the journals of nodes, by slug; who has none cannot be reached.
+type witnesses struct {
+	mu       sync.Mutex
+	journals map[string]*journal.Journal // guarded by mu
+	asked    map[string]int              // guarded by mu
+}
+
+func (w *witnesses) Outcome(_ context.Context, n muster.Node, job string) (muster.Outcome, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked[n.Slug]++
+	if j := w.journals[n.Slug]; j != nil {
+		return j.Outcome(job)
+	}
+	return muster.Outcome{}, muster.Errorf(muster.Unavailable, "it is down")
+}
+
+func (w *witnesses) back(slug string, j *journal.Journal) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.journals[slug] = j
+}
+
+func (w *witnesses) asks(slug string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked[slug]
+}
+
+// ran is a journal in which a job was begun, and has ended if a result is given.
+func ran(t *testing.T, job string, r *muster.Result) *journal.Journal {
+	t.Helper()
+	j := book(t, filepath.Join(t.TempDir(), "journal.db"))
+	if _, err := j.Begin(t.Context(), muster.JournalEntry{Key: job, Job: job, Action: "app.x", Started: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if r != nil {
+		j.End(job, *r)
+	}
+	return j
+}
+
+// crashed is a journal after the death of its node, which led a job on these nodes
+// and executed a part of it.
+func crashed(t *testing.T, job string, nodes []muster.Node) *journal.Journal {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "journal.db")
+	j := journal.New(journal.Config{Path: path})
+	if err := j.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	led := muster.Job{RunAnswer: muster.RunAnswer{Job: job, Action: "app.x", Results: map[string]muster.Result{}}, Status: muster.JobRunning, Order: &muster.JobOrder{}}
+	for _, n := range nodes {
+		led.Pending = append(led.Pending, n.Slug)
+		led.Order.Targets = append(led.Order.Targets, muster.JobTarget{Slug: n.Slug, ID: n.ID})
+	}
+	if _, err := j.Begin(t.Context(), muster.JournalEntry{Key: job, Job: job, Action: "app.x", Started: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.PutJob(led, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return book(t, path)
+}
+
+func TestWhatBecameOfAnInterruptedJobIsAskedOfItsNodes(t *testing.T) {
+	const job = "j_id-a_1"
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 5)
+		own := crashed(t, job, f.nodes)
+		goesOn := ran(t, job, nil)
+		w := &witnesses{asked: map[string]int{}, journals: map[string]*journal.Journal{
+			"a": own, "b": ran(t, job, &muster.Result{State: muster.StateOK, Success: true, Result: json.RawMessage(`{"n":1}`)}), "c": goesOn,
+			"e": book(t, filepath.Join(t.TempDir(), "journal.db")), // it never began there
+		}}
+		r := actions.NewRunner(actions.RunnerConfig{Self: "id-a", Jobs: own, Outcomes: w}, f, f.executors["id-a"], f)
+		r.Resume()
+		is := func(when, want string) {
+			t.Helper()
+			synctest.Wait()
+			j, err := r.Job(job)
+			if got := told(j); err != nil || got != want || j.Status != muster.JobInterrupted {
+				t.Errorf("%s: %s %s, %v, want %s", when, j.Status, got, err, want)
+			}
+		}
+		is("at once", "a:interrupted/interrupted b:ok c:unknown/interrupted d:unknown/interrupted e:unknown/interrupted")
+		w.back("d", ran(t, job, &muster.Result{State: muster.StateOK, Success: true}))
+		time.Sleep(20 * time.Second)
+		is("when d is back", "a:interrupted/interrupted b:ok c:unknown/interrupted d:ok e:unknown/interrupted")
+		time.Sleep(10 * time.Minute)
+		asks := w.asks("e")
+		goesOn.End(job, muster.Result{State: muster.StateFailed, Error: &muster.ActionError{Code: "exit"}})
+		time.Sleep(time.Minute)
+		is("when c has ended", "a:interrupted/interrupted b:ok c:failed/exit d:ok e:unknown/interrupted")
+		j, err := r.Job(job)
+		if err != nil || j.SuccessCount != 2 || j.FailureCount != 3 || j.NodesExecuted != 5 || string(j.Results["b"].Result) != `{"n":1}` || j.Results["b"].Node != "b" {
+			t.Errorf("%+v, %v", j, err)
+		}
+		if now := w.asks("e"); now != asks || asks < 10 || w.asks("b") != 1 {
+			t.Errorf("e was asked %d times, then %d, b %d", asks, now, w.asks("b"))
+		}
+		if err := r.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAnInterruptedJobOfWhichAllIsKnownHasEndedAsItDid(t *testing.T) {
+	const job = "j_id-a_1"
+	done, failed := &muster.Result{State: muster.StateOK, Success: true}, &muster.Result{State: muster.StateFailed}
+	for want, results := range map[string][]*muster.Result{
+		muster.JobSucceeded: {done, done}, muster.JobPartial: {done, failed}, muster.JobFailed: {failed, failed},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, 3)
+			own := crashed(t, job, f.nodes[1:])
+			w := &witnesses{asked: map[string]int{}, journals: map[string]*journal.Journal{"b": ran(t, job, results[0]), "c": ran(t, job, results[1])}}
+			r := actions.NewRunner(actions.RunnerConfig{Self: "id-a", Jobs: own, Outcomes: w}, f, f.executors["id-a"], f)
+			r.Resume()
+			synctest.Wait()
+			var all []string
+			for j, err := range own.Jobs("") {
+				if all = append(all, j.Status); err != nil {
+					t.Error(err)
+				}
+			}
+			if !slices.Equal(all, []string{want}) {
+				t.Errorf("%v instead of %s", all, want)
+			}
+			if err := r.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestStopEndsTheAskingForWhatBecameOfJobs(t *testing.T) {
+	const job = "j_id-a_1"
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2)
+		w := &witnesses{asked: map[string]int{}}
+		r := actions.NewRunner(actions.RunnerConfig{Self: "id-a", Jobs: crashed(t, job, f.nodes), Outcomes: w}, f, f.executors["id-a"], f)
+		r.Resume()
+		time.Sleep(2 * time.Second)
+		if err := r.Stop(t.Context()); err != nil || w.asks("b") != 2 {
+			t.Errorf("asked %d times, %v", w.asks("b"), err)
+		}
+		r.Resume()
+		time.Sleep(time.Hour)
+		if w.asks("b") != 2 {
+			t.Errorf("asked %d times after the stop", w.asks("b"))
+		}
+	})
+}
