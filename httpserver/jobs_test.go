@@ -430,3 +430,20 @@ func TestAPageOfJobsReadsNoMoreThanItNeeds(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyTheNodeThatLeadsAJobIsToldWhatBecameOfIt(t *testing.T) {
+	base, _ := serve(t, &house{}, func(c *httpserver.Config) {
+		c.ID, c.Outcome = "n-a", func(string) (muster.Outcome, error) { return muster.Outcome{Known: true}, nil }
+	})
+	mine := strings.Replace(jobID, "n-a", "1", 1) // the node that signs
+	for _, c := range []struct {
+		job, token string
+		code       int
+	}{
+		{mine, "a.b.c", 200}, {jobID, "a.b.c", 403}, {"", "a.b.c", 403}, {"j_1_x", "a.b.c", 403}, {mine, "mk_admin", 403},
+	} {
+		if got := ask(t, "GET", base+api.PathOutcome+"?job="+c.job, c.token, ""); got.code != c.code || (c.code == 200) != strings.Contains(got.body, `"known":true`) {
+			t.Errorf("%q by %s: %d %s", c.job, c.token, got.code, got.body)
+		}
+	}
+}
