@@ -10,8 +10,9 @@ type errands struct {
 	wg sync.WaitGroup
 
 	mu   sync.Mutex
-	over chan struct{} // guarded by mu; made by the first errand, closed by stop
-	shut bool          // guarded by mu
+	over context.Context    // guarded by mu; made by the first errand, ended by stop
+	end  context.CancelFunc // guarded by mu; of over
+	shut bool               // guarded by mu
 }
 
 // run begins an errand. It has the values of ctx, but ends when the server
@@ -23,20 +24,14 @@ func (e *errands) run(ctx context.Context, do func(context.Context)) bool {
 		return false
 	}
 	if e.over == nil {
-		e.over = make(chan struct{})
+		e.over, e.end = context.WithCancel(context.Background())
 	}
-	over := e.over
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	forget := context.AfterFunc(e.over, cancel)
 	e.wg.Go(func() {
 		defer cancel()
+		defer forget()
 		do(ctx)
-	})
-	e.wg.Go(func() {
-		select {
-		case <-over:
-			cancel()
-		case <-ctx.Done():
-		}
 	})
 	return true
 }
@@ -45,7 +40,7 @@ func (e *errands) run(ctx context.Context, do func(context.Context)) bool {
 func (e *errands) stop(ctx context.Context) error {
 	e.mu.Lock()
 	if !e.shut && e.over != nil {
-		close(e.over)
+		e.end()
 	}
 	e.shut = true
 	e.mu.Unlock()
