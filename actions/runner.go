@@ -127,7 +127,7 @@ func (r *Runner) fan(by muster.Rights, run muster.Run, how strategy, targets []t
 		job.Job = "j_" + r.cfg.Self + "_" + r.cfg.NewID()
 	}
 	risk, _ := r.local.risk(run.Action)
-	r.cfg.Log.Log(context.Background(), levelOf(risk), "run started", "job", job.Job, "action", run.Action, "caller", by.Principal, "nodes", len(targets))
+	teller(r.cfg.Log, risk)("run started", "job", job.Job, "action", run.Action, "caller", by.Principal, "nodes", len(targets))
 	return &fan{r: r, by: by, job: job, maxFail: how.maxFail.of(len(targets)), results: make(map[string]muster.Result, len(targets))}
 }
 

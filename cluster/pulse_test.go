@@ -277,17 +277,21 @@ func TestManyNewNodesArePingedOneAfterAnotherAndEachOnce(t *testing.T) {
 		every, tick time.Duration
 		want        int
 	}{
-		{1, time.Hour, 100 * time.Millisecond, 32}, {3000, 30 * time.Second, 100 * time.Millisecond, 32},
-		{30_000, 30 * time.Second, 100 * time.Millisecond, 300}, {30_000, 30 * time.Second, time.Second, 3000},
-		{1, time.Hour, 550 * time.Millisecond, 176}, {1000, time.Second, 100 * time.Millisecond, 300}, {1000, 0, 100 * time.Millisecond, 3000},
+		{1, time.Hour, 100 * time.Millisecond, 32},
+		{3000, 30 * time.Second, 100 * time.Millisecond, 32},
+		{30_000, 30 * time.Second, 100 * time.Millisecond, 300},
+		{30_000, 30 * time.Second, time.Second, 3000},
+		{1, time.Hour, 550 * time.Millisecond, 176},
+		{1000, time.Second, 100 * time.Millisecond, 300},
+		{1000, 0, 100 * time.Millisecond, 3000},
 	} {
 		if got := cluster.Paced(c.nodes, c.every, c.tick); got != c.want {
 			t.Errorf("%d nodes each %v: %d in %v, want %d", c.nodes, c.every, got, c.tick, c.want)
 		}
 	}
-	for took, want := range map[time.Duration]time.Duration{0: 100, time.Millisecond: 100, 4 * time.Millisecond: 200, time.Second: 1000} {
-		if got := cluster.RestAfter(took); got != want*time.Millisecond {
-			t.Errorf("after %v it rests %v, want %v", took, got, want*time.Millisecond)
+	for took, want := range map[time.Duration]string{0: "100ms", time.Millisecond: "100ms", 4 * time.Millisecond: "200ms", time.Second: "1s"} {
+		if got := cluster.RestAfter(took); got.String() != want {
+			t.Errorf("after %v it rests %v, want %s", took, got, want)
 		}
 	}
 	w := newWorld(t)
