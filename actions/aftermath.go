@@ -27,13 +27,13 @@ const (
 // Resume begins to ask the nodes of jobs that were interrupted, when this node went
 // down, what became of what they had begun, and writes that down. It does not wait;
 // Stop ends it.
-func (r *Runner) Resume() {
-	ctx, end, err := r.running.begin(context.Background(), "")
-	if err != nil || r.cfg.Outcomes == nil {
-		if err == nil {
-			end()
-		}
+func (r *Runner) Resume(ctx context.Context) {
+	if r.cfg.Outcomes == nil {
 		return
+	}
+	ctx, end, err := r.running.begin(context.WithoutCancel(ctx), "")
+	if err != nil {
+		return // it was stopped
 	}
 	go func() {
 		defer end()

@@ -15,6 +15,8 @@ import (
 	"muster/actions/journal"
 )
 
+const job = "j_id-a_1"
+
 // witnesses are the journals of nodes, by slug; who has none cannot be reached.
 type witnesses struct {
 	mu       sync.Mutex
@@ -44,8 +46,8 @@ func (w *witnesses) asks(slug string) int {
 	return w.asked[slug]
 }
 
-// ran is a journal in which a job was begun, and has ended if a result is given.
-func ran(t *testing.T, job string, r *muster.Result) *journal.Journal {
+// ran is a journal in which the job was begun, and has ended if a result is given.
+func ran(t *testing.T, r *muster.Result) *journal.Journal {
 	t.Helper()
 	j := book(t, filepath.Join(t.TempDir(), "journal.db"))
 	if _, err := j.Begin(t.Context(), muster.JournalEntry{Key: job, Job: job, Action: "app.x", Started: time.Now()}); err != nil {
@@ -59,7 +61,7 @@ func ran(t *testing.T, job string, r *muster.Result) *journal.Journal {
 
 // crashed is a journal after the death of its node, which led a job on these nodes
 // and executed a part of it.
-func crashed(t *testing.T, job string, nodes []muster.Node) *journal.Journal {
+func crashed(t *testing.T, nodes []muster.Node) *journal.Journal {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "journal.db")
 	j := journal.New(journal.Config{Path: path})
@@ -84,17 +86,16 @@ func crashed(t *testing.T, job string, nodes []muster.Node) *journal.Journal {
 }
 
 func TestWhatBecameOfAnInterruptedJobIsAskedOfItsNodes(t *testing.T) {
-	const job = "j_id-a_1"
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, 5)
-		own := crashed(t, job, f.nodes)
-		goesOn := ran(t, job, nil)
+		own := crashed(t, f.nodes)
+		goesOn := ran(t, nil)
 		w := &witnesses{asked: map[string]int{}, journals: map[string]*journal.Journal{
-			"a": own, "b": ran(t, job, &muster.Result{State: muster.StateOK, Success: true, Result: json.RawMessage(`{"n":1}`)}), "c": goesOn,
+			"a": own, "b": ran(t, &muster.Result{State: muster.StateOK, Success: true, Result: json.RawMessage(`{"n":1}`)}), "c": goesOn,
 			"e": book(t, filepath.Join(t.TempDir(), "journal.db")), // it never began there
 		}}
 		r := actions.NewRunner(actions.RunnerConfig{Self: "id-a", Jobs: own, Outcomes: w}, f, f.executors["id-a"], f)
-		r.Resume()
+		r.Resume(t.Context())
 		is := func(when, want string) {
 			t.Helper()
 			synctest.Wait()
@@ -104,13 +105,13 @@ func TestWhatBecameOfAnInterruptedJobIsAskedOfItsNodes(t *testing.T) {
 			}
 		}
 		is("at once", "a:interrupted/interrupted b:ok c:unknown/interrupted d:unknown/interrupted e:unknown/interrupted")
-		w.back("d", ran(t, job, &muster.Result{State: muster.StateOK, Success: true}))
-		time.Sleep(20 * time.Second)
+		w.back("d", ran(t, &muster.Result{State: muster.StateOK, Success: true}))
+		<-time.After(20 * time.Second)
 		is("when d is back", "a:interrupted/interrupted b:ok c:unknown/interrupted d:ok e:unknown/interrupted")
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		asks := w.asks("e")
 		goesOn.End(job, muster.Result{State: muster.StateFailed, Error: &muster.ActionError{Code: "exit"}})
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		is("when c has ended", "a:interrupted/interrupted b:ok c:failed/exit d:ok e:unknown/interrupted")
 		j, err := r.Job(job)
 		if err != nil || j.SuccessCount != 2 || j.FailureCount != 3 || j.NodesExecuted != 5 || string(j.Results["b"].Result) != `{"n":1}` || j.Results["b"].Node != "b" {
@@ -126,17 +127,16 @@ func TestWhatBecameOfAnInterruptedJobIsAskedOfItsNodes(t *testing.T) {
 }
 
 func TestAnInterruptedJobOfWhichAllIsKnownHasEndedAsItDid(t *testing.T) {
-	const job = "j_id-a_1"
 	done, failed := &muster.Result{State: muster.StateOK, Success: true}, &muster.Result{State: muster.StateFailed}
 	for want, results := range map[string][]*muster.Result{
 		muster.JobSucceeded: {done, done}, muster.JobPartial: {done, failed}, muster.JobFailed: {failed, failed},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFleet(t, 3)
-			own := crashed(t, job, f.nodes[1:])
-			w := &witnesses{asked: map[string]int{}, journals: map[string]*journal.Journal{"b": ran(t, job, results[0]), "c": ran(t, job, results[1])}}
+			own := crashed(t, f.nodes[1:])
+			w := &witnesses{asked: map[string]int{}, journals: map[string]*journal.Journal{"b": ran(t, results[0]), "c": ran(t, results[1])}}
 			r := actions.NewRunner(actions.RunnerConfig{Self: "id-a", Jobs: own, Outcomes: w}, f, f.executors["id-a"], f)
-			r.Resume()
+			r.Resume(t.Context())
 			synctest.Wait()
 			var all []string
 			for j, err := range own.Jobs("") {
@@ -155,18 +155,17 @@ func TestAnInterruptedJobOfWhichAllIsKnownHasEndedAsItDid(t *testing.T) {
 }
 
 func TestStopEndsTheAskingForWhatBecameOfJobs(t *testing.T) {
-	const job = "j_id-a_1"
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, 2)
 		w := &witnesses{asked: map[string]int{}}
-		r := actions.NewRunner(actions.RunnerConfig{Self: "id-a", Jobs: crashed(t, job, f.nodes), Outcomes: w}, f, f.executors["id-a"], f)
-		r.Resume()
-		time.Sleep(2 * time.Second)
+		r := actions.NewRunner(actions.RunnerConfig{Self: "id-a", Jobs: crashed(t, f.nodes), Outcomes: w}, f, f.executors["id-a"], f)
+		r.Resume(t.Context())
+		<-time.After(2 * time.Second)
 		if err := r.Stop(t.Context()); err != nil || w.asks("b") != 2 {
 			t.Errorf("asked %d times, %v", w.asks("b"), err)
 		}
-		r.Resume()
-		time.Sleep(time.Hour)
+		r.Resume(t.Context())
+		<-time.After(time.Hour)
 		if w.asks("b") != 2 {
 			t.Errorf("asked %d times after the stop", w.asks("b"))
 		}

@@ -74,24 +74,24 @@ func (s *Server) resume(ctx context.Context, by muster.Rights, run muster.Run) (
 	if muster.KindOf(err) != muster.NotFound {
 		return s.begun(ctx, by, run, err)
 	}
-	_, older, err := s.firstJob(run.ID)
+	older, err := s.anyJob(run.ID)
 	if err != nil || older {
 		return s.begun(ctx, by, run, err)
 	}
-	_, later, err := s.firstJob("")
+	later, err := s.anyJob("")
 	if later {
 		err = muster.Errorf(muster.Gone, "%s, which the key stands for, is not known any more", run.ID)
 	}
 	return s.begun(ctx, by, run, err)
 }
 
-// firstJob is the newest that this node keeps of those that began with or before
-// one.
-func (s *Server) firstJob(from string) (j muster.Job, there bool, err error) {
-	for j, err := range s.cfg.Jobs.Jobs(from) {
-		return j, err == nil, err
+// anyJob reports whether this node keeps a job that began with or before one, or any
+// at all.
+func (s *Server) anyJob(from string) (there bool, err error) {
+	for _, err := range s.cfg.Jobs.Jobs(from) {
+		return err == nil, err
 	}
-	return j, false, nil
+	return false, nil
 }
 
 // leadHere does so for another node.

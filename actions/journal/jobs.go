@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -172,36 +171,65 @@ func (j *Journal) Job(id string) (job muster.Job, err error) {
 // No more is read than is taken. An error is the last thing.
 func (j *Journal) Jobs(below string) iter.Seq2[muster.Job, error] {
 	return func(yield func(muster.Job, error) bool) {
-		late := j.lateOnes()
-		soon := slices.SortedFunc(maps.Keys(late), func(a, b string) int { return strings.Compare(b, a) })
-		soon = slices.DeleteFunc(soon, func(id string) bool { return below != "" && id >= below })
+		late := lateJobs{jobs: j.lateOnes()}
+		late.sort(below)
 		err := j.using(func() error {
-			return j.db.View(func(tx *bbolt.Tx) error {
-				more := true
-				cursor := tx.Bucket([]byte(bucketJobs)).Cursor()
-				for key, value := last(cursor, below); key != nil && more; key, value = cursor.Prev() {
-					for len(soon) > 0 && soon[0] > string(key) && more {
-						more = yield(late[soon[0]], nil)
-						soon = soon[1:]
-					}
-					job, newer := late[string(key)]
-					if newer {
-						soon = slices.DeleteFunc(soon, func(id string) bool { return id == string(key) })
-					} else if err := json.Unmarshal(value, &job); err != nil {
-						return fmt.Errorf("job %s: %w", key, err)
-					}
-					more = more && yield(job, nil)
-				}
-				for ; len(soon) > 0 && more; soon = soon[1:] {
-					more = yield(late[soon[0]], nil)
-				}
-				return nil
-			})
+			return j.db.View(func(tx *bbolt.Tx) error { return late.merge(tx.Bucket([]byte(bucketJobs)).Cursor(), below, yield) })
 		})
 		if err != nil {
 			yield(muster.Job{}, wrap(err))
 		}
 	}
+}
+
+// lateJobs are those on their way to the disk, where they may have arrived, or be as
+// they were before.
+type lateJobs struct {
+	jobs map[string]muster.Job // by ID
+	ids  []string              // of those that are still to come, the newest first
+}
+
+func (l *lateJobs) sort(below string) {
+	for id := range l.jobs {
+		if below == "" || id < below {
+			l.ids = append(l.ids, id)
+		}
+	}
+	slices.SortFunc(l.ids, func(a, b string) int { return strings.Compare(b, a) })
+}
+
+// merge yields these jobs and those on the disk, until it has all, or enough.
+func (l *lateJobs) merge(disk *bbolt.Cursor, below string, yield func(muster.Job, error) bool) error {
+	for key, value := last(disk, below); key != nil; key, value = disk.Prev() {
+		if !l.until(string(key), yield) {
+			return nil
+		}
+		if _, newer := l.jobs[string(key)]; newer {
+			continue
+		}
+		var job muster.Job
+		if err := json.Unmarshal(value, &job); err != nil {
+			return fmt.Errorf("job %s: %w", key, err)
+		}
+		if !yield(job, nil) {
+			return nil
+		}
+	}
+	l.until("", yield)
+	return nil
+}
+
+// until yields those that are not older than one, and reports whether more is
+// wanted.
+func (l *lateJobs) until(id string, yield func(muster.Job, error) bool) bool {
+	for len(l.ids) > 0 && l.ids[0] >= id {
+		next := l.ids[0]
+		l.ids = l.ids[1:]
+		if !yield(l.jobs[next], nil) {
+			return false
+		}
+	}
+	return true
 }
 
 // last moves a cursor to the last key below one, or the last of all.

@@ -386,7 +386,7 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	d.onStop("http", web.Stop)
 	d.onStop("actions", executor.Stop) // while HTTP still says what became of them
 	d.onStop("runs", runner.Stop)
-	runner.Resume()
+	runner.Resume(ctx)
 	d.onStop("leadership", d.member.HandOver) // while HTTP still sends writes on to the next master
 	return nil
 }
