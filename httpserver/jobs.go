@@ -186,12 +186,12 @@ func (s *Server) cancel(_ context.Context, r *Request) (any, error) {
 	return struct{}{}, s.cfg.Executions.Cancel(r.Rights, c.Action, c.Job)
 }
 
-// outcome tells the node that leads a job what became of it here.
+// outcome tells the node that leads a job, and no other, what became of it here.
 func (s *Server) outcome(_ context.Context, r *Request) (any, error) {
 	job := r.Query.Get("job")
 	switch {
 	case r.Node == "" || r.Node != leaderOf(job):
-		return nil, muster.Errorf(muster.Forbidden, "this is for the node that leads the job")
+		return nil, noJob(job)
 	case s.cfg.Outcome == nil:
 		return muster.Outcome{}, nil
 	default:
