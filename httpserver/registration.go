@@ -11,10 +11,16 @@ import (
 )
 
 // write names a change for the registry's table of keys. The path is part of
-// what the key stands for: it says which thing is changed.
+// what the key stands for: it says which thing is changed. Without a key nobody can
+// ask for the same again, and there is nothing to compare: all nodes would keep a
+// digest of what may be a secret, like a credential.
 func (r *Request) write() muster.Write {
-	sum := sha256.Sum256(append([]byte(r.Path+"\n"), r.Body...))
-	return muster.Write{By: r.Rights, Route: r.Route, Key: r.Key, Digest: hex.EncodeToString(sum[:])}
+	w := muster.Write{By: r.Rights, Route: r.Route, Key: r.Key}
+	if r.Key != "" {
+		sum := sha256.Sum256(append([]byte(r.Path+"\n"), r.Body...))
+		w.Digest = hex.EncodeToString(sum[:])
+	}
+	return w
 }
 
 // hintRotate is the way out when a once-shown key is not shown again.

@@ -183,6 +183,8 @@ func TestWhatIsConfidentialIsInNothingThatAgentsWriteOrTell(t *testing.T) {
 		t.Errorf("the same key with another secret: %v", err)
 	}
 	maps.Copy(confidential, plain)
+	change := sha256.Sum256([]byte("/v1/nodes/shop\n" + `{"credential":"` + later + `"}`))
+	confidential["plain digest of a credential's change"] = hex.EncodeToString(change[:])
 	if err := op.Do(t.Context(), http.MethodPatch, "/v1/nodes/shop", map[string]string{"credential": later}, nil); err != nil {
 		t.Fatal(err)
 	}
