@@ -96,7 +96,7 @@ func (l *ledger) Node(id string) (muster.Node, bool) {
 func (l *ledger) begin(p tx.Plan) {
 	l.t.Helper()
 	p.ID = "t"
-	made, err := tx.Resolve(p, able(), operator(), time.Now())
+	made, err := tx.Resolve(p, able(), operator())
 	if err != nil {
 		l.t.Fatal(err)
 	}
