@@ -179,6 +179,41 @@ func TestATransactionIsDoneOnThreeNodesOrUndoneInReverse(t *testing.T) {
 	}
 }
 
+func TestATransactionIsFoundAtEveryNodeAtOnceAndNeverDeniedWithoutAMaster(t *testing.T) {
+	d, master := trio(t)
+	asker := other(d, master)
+	third := other(d, asker)
+	last := ""
+	for range 10 {
+		a := d.begin(t, asker, json.RawMessage(`{"wait":false,"steps":[{"id":"one","on":"a","run":"node.ping"}]}`))
+		if found, err := d.client(third).Tx(t.Context(), a.ID, 0); err != nil || found.ID != a.ID {
+			t.Fatalf("begun at %s, asked for at %s: %+v, %v", asker, third, found, err)
+		}
+		last = a.ID
+	}
+	if _, err := d.client(third).Tx(t.Context(), "none", 0); muster.KindOf(err) != muster.NotFound {
+		t.Errorf("one that there is not: %v", err)
+	}
+	for _, name := range []string{master, asker} {
+		if err := d.kill(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, third+" sees no master", func() bool {
+		s, err := d.client(third).Cluster(t.Context())
+		return err == nil && s.Master == nil
+	})
+	if _, err := d.client(third).Tx(t.Context(), "none", 0); muster.KindOf(err) != muster.NoMaster {
+		t.Errorf("without a master: %v", err)
+	}
+	if code, out := d.words(t, third, "tx", "show", "none"); code != 4 || !strings.Contains(out, "no transaction") || !strings.Contains(out, "hint:") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if found, err := d.client(third).Tx(t.Context(), last, 0); err != nil || found.ID != last {
+		t.Errorf("one that it has: %+v, %v", found, err)
+	}
+}
+
 func TestTheOlderFormIsDoneInTheOrderItIsWrittenIn(t *testing.T) {
 	d, master := trio(t)
 	l := d.ledger(t)
