@@ -313,7 +313,7 @@ func (o outcome) orElse(doubt *outcome) outcome {
 func (e *Executor) attempt(ctx context.Context, a *action, c call) outcome {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(a.Limits.Timeout), errTimeout)
 	defer cancel()
-	e.cfg.Log.Info("action started", "action", a.Action, "job", c.job, "check", c.check)
+	teller(e.cfg.Log, a.Risk)("action started", "action", a.Action, "job", c.job, "check", c.check)
 	o := e.safely(ctx, c)
 	if ctx.Err() != nil && o.state == muster.StateTimeout {
 		o = o.endedBy(context.Cause(ctx))
@@ -330,8 +330,17 @@ func (e *Executor) attempt(ctx context.Context, a *action, c call) outcome {
 		o = failed("result_too_large", "its result is longer than %d bytes", a.Limits.Output)
 		o.leaked = leaked
 	}
-	e.cfg.Log.Info("action ended", "action", a.Action, "job", c.job, "state", string(o.state))
+	teller(e.cfg.Log, a.Risk)("action ended", "action", a.Action, "job", c.job, "state", string(o.state))
 	return o
+}
+
+// teller tells of an action's beginning and end: of one that only reads at debug,
+// the request log has a row of it.
+func teller(log *slog.Logger, risk muster.Risk) func(msg string, args ...any) {
+	if risk == muster.RiskRead {
+		return log.Debug
+	}
+	return log.Info
 }
 
 // turn waits for a slot and the locks, until it is too late to start.

@@ -126,7 +126,8 @@ func (r *Runner) fan(by muster.Rights, run muster.Run, how strategy, targets []t
 	if job.Job == "" {
 		job.Job = "j_" + r.cfg.Self + "_" + r.cfg.NewID()
 	}
-	r.cfg.Log.Info("run started", "job", job.Job, "action", run.Action, "caller", by.Principal, "nodes", len(targets))
+	risk, _ := r.local.risk(run.Action)
+	teller(r.cfg.Log, risk)("run started", "job", job.Job, "action", run.Action, "caller", by.Principal, "nodes", len(targets))
 	return &fan{r: r, by: by, job: job, maxFail: how.maxFail.of(len(targets)), results: make(map[string]muster.Result, len(targets))}
 }
 

@@ -208,7 +208,7 @@ func (c *Cluster) raftConfig() *raft.Config {
 	cfg.ShutdownOnRemove = false
 	cfg.NoLegacyTelemetry = true
 	cfg.BatchApplyCh = true // what comes together is written together
-	cfg.TrailingLogs = keptEntries
+	cfg.TrailingLogs, cfg.SnapshotThreshold, cfg.MaxAppendEntries = keptEntries, snapshotAfter, sentEntries
 	cfg.Logger = c.cfg.RaftLog
 	return cfg
 }

@@ -47,7 +47,8 @@ func (m *member) registerNamed(name, key string) (muster.Registered, error) {
 
 func TestWritesThatComeTogetherTravelTogetherAndKeepTheirOwnAnswers(t *testing.T) {
 	w := newWorld(t)
-	_, b, _ := w.three()
+	a, b, _ := w.three()
+	term := a.Status().Term
 	if _, err := b.registerNamed("taken", ""); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,8 @@ func TestWritesThatComeTogetherTravelTogetherAndKeepTheirOwnAnswers(t *testing.T
 	until(t, "all wait", func() bool { return b.Waiting() == more+1 })
 	close(bar.bar)
 	all.Wait()
-	if calls, orders := bar.seen(); calls != 2 || orders != more+2 {
+	steady := a.Status().Term == term // with another master there are more calls
+	if calls, orders := bar.seen(); steady && (calls != 2 || orders != more+2) {
 		t.Errorf("%d commands in %d calls", orders, calls)
 	}
 	for i := 0; i < more; i += 2 {
@@ -93,7 +95,7 @@ func TestWritesThatComeTogetherTravelTogetherAndKeepTheirOwnAnswers(t *testing.T
 			entries[n.Index] = true
 		}
 	}
-	if n := len(b.Nodes()); n != 3+2+more/2 || len(entries) != 1 { // agents, taken and first, and each once
+	if n := len(b.Nodes()); n != 3+2+more/2 || steady && len(entries) != 1 { // agents, taken and first, and each once
 		t.Errorf("%d nodes; those of one call by %d entries", n, len(entries))
 	}
 }
@@ -144,7 +146,7 @@ func TestWhatWaitsToBeForwardedIsToldThatTheNodeStops(t *testing.T) {
 }
 
 func TestWhatComesTogetherIsOneEntryAsFarAsItIsNotTooLarge(t *testing.T) {
-	sizes := []int{1, 40, 20, 5, 60, 100, 1, 1}
+	sizes := []int{1, 20, 8, 5, 30, 100, 1, 1}
 	raws := make([][]byte, 0, len(sizes))
 	for _, kib := range sizes {
 		raws = append(raws, make([]byte, kib<<10))
@@ -157,7 +159,7 @@ func TestWhatComesTogetherIsOneEntryAsFarAsItIsNotTooLarge(t *testing.T) {
 		}
 		got = append(got, size)
 	}
-	if want := []string{" 1 40 20", " 5", " 60", " 100", " 1 1"}; !slices.Equal(got, want) {
+	if want := []string{" 1 20 8", " 5", " 30", " 100", " 1 1"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -66,15 +66,16 @@ func (g *gather[T]) rest(do func(round []T)) {
 // wait gives those who were just answered a moment to ask again, so that they go
 // with those who wait already: otherwise everybody would come in two halves that
 // take turns, and each round does half as much at the same price. Who is alone
-// waits for nobody; and after a wait in vain, the next rounds wait for nobody, the
-// more of them the more often that happened.
+// waits for nobody; and after a wait in which not three of four came, the next
+// rounds wait for nobody, the more of them the more often that happened.
 func (g *gather[T]) wait(answered int, took time.Duration) {
 	if g.linger == nil {
 		return
 	}
 	g.mu.Lock()
-	all := answered + len(g.waiting)
-	if all < few || g.alone > 0 {
+	before := len(g.waiting)
+	all := answered + before
+	if all < few || g.alone > 0 || g.fullLocked() {
 		g.alone = max(0, g.alone-1)
 		g.mu.Unlock()
 		return
@@ -91,12 +92,18 @@ func (g *gather[T]) wait(answered int, took time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.wanted = 0
-	if came := len(g.waiting); came > all/2 {
+	if 4*(len(g.waiting)-before) >= 3*answered {
 		g.doubt = 0
 		return
 	}
 	g.doubt = min(2*g.doubt+1, mostAlone)
 	g.alone = g.doubt
+}
+
+// fullLocked reports whether the next round has no room for anybody who comes.
+func (g *gather[T]) fullLocked() bool {
+	last := len(g.waiting) - 1
+	return last > 0 && g.full != nil && g.full(g.waiting[:last], g.waiting[last])
 }
 
 // next is what the next round does; nil ends the rounds.

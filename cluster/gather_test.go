@@ -84,8 +84,8 @@ func TestWhoWaitedInVainWaitsAgainOnlyRarely(t *testing.T) {
 	})
 }
 
-// passers has crowds of eight come, each of other people, in the middle of the
-// round of those before. It returns how much longer each waited than that.
+// passers has crowds of eight to ten come, each of other people, in the middle of
+// the round of those before. It returns how much longer each waited than that.
 func passers(t *testing.T, crowds int, round time.Duration) (late []time.Duration) {
 	t.Helper()
 	var begun []time.Time
@@ -94,7 +94,7 @@ func passers(t *testing.T, crowds int, round time.Duration) (late []time.Duratio
 		time.Sleep(round) //nolint:forbidigo // in virtual time
 	})
 	for c := range crowds {
-		for range 8 {
+		for range 8 + c%3 {
 			add(c)
 		}
 		synctest.Wait()
@@ -109,4 +109,26 @@ func passers(t *testing.T, crowds int, round time.Duration) (late []time.Duratio
 	time.Sleep(time.Second) //nolint:forbidigo // in virtual time
 	synctest.Wait()
 	return late
+}
+
+func TestARoundThatIsFullWaitsForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const round = 8 * time.Millisecond
+		var begun []time.Time
+		add := cluster.Gather(func([]int) {
+			begun = append(begun, time.Now())
+			time.Sleep(round) //nolint:forbidigo // in virtual time
+		})
+		for i := range 3 * cluster.GatherMost {
+			add(i)
+			synctest.Wait() // the first goes alone
+		}
+		time.Sleep(time.Second) //nolint:forbidigo // in virtual time
+		synctest.Wait()
+		for i, at := range begun {
+			if want := begun[0].Add(time.Duration(i) * round); i < 3 && !at.Equal(want) {
+				t.Errorf("round %d began %v late", i, at.Sub(want))
+			}
+		}
+	})
 }

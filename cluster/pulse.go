@@ -55,21 +55,21 @@ func (c *Cluster) keepPinging(ctx context.Context) {
 	var resealed time.Time
 	odd := map[string][]byte{} // what cannot be sealed anew, by node ID: said once
 	for tick := leadTick; pause(ctx, tick); {
-		began := time.Now()
 		if time.Since(resealed) > resealEvery {
 			resealed = time.Now()
 			c.reseal(ctx, odd)
 		}
+		began := time.Now()
 		for _, n := range p.due(time.Now(), tick) {
 			pings.Go(func() { p.ping(ctx, n) })
 		}
-		tick = restAfter(time.Since(began))
 		p.tell(ctx, false)
+		tick = restAfter(time.Since(began))
 	}
 }
 
-// restAfter is when to look next after it took so long to look through all nodes,
-// so that it takes a fiftieth of the time at most.
+// restAfter is when to look next after it took so long to look through all nodes:
+// so long that it takes a fiftieth of the time, but no more than a second.
 func restAfter(took time.Duration) time.Duration { return min(max(leadTick, 50*took), time.Second) }
 
 // due returns the nodes that are to be pinged now, those first that have waited
@@ -108,7 +108,7 @@ func (p *pulse) due(now time.Time, tick time.Duration) []muster.Node {
 
 // paced is how many of n nodes are pinged in one tick at most.
 func paced(n int, every, tick time.Duration) int {
-	return max(2*pingsAtOnce*int(tick/leadTick), int(3*time.Duration(n)*tick/max(every, leadTick)))
+	return max(int(2*pingsAtOnce*tick/leadTick), int(3*time.Duration(n)*tick/max(every, leadTick)))
 }
 
 func (p *pulse) beatLocked(n muster.Node, now time.Time) *beat {

@@ -273,12 +273,25 @@ func TestAMasterWithANewSecretSealsCredentialsAnew(t *testing.T) {
 func TestManyNewNodesArePingedOneAfterAnotherAndEachOnce(t *testing.T) {
 	const many = 100
 	for _, c := range []struct {
-		nodes int
-		every time.Duration
-		want  int
-	}{{1, time.Hour, 32}, {3000, 30 * time.Second, 32}, {30_000, 30 * time.Second, 300}, {1000, time.Second, 300}, {1000, 0, 3000}} {
-		if got := cluster.Paced(c.nodes, c.every); got != c.want {
-			t.Errorf("%d nodes each %v: %d in a tick, want %d", c.nodes, c.every, got, c.want)
+		nodes       int
+		every, tick time.Duration
+		want        int
+	}{
+		{1, time.Hour, 100 * time.Millisecond, 32},
+		{3000, 30 * time.Second, 100 * time.Millisecond, 32},
+		{30_000, 30 * time.Second, 100 * time.Millisecond, 300},
+		{30_000, 30 * time.Second, time.Second, 3000},
+		{1, time.Hour, 550 * time.Millisecond, 176},
+		{1000, time.Second, 100 * time.Millisecond, 300},
+		{1000, 0, 100 * time.Millisecond, 3000},
+	} {
+		if got := cluster.Paced(c.nodes, c.every, c.tick); got != c.want {
+			t.Errorf("%d nodes each %v: %d in %v, want %d", c.nodes, c.every, got, c.tick, c.want)
+		}
+	}
+	for took, want := range map[time.Duration]string{0: "100ms", time.Millisecond: "100ms", 4 * time.Millisecond: "200ms", time.Second: "1s"} {
+		if got := cluster.RestAfter(took); got.String() != want {
+			t.Errorf("after %v it rests %v, want %s", took, got, want)
 		}
 	}
 	w := newWorld(t)

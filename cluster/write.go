@@ -95,12 +95,16 @@ func (c *Cluster) applyHere(ctx context.Context, raw []byte) (fsm.Result, error)
 	return done.res, done.err
 }
 
-// entryBytes bounds an entry of several commands: raft keeps the last cachedEntries
-// of them in memory, and keptEntries on the disk.
+// What an entry of several commands may be long bounds how much raft keeps: the
+// last cachedEntries in memory; on the disk, keptEntries beyond a snapshot, which is
+// taken when there are snapshotAfter new ones. It sends sentEntries at once, and has
+// two seconds for that.
 const (
-	entryBytes    = 64 << 10
+	entryBytes    = 32 << 10
 	cachedEntries = 256
 	keptEntries   = 1024
+	snapshotAfter = 2048
+	sentEntries   = 32
 )
 
 // entriesOf makes entries of encoded commands, in their order: what comes together
@@ -175,6 +179,9 @@ func resultsOf(future raft.ApplyFuture, n int) []applied {
 		return fill(nil, n, raftError(err))
 	}
 	results := fsm.Results(future.Response())
+	if len(results) == 1 && results[0].Err() != nil { // the registry stopped
+		return fill(nil, n, results[0].Err())
+	}
 	if len(results) != n {
 		return fill(nil, n, muster.Errorf(muster.Internal, "registry gave %d results for %d commands", len(results), n))
 	}

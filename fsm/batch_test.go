@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -205,5 +206,36 @@ func TestAnEntryOfWhichOneCommandIsNotUnderstoodDoesNothing(t *testing.T) {
 	}
 	if m.Index() != 1 || len(m.Nodes()) != 1 {
 		t.Errorf("at %d with %d nodes", m.Index(), len(m.Nodes()))
+	}
+}
+
+func TestARegistryThatStoppedIsInNoSnapshot(t *testing.T) {
+	m := newLog(t).m
+	m.Apply(&raft.Log{Index: 1, Data: []byte(`[1]`)})
+	if _, err := m.Snapshot(); err == nil || m.Err() == nil {
+		t.Errorf("%v, %v", err, m.Err())
+	}
+}
+
+func TestOfNodesThatOneEntryDeletedTheYoungestIsRestored(t *testing.T) {
+	m := newLog(t).m
+	m.Apply(entryOf(t, 1,
+		keyed(t, fsm.OpNodeRegister, "", external("1", "shop")), keyed(t, fsm.OpNodeDelete, "", fsm.NodeDelete{Slug: "shop"}),
+		keyed(t, fsm.OpNodeRegister, "", external("2", "shop")), keyed(t, fsm.OpNodeDelete, "", fsm.NodeDelete{Slug: "shop"}),
+		keyed(t, fsm.OpNodeRestore, "", fsm.NodeRestore{Slug: "shop"})))
+	if n, ok := m.Find("shop"); !ok || n.ID != "2" {
+		t.Errorf("%+v, %v", n, ok)
+	}
+}
+
+func TestACommandThatCouldNotBeReadAmongOthersDoesNotGetIntoTheLog(t *testing.T) {
+	deep := keyed(t, fsm.OpTxOperate, "", nil)
+	deep.Body = []byte(strings.Repeat("[", 9_999) + strings.Repeat("]", 9_999)) // the deepest that may stand in one command
+	raw, err := json.Marshal(deep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fsm.Decode(raw); muster.KindOf(err) != muster.Malformed || !strings.Contains(err.Error(), "depth") {
+		t.Error(err)
 	}
 }

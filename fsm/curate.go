@@ -129,10 +129,11 @@ func (a applier) seen(slug string, index *uint64) (*node, error) {
 	}
 }
 
-// deleted finds the last deleted node that had a slug, or the one with an ID.
+// deleted finds the last deleted node that had a slug, or the one with an ID. Of
+// those that one entry deleted it is the youngest: IDs begin with the time.
 func (a applier) deleted(slug string) (last *node) {
 	for _, n := range a.t.nodes.under(bySlug, slug) {
-		if !n.Live && (last == nil || n.Index > last.Index) {
+		if !n.Live && (last == nil || n.Index >= last.Index) {
 			last = n
 		}
 	}

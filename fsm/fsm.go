@@ -5,6 +5,7 @@
 package fsm
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -147,11 +148,13 @@ func RefusalOf(err error) Refusal {
 // log that the copies could not apply. Its errors are Malformed, Invalid, or
 // Unsupported for a version or an operation this program does not know.
 func Decode(raw []byte) (Command, error) {
-	var c Command
-	if err := jsonv1.Unmarshal(raw, &c); err != nil {
-		return c, muster.Errorf(muster.Malformed, "command: %w", err)
+	var all []Command // as it will be read among others: nothing in it may be nested any deeper
+	err := jsonv1.Unmarshal(joined([][]byte{raw}), &all)
+	if err != nil || len(all) != 1 {
+		return Command{}, muster.Errorf(muster.Malformed, "command: %w", cmp.Or(err, errors.New("it is not one")))
 	}
-	_, err := c.decode()
+	c := all[0]
+	_, err = c.decode()
 	if errors.Is(err, errNotUnderstood) {
 		return c, muster.Errorf(muster.Unsupported, "%w", err).WithHint("run the same version of muster on all nodes")
 	}

@@ -242,7 +242,13 @@ func TestSlugsAreMadeOfLatinLettersDigitsAndDashes(t *testing.T) {
 func FuzzApply(f *testing.F) {
 	f.Add([]byte(`{"v":1,"op":"node.join","at":"2026-11-25T00:00:00Z","by":"x","body":{"id":"1","name":"a","slug":"a"}}`))
 	f.Add([]byte(`{"v":1,"op":"node.observe","body":{"nodes":[{"id":"1"}]}}`))
-	f.Fuzz(func(t *testing.T, raw []byte) { newLog(t).raw(raw) })
+	f.Add([]byte(`[{"v":1,"op":"node.observe","body":{"nodes":[{"id":"1"}]}},{"v":1,"op":"node.remove","body":{"slug":"a"}}]`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m := newLog(t).m
+		if out := m.Apply(&raft.Log{Index: 1, Data: raw}); m.Err() != nil && len(fsm.Results(out)) != 1 {
+			t.Errorf("stopped by %v, and returned %+v", m.Err(), out)
+		}
+	})
 }
 
 func FuzzRestore(f *testing.F) {

@@ -30,8 +30,8 @@ var (
 )
 
 // Apply runs one log entry. It returns a Result, or, of an entry of several
-// commands, a []Result. An entry that is not understood stops the registry: it and
-// all later ones are refused.
+// commands, a []Result. An entry that is not understood stops the registry: of it
+// and of all later ones it returns the refusal, one Result.
 func (m Machine) Apply(entry *raft.Log) any { return m.ApplyBatch([]*raft.Log{entry})[0] }
 
 // ApplyBatch is Apply for entries that come together: readers see none of them
@@ -54,14 +54,14 @@ func (m Machine) ApplyBatch(entries []*raft.Log) []any {
 		ends = append(ends, len(all))
 	}
 	results, err := m.runLocked(all)
-	if err != nil {
+	if err != nil && m.broken == nil {
 		m.breakLocked(err)
 	}
 	out := make([]any, len(entries))
 	begin := 0
 	for i, entry := range entries {
 		if i >= len(ends) || ends[i] > len(results) {
-			out[i] = stopped(m.broken)
+			out[i] = m.stopped()
 			continue
 		}
 		own := results[begin:ends[i]]
@@ -150,7 +150,7 @@ func ordersOf(entry *raft.Log) ([]order, error) {
 		err = jsonv1.Unmarshal(entry.Data, &commands[0])
 	}
 	if err != nil {
-		return nil, fmt.Errorf("log entry %d: %w: %w", entry.Index, err, errNotUnderstood)
+		return nil, fmt.Errorf("log entry %d: %w: start a newer muster: %w", entry.Index, err, errNotUnderstood)
 	}
 	at, stamped, err := timeOf(entry)
 	if err != nil {
@@ -208,6 +208,10 @@ func Join(commands [][]byte) []byte {
 	if len(commands) == 1 {
 		return commands[0]
 	}
+	return joined(commands)
+}
+
+func joined(commands [][]byte) []byte {
 	return slices.Concat([]byte("["), bytes.Join(commands, []byte(",")), []byte("]"))
 }
 
@@ -224,8 +228,9 @@ func Results(applied any) []Result {
 	}
 }
 
-func stopped(why error) Result {
-	return Result{Refused: &Refusal{Kind: muster.Internal, Code: "registry_stopped", Message: why.Error()}}
+// stopped is the result of what comes after an entry that was not understood.
+func (m Machine) stopped() Result {
+	return Result{Refused: &Refusal{Kind: muster.Internal, Code: "registry_stopped", Message: m.broken.Error()}}
 }
 
 // StoreConfiguration sees the entries that change raft's membership, so that
@@ -249,6 +254,9 @@ func (r *Registry) advanceLocked(index uint64) {
 func (m Machine) Snapshot() (raft.FSMSnapshot, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.broken != nil {
+		return nil, fmt.Errorf("no snapshot of a registry that stopped: %w", m.broken)
+	}
 	return &picture{m.now(), slices.Clone(m.done.order), m.index.Load()}, nil
 }
 

@@ -10,8 +10,9 @@ type errands struct {
 	wg sync.WaitGroup
 
 	mu   sync.Mutex
-	over chan struct{} // guarded by mu; made by the first errand, closed by stop
-	shut bool          // guarded by mu
+	ends map[int]context.CancelFunc // of those under way; guarded by mu
+	last int                        // guarded by mu; the number of the newest
+	shut bool                       // guarded by mu
 }
 
 // run begins an errand. It has the values of ctx, but ends when the server
@@ -22,30 +23,32 @@ func (e *errands) run(ctx context.Context, do func(context.Context)) bool {
 	if e.shut {
 		return false
 	}
-	if e.over == nil {
-		e.over = make(chan struct{})
+	if e.ends == nil {
+		e.ends = map[int]context.CancelFunc{}
 	}
-	over := e.over
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	e.last++
+	n := e.last
+	e.ends[n] = cancel
 	e.wg.Go(func() {
-		defer cancel()
+		defer e.over(n)
 		do(ctx)
 	})
-	e.wg.Go(func() {
-		select {
-		case <-over:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
 	return true
+}
+
+func (e *errands) over(n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ends[n]()
+	delete(e.ends, n)
 }
 
 // stop ends all errands and waits for them, or until ctx ends.
 func (e *errands) stop(ctx context.Context) error {
 	e.mu.Lock()
-	if !e.shut && e.over != nil {
-		close(e.over)
+	for _, end := range e.ends {
+		end()
 	}
 	e.shut = true
 	e.mu.Unlock()

@@ -129,6 +129,7 @@ func TestAListIsTheSameInEveryForm(t *testing.T) {
 }
 
 func TestAnAgentThatIsStoppedEndsWhatItRunsAndSaysSo(t *testing.T) {
+	t.Setenv("MUSTER_LOG_LEVEL", "debug") // what only reads is told no louder
 	d, master := trio(t)
 	stopped := other(d, master)
 	answer := make(chan muster.Job, 1)
