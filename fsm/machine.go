@@ -198,7 +198,7 @@ func timeOf(entry *raft.Log) (at time.Time, stamped bool, err error) {
 		ns := int64(binary.BigEndian.Uint64(entry.Extensions)) //nolint:gosec // as Stamp wrote it
 		return time.Unix(0, ns).UTC(), true, nil
 	default:
-		return at, false, fmt.Errorf("log entry %d has a stamp of %d bytes: %w", entry.Index, len(entry.Extensions), errNotUnderstood)
+		return at, false, fmt.Errorf("log entry %d has a time of %d bytes: start a newer muster: %w", entry.Index, len(entry.Extensions), errNotUnderstood)
 	}
 }
 

@@ -243,11 +243,8 @@ func (d *Driver) drive(ctx context.Context, r *run) {
 	defer cancel()
 	var heard []Answer
 	for {
-		t, ok := d.book.Tx(r.id)
-		if ok && !d.others(t) {
-			d.tell(t, r)
-		}
-		if !ok || d.others(t) || t.Status.Ended() || !t.Status.Driven() && len(r.calls) == 0 && len(heard) == 0 {
+		t, mine := d.read(r)
+		if !mine || t.Status.Ended() || !t.Status.Driven() && len(r.calls) == 0 && len(heard) == 0 {
 			d.abandon(ctx, &wg, t, r)
 			return
 		}
@@ -264,10 +261,9 @@ func (d *Driver) drive(ctx context.Context, r *run) {
 			if len(rest) > 0 {
 				continue
 			}
-			if t, ok = d.book.Tx(r.id); !ok {
+			if t, mine = d.read(r); !mine {
 				return
 			}
-			d.tell(t, r)
 		}
 		orders, wake := Calls(t, now)
 		for _, o := range orders {
@@ -279,6 +275,16 @@ func (d *Driver) drive(ctx context.Context, r *run) {
 			return
 		}
 	}
+}
+
+// read gives a run's transaction as it is now, if it is still this node's to drive.
+func (d *Driver) read(r *run) (t muster.Tx, mine bool) {
+	t, ok := d.book.Tx(r.id)
+	if !ok || d.others(t) {
+		return t, false
+	}
+	d.tell(t, r)
+	return t, true
 }
 
 // tell has the log say, once, that a transaction waits for an operator, or that it

@@ -154,7 +154,7 @@ func TestTheAutomaticCertificateShowsWhatTheNodeIsFoundUnder(t *testing.T) {
 		}
 		leaf := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
 		_ = conn.Close()
-		ips := []string{}
+		ips := make([]string, 0, len(leaf.IPAddresses))
 		for _, ip := range leaf.IPAddresses {
 			ips = append(ips, ip.String())
 		}
