@@ -179,7 +179,7 @@ func resultsOf(future raft.ApplyFuture, n int) []applied {
 		return fill(nil, n, raftError(err))
 	}
 	results := fsm.Results(future.Response())
-	if len(results) == 1 && results[0].Err() != nil { // the registry stopped
+	if n > 1 && len(results) == 1 && results[0].Err() != nil { // the registry stopped; of one command it is its own refusal
 		return fill(nil, n, results[0].Err())
 	}
 	if len(results) != n {
