@@ -70,7 +70,7 @@ type Tx struct {
 	Key        string       `json:"key,omitempty"`
 	By         Rights       `json:"by"` // the caller's, with which steps run
 	Policy     string       `json:"policy"`
-	Deadline   time.Time    `json:"deadline"`
+	Deadline   time.Time    `json:"deadline,omitzero"` // by the clock of the master that began it, or had it go on
 	DeadlineMs int64        `json:"deadline_ms"`
 	Locks      []string     `json:"locks,omitempty"` // sorted
 	Status     TxStatus     `json:"status"`
@@ -236,7 +236,7 @@ type TxAnswer struct {
 	Name           string       `json:"name,omitempty"`
 	Status         TxStatus     `json:"status"`
 	Policy         string       `json:"policy"`
-	Deadline       time.Time    `json:"deadline"`
+	Deadline       time.Time    `json:"deadline,omitzero"`
 	Locks          []string     `json:"locks,omitempty"`
 	Caller         string       `json:"caller"`
 	Steps          []StepAnswer `json:"steps"`

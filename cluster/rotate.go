@@ -44,7 +44,7 @@ func (c *Cluster) NodeKey(ctx context.Context, w muster.Write, n muster.Node, ke
 
 func (c *Cluster) renew(id string, overlap time.Duration) (plain string, body fsm.KeyRotate) {
 	plain, hash := c.cfg.RenewKey(id)
-	return plain, fsm.KeyRotate{ID: id, Hash: hash, Until: time.Now().UTC().Add(overlap)}
+	return plain, fsm.KeyRotate{ID: id, Hash: hash, Overlap: overlap}
 }
 
 // renewed proposes a new secret. What it shows goes by the secret's hash: a

@@ -2,12 +2,15 @@ package cluster_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
 
 	"muster"
+	"muster/fsm"
 )
 
 func TestWhatIsSaidOfManyTransactionsAtOnceKeepsItsOwnAnswers(t *testing.T) {
@@ -15,7 +18,7 @@ func TestWhatIsSaidOfManyTransactionsAtOnceKeepsItsOwnAnswers(t *testing.T) {
 	a, b, _ := w.three()
 	begin := func(i int) muster.Tx {
 		tx, err := b.BeginTx(t.Context(), muster.Write{By: operator, Route: "POST /v1/tx"}, muster.Tx{
-			ID: fmt.Sprintf("tx-%d", i), By: operator, Policy: muster.PolicyBackward, Deadline: time.Now().Add(time.Hour), DeadlineMs: 3_600_000,
+			ID: fmt.Sprintf("tx-%d", i), By: operator, Policy: muster.PolicyBackward, DeadlineMs: 3_600_000,
 			Steps: []muster.TxStep{{ID: "s", NodeID: a.id, Node: "a", Run: muster.TxAction{Action: "node.ping", Risk: muster.RiskRead}}},
 		})
 		if err != nil {
@@ -54,4 +57,48 @@ func TestWhatIsSaidOfManyTransactionsAtOnceKeepsItsOwnAnswers(t *testing.T) {
 	if err := a.AdvanceTx(ended, "tx-0", 1, []muster.TxEvent{start}); err != nil && muster.KindOf(err) != muster.OutcomeUnknown && muster.KindOf(err) != muster.Conflict {
 		t.Error(err)
 	}
+}
+
+// The clocks of who asks stand in the commands; what counts is the master's, and it
+// is the same on all copies, also on one that reads its log again.
+func TestADeadlineIsSetByTheMastersClockAndIsTheSameOnAllCopies(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.three()
+	before := time.Now()
+	for id, off := range map[string]time.Duration{"behind": -time.Hour, "ahead": time.Hour} {
+		cmd, err := fsm.NewCommand(fsm.OpTxBegin, time.Now().Add(off), operator.Principal, fsm.TxBegin{Tx: muster.Tx{
+			ID: id, By: operator, Policy: muster.PolicyBackward, DeadlineMs: 60_000,
+			Steps: []muster.TxStep{{ID: "s", NodeID: a.id, Node: "a", Run: muster.TxAction{Action: "node.ping", Risk: muster.RiskRead}}},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := json.Marshal(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.forwarded(operator, raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after := time.Now()
+	same := func(members ...*member) {
+		t.Helper()
+		for _, id := range []string{"behind", "ahead"} {
+			first, _ := a.reg.Tx(id)
+			if begun := first.Deadline.Add(-time.Minute); begun.Before(before) || begun.After(after) {
+				t.Errorf("%s: the minute began at %v, it is %v", id, begun, after)
+			}
+			for _, m := range members {
+				until(t, m.name+" has it", func() bool { _, ok := m.reg.Tx(id); return ok })
+				if tx, _ := m.reg.Tx(id); !reflect.DeepEqual(tx, first) {
+					t.Errorf("%s has %+v, the master %+v", m.name, tx, first)
+				}
+			}
+		}
+	}
+	same(b, c)
+	b.stop()
+	c.stop()
+	same(b.start(), c.start())
 }

@@ -128,7 +128,7 @@ func (c *Cluster) applyAll(ctx context.Context, raws [][]byte) []applied {
 	began := c.background(func() {
 		futures := make([]raft.ApplyFuture, len(entries))
 		for i, entry := range entries {
-			futures[i] = c.raft.Apply(fsm.Join(entry), applyTimeout)
+			futures[i] = c.raft.ApplyLog(fsm.Entry(entry, time.Now()), applyTimeout)
 		}
 		for i, future := range futures {
 			done <- resultsOf(future, len(entries[i]))
@@ -179,7 +179,7 @@ func resultsOf(future raft.ApplyFuture, n int) []applied {
 		return fill(nil, n, raftError(err))
 	}
 	results := fsm.Results(future.Response())
-	if len(results) == 1 && results[0].Err() != nil { // the registry stopped
+	if n > 1 && len(results) == 1 && results[0].Err() != nil { // the registry stopped; of one command it is its own refusal
 		return fill(nil, n, results[0].Err())
 	}
 	if len(results) != n {
@@ -309,8 +309,7 @@ func (c *Cluster) CreateKey(ctx context.Context, w muster.Write, spec muster.Key
 		if err != nil {
 			return muster.Key{}, muster.FieldError("expires_in", "is not a duration like 720h")
 		}
-		at := time.Now().UTC().Add(d)
-		body.ExpiresAt = &at
+		body.ExpiresIn = d
 	}
 	body, err := bound(w.By, body)
 	if err != nil {

@@ -20,7 +20,7 @@ func (m Machine) apply(t *tables, o order) (res Result, refused bool, err error)
 	}
 	res, err = Result{Index: o.index}, o.bad
 	if err == nil {
-		res.ID, err = applier{t: t, index: o.index, at: o.c.At, by: o.c.By, detail: &res.Detail}.do(o.body)
+		res.ID, err = applier{t: t, index: o.index, at: o.at, by: o.c.By, detail: &res.Detail}.do(o.body)
 	}
 	if _, ok := errors.AsType[*muster.Error](err); ok {
 		why := RefusalOf(err)
@@ -233,6 +233,9 @@ func (a applier) keyCreate(b KeyCreate) (string, error) {
 	row := &key{
 		ID: b.ID, Name: b.Name, Hash: b.Hash, Scopes: b.Scopes, MaxRisk: b.MaxRisk,
 		NodeID: b.NodeID, CreatedAt: a.at, ExpiresAt: b.ExpiresAt, Targets: b.Targets, Filter: b.Filter,
+	}
+	if end := a.at.Add(b.ExpiresIn); b.ExpiresIn > 0 && (row.ExpiresAt == nil || end.Before(*row.ExpiresAt)) {
+		row.ExpiresAt = &end
 	}
 	a.t.keys.put(row)
 	return row.ID, nil

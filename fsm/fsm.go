@@ -1,7 +1,7 @@
 // Package fsm is the registry as a replicated value: nodes, keys and settings,
 // changed only by commands from the raft log. It reads no clock, draws no
-// random number and never touches the network: time, IDs and secrets' hashes
-// come in with the command, so that every copy becomes the same.
+// random number and never touches the network: time comes in with the entry,
+// IDs and secrets' hashes with the command, so that every copy becomes the same.
 package fsm
 
 import (
@@ -80,7 +80,9 @@ func (o Op) Scope() string {
 
 // Command is one entry of the log. Key and Digest make it idempotent: a second
 // command with the same Key and Digest changes nothing and gets the first
-// one's result; another Digest is a conflict. At is the proposer's clock.
+// one's result; another Digest is a conflict. At is the proposer's clock: it tells
+// an earlier command with the same Key from a later one. What a command does goes by
+// the time of its entry, see Stamp.
 type Command struct {
 	V      int             `json:"v"`
 	Op     Op              `json:"op"`
@@ -295,10 +297,11 @@ type KeyCreate struct {
 	Scopes    []string    `json:"scopes"`
 	MaxRisk   muster.Risk `json:"max_risk,omitempty"`
 	NodeID    string      `json:"node_id,omitempty"`
-	ExpiresAt *time.Time  `json:"expires_at,omitempty"`
+	ExpiresAt *time.Time  `json:"expires_at,omitempty"` // of the two ends, the earlier holds
 
-	Targets string          `json:"targets,omitempty"`
-	Filter  muster.Metadata `json:"filter,omitempty"`
+	ExpiresIn time.Duration   `json:"expires_in,omitempty"` // from the entry's time; 0: no such end
+	Targets   string          `json:"targets,omitempty"`
+	Filter    muster.Metadata `json:"filter,omitempty"`
 }
 
 // KeyRevoke is the body of OpKeyRevoke.

@@ -12,11 +12,13 @@ import (
 const maxFormer = 4
 
 // KeyRotate is the body of OpKeyRotate: a new secret of a key. The one it has is
-// good until a time.
+// good for the overlap longer, from the entry's time; or, as earlier programs wrote
+// it, until a time.
 type KeyRotate struct {
-	ID    string    `json:"id"`
-	Hash  [32]byte  `json:"hash"`
-	Until time.Time `json:"until"`
+	ID      string        `json:"id"`
+	Hash    [32]byte      `json:"hash"`
+	Overlap time.Duration `json:"overlap,omitempty"`
+	Until   time.Time     `json:"until,omitzero"`
 }
 
 // NodeKey is the body of OpNodeKey: a new secret of a node's own key, or a key
@@ -40,8 +42,12 @@ func (a applier) keyRotate(b KeyRotate) (string, error) {
 	case old.ExpiresAt != nil && !a.at.Before(*old.ExpiresAt):
 		return "", muster.Errorf(muster.Conflict, "key %s has expired", b.ID).WithHint("make a new one")
 	}
+	until := b.Until
+	if until.IsZero() {
+		until = a.at.Add(b.Overlap)
+	}
 	row := *old
-	row.Former = append(slices.Clone(old.Former), muster.FormerSecret{Hash: old.Hash, Until: b.Until})
+	row.Former = append(slices.Clone(old.Former), muster.FormerSecret{Hash: old.Hash, Until: until})
 	row.Former = slices.DeleteFunc(row.Former, func(f muster.FormerSecret) bool { return !a.at.Before(f.Until) })
 	row.Former = row.Former[max(0, len(row.Former)-maxFormer):]
 	if len(row.Former) == 0 {

@@ -11,9 +11,9 @@ import (
 func TestARotatedKeyKeepsItsFormerSecretsUntilTheyEnd(t *testing.T) {
 	l := newLog(t)
 	l.do(fsm.OpKeyCreate, "", "", fsm.KeyCreate{ID: "k", Hash: [32]byte{1}, Scopes: []string{"read"}, Targets: "env=prod"})
-	rotate := func(n byte, until time.Duration) muster.Key {
+	rotate := func(n byte, overlap time.Duration) muster.Key {
 		t.Helper()
-		res := l.do(fsm.OpKeyRotate, "", "", fsm.KeyRotate{ID: "k", Hash: [32]byte{n}, Until: epoch.Add(until)})
+		res := l.do(fsm.OpKeyRotate, "", "", fsm.KeyRotate{ID: "k", Hash: [32]byte{n}, Overlap: overlap})
 		k, ok := l.m.Key("k")
 		if res.Err() != nil || res.ID != "k" || !ok || k.Hash != [32]byte{n} || k.Targets != "env=prod" {
 			t.Fatalf("%+v %+v", res, k)

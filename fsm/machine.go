@@ -12,6 +12,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"time"
 
 	"muster"
 
@@ -129,6 +130,7 @@ func (m Machine) upTo(t *tables, all []order) (done []Result, refused *Result, e
 // one of this program, and is its refusal.
 type order struct {
 	index uint64
+	at    time.Time // of the entry
 	c     Command
 	body  any
 	bad   error
@@ -150,13 +152,20 @@ func ordersOf(entry *raft.Log) ([]order, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log entry %d: %w: start a newer muster: %w", entry.Index, err, errNotUnderstood)
 	}
+	at, stamped, err := timeOf(entry)
+	if err != nil {
+		return nil, err
+	}
 	all := make([]order, len(commands))
 	for i, c := range commands {
 		body, err := c.decode()
 		if errors.Is(err, errNotUnderstood) {
 			return nil, fmt.Errorf("log entry %d has %w", entry.Index, err)
 		}
-		all[i] = order{entry.Index, c, body, err}
+		if !stamped {
+			at = c.At
+		}
+		all[i] = order{entry.Index, at, c, body, err}
 	}
 	return all, nil
 }
@@ -164,6 +173,33 @@ func ordersOf(entry *raft.Log) ([]order, error) {
 // several reports whether an entry is of several commands.
 func several(entry *raft.Log) bool {
 	return entry.Type == raft.LogCommand && bytes.HasPrefix(entry.Data, []byte("["))
+}
+
+// Entry is a log entry of encoded commands, with the clock of the master that
+// appends it.
+func Entry(commands [][]byte, at time.Time) raft.Log {
+	return raft.Log{Data: Join(commands), Extensions: Stamp(at)}
+}
+
+// Stamp writes the time of an entry, which all copies go by: nanoseconds since 1970,
+// as 8 bytes, big-endian. It stands in raft's Extensions, which are a part of the
+// entry on every disk; raft's own AppendedAt is meant for looking at only.
+func Stamp(at time.Time) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(at.UnixNano())) //nolint:gosec // timeOf turns it back
+}
+
+// timeOf reads the time of an entry. Those of earlier programs have none: of each of
+// their commands the proposer's clock counts.
+func timeOf(entry *raft.Log) (at time.Time, stamped bool, err error) {
+	switch len(entry.Extensions) {
+	case 0:
+		return at, false, nil
+	case 8:
+		ns := int64(binary.BigEndian.Uint64(entry.Extensions)) //nolint:gosec // as Stamp wrote it
+		return time.Unix(0, ns).UTC(), true, nil
+	default:
+		return at, false, fmt.Errorf("log entry %d has a time of %d bytes: start a newer muster: %w", entry.Index, len(entry.Extensions), errNotUnderstood)
+	}
 }
 
 // Join makes one entry of encoded commands: they are applied in their order, and

@@ -15,8 +15,9 @@ const maxNotes = 200
 const codeTransition = "illegal_transition"
 
 // BeginTx is a transaction's first state, if it may begin: index is that of its
-// entry, which is its epoch until another master claims it. Steps must form a
-// graph without cycles, in an order in which each stands behind those it needs.
+// entry, which is its epoch until another master claims it, and at the entry's time,
+// from which its deadline counts. Steps must form a graph without cycles, in an
+// order in which each stands behind those it needs.
 func BeginTx(t muster.Tx, index uint64, at time.Time) (muster.Tx, error) {
 	bad := func(field, reason string) (muster.Tx, error) { return muster.Tx{}, muster.FieldError(field, reason) }
 	if len(t.Steps) == 0 || len(t.Steps) > muster.MaxTxSteps {
@@ -25,9 +26,10 @@ func BeginTx(t muster.Tx, index uint64, at time.Time) (muster.Tx, error) {
 	if t.Policy != muster.PolicyBackward && t.Policy != muster.PolicyForward {
 		return bad("policy", "must be backward or forward")
 	}
-	if !t.Deadline.After(at) {
-		return bad("deadline_ms", "has passed before it began")
+	if t.DeadlineMs < 1 {
+		return bad("deadline_ms", "must be 1 or more")
 	}
+	t.Deadline = at.Add(time.Duration(t.DeadlineMs) * time.Millisecond)
 	seen := map[string]bool{}
 	steps := slices.Clone(t.Steps)
 	for i, s := range steps {

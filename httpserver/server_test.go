@@ -48,9 +48,10 @@ type house struct {
 	synced   muster.Sync
 	cleaned  muster.Cleanup
 	moved    []string
-	master   string   // ID
-	stale    int64    // ms
-	behind   []string // the scopes in a node's call; nil: some
+	master   string                      // ID
+	stale    int64                       // ms
+	level    func(context.Context) error // what Linearize does; nil: nothing
+	behind   []string                    // the scopes in a node's call; nil: some
 }
 
 func (h *house) Register(_ context.Context, _ muster.Write, g muster.Registration) (muster.Registered, error) {
@@ -116,8 +117,14 @@ func (h *house) Forward(_ context.Context, to muster.Node, _ muster.Rights, r ap
 	return api.Response{Status: http.StatusOK, Body: []byte(`{"to":"` + to.ID + `"}`)}, h.lost
 }
 
-func (h *house) WaitIndex(context.Context, uint64) error   { return nil }
-func (h *house) Linearize(context.Context) error           { return nil }
+func (h *house) WaitIndex(context.Context, uint64) error { return nil }
+func (h *house) Linearize(ctx context.Context) error {
+	if h.level != nil {
+		return h.level(ctx)
+	}
+	return nil
+}
+
 func (h *house) Level(context.Context)                     {}
 func (h *house) OldSeals() int                             { return 0 }
 func (h *house) ReadIndex(context.Context) (uint64, error) { return 7, nil }

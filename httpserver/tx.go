@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"muster"
 	"muster/httpserver/api"
@@ -251,21 +252,39 @@ func (s *Server) awaitTx(ctx context.Context, t muster.Tx) muster.Tx {
 	}
 }
 
-func (s *Server) findTx(id string) (muster.Tx, error) {
+// lookFor is how long a transaction is looked for that this node's copy has not:
+// longer than a new master takes.
+const lookFor = 2 * time.Second
+
+// findTx is a transaction by its ID. One that this node's copy has not may have
+// begun a moment ago by way of another node: it is NotFound only if the copy has all
+// that the master has, and NoMaster if that cannot be known.
+func (s *Server) findTx(ctx context.Context, id string) (muster.Tx, error) {
 	if err := s.noTxs(); err != nil {
 		return muster.Tx{}, err
 	}
+	if t, ok := s.cfg.Book.Tx(id); ok {
+		return t, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookFor)
+	defer cancel()
+	level := s.cfg.Cluster.Linearize(ctx)
 	t, ok := s.cfg.Book.Tx(id)
-	if !ok {
+	switch {
+	case ok:
+		return t, nil
+	case level != nil:
+		return t, muster.Errorf(muster.NoMaster, "no transaction %s is known here, and whether there is one nobody could say: %w", strconv.Quote(id), level).
+			WithHint("ask again, or ask another node; `muster status` shows whether there is a master")
+	default:
 		return t, muster.Errorf(muster.NotFound, "no transaction %s", strconv.Quote(id)).WithHint("muster tx list shows them")
 	}
-	return t, nil
 }
 
 // showTx shows a transaction; with wait_ms, when it needs no driver any more or so
 // much time has passed.
 func (s *Server) showTx(ctx context.Context, r *Request) (any, error) {
-	t, err := s.findTx(r.Params["id"])
+	t, err := s.findTx(ctx, r.Params["id"])
 	if err != nil {
 		return nil, err
 	}
@@ -312,7 +331,7 @@ func (s *Server) listTxs(_ context.Context, r *Request) (any, error) {
 // operateTx hands on an operator's word, from those who may run every step, undo
 // and precheck where they run.
 func (s *Server) operateTx(ctx context.Context, r *Request, command muster.TxCommand) (any, error) {
-	t, err := s.findTx(r.Params["id"])
+	t, err := s.findTx(ctx, r.Params["id"])
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"muster"
@@ -105,6 +106,52 @@ func TestAStreamOfATransactionSaysWhichLinesAreForgotten(t *testing.T) {
 		}
 		if strings.Join(events, ", ") != want {
 			t.Errorf("after %q: %v", last, events)
+		}
+	}
+}
+
+// laggard is a copy that gets a transaction only when it catches up with the master.
+type laggard struct {
+	*oneTx
+	has atomic.Bool
+}
+
+func (l *laggard) Tx(id string) (muster.Tx, bool) {
+	if !l.has.Load() {
+		return muster.Tx{}, false
+	}
+	return l.oneTx.Tx(id)
+}
+
+func TestATransactionIsNotDeniedByACopyThatIsBehind(t *testing.T) {
+	paths := map[string]string{"GET": "/v1/tx/t", "GET ": "/v1/tx/t/events"}
+	for _, word := range []string{"cancel", "retry", "close"} {
+		paths["POST "+word] = "/v1/tx/t/" + word
+	}
+	l := &laggard{oneTx: &oneTx{tx: muster.Tx{ID: "t", Status: muster.TxSucceeded}}}
+	h := &house{}
+	base, _ := serve(t, h, func(c *httpserver.Config) { c.Txs, c.Book = l, l })
+	look := func(method, path string) answer {
+		l.has.Store(false)
+		return ask(t, strings.Fields(method)[0], base+path, "mk_tx", "")
+	}
+	for method, path := range paths {
+		h.level = func(context.Context) error { l.has.Store(true); return nil }
+		if got := look(method, path); got.code != 200 {
+			t.Errorf("%s %s, which the master has: %d %s", method, path, got.code, got.body)
+		}
+		h.level = func(context.Context) error { return nil }
+		if got := look(method, path); got.code != 404 {
+			t.Errorf("%s %s, which nobody has: %d %s", method, path, got.code, got.body)
+		}
+		h.level = func(ctx context.Context) error {
+			if _, bounded := ctx.Deadline(); !bounded {
+				t.Errorf("%s %s may wait for a master for ever", method, path)
+			}
+			return muster.Errorf(muster.NoMaster, "no master confirmed it")
+		}
+		if got := look(method, path); got.code != 503 || !strings.Contains(got.body, `"no_master"`) || !strings.Contains(got.body, "no transaction") {
+			t.Errorf("%s %s, without a master: %d %s", method, path, got.code, got.body)
 		}
 	}
 }

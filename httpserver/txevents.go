@@ -18,7 +18,7 @@ func (s *Server) txEvents(ctx context.Context, r *Request) (any, error) {
 	if r.Last != "" && (err != nil || after < 0) {
 		return nil, muster.FieldError("Last-Event-ID", "is not one that was given")
 	}
-	t, err := s.findTx(r.Params["id"])
+	t, err := s.findTx(ctx, r.Params["id"])
 	if err != nil {
 		return nil, err
 	}

@@ -71,7 +71,7 @@ func (s *stage) EndAt(context.Context, string, muster.Rights, string, string) er
 
 func (s *stage) begin(id string) uint64 {
 	s.t.Helper()
-	made, err := tx.Resolve(tx.Plan{ID: id, Steps: []tx.Step{step("one", "a")}}, able(), operator(), time.Now())
+	made, err := tx.Resolve(tx.Plan{ID: id, Steps: []tx.Step{step("one", "a")}}, able(), operator())
 	if err != nil {
 		s.t.Fatal(err)
 	}

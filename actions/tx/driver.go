@@ -163,6 +163,7 @@ type run struct {
 	answers chan Answer
 	calls   map[string]*made // under way, by operation, step and generation
 	own     map[string]bool  // generations whose intent this run wrote, before their first call
+	told    muster.TxStatus  // what the log was last told of
 }
 
 // made is a call under way.
@@ -242,8 +243,8 @@ func (d *Driver) drive(ctx context.Context, r *run) {
 	defer cancel()
 	var heard []Answer
 	for {
-		t, ok := d.book.Tx(r.id)
-		if !ok || d.others(t) || t.Status.Ended() || !t.Status.Driven() && len(r.calls) == 0 && len(heard) == 0 {
+		t, mine := d.read(r)
+		if !mine || t.Status.Ended() || !t.Status.Driven() && len(r.calls) == 0 && len(heard) == 0 {
 			d.abandon(ctx, &wg, t, r)
 			return
 		}
@@ -260,7 +261,7 @@ func (d *Driver) drive(ctx context.Context, r *run) {
 			if len(rest) > 0 {
 				continue
 			}
-			if t, ok = d.book.Tx(r.id); !ok {
+			if t, mine = d.read(r); !mine {
 				return
 			}
 		}
@@ -274,6 +275,44 @@ func (d *Driver) drive(ctx context.Context, r *run) {
 			return
 		}
 	}
+}
+
+// read gives a run's transaction as it is now, if it is still this node's to drive.
+func (d *Driver) read(r *run) (t muster.Tx, mine bool) {
+	t, ok := d.book.Tx(r.id)
+	if !ok || d.others(t) {
+		return t, false
+	}
+	d.tell(t, r)
+	return t, true
+}
+
+// tell has the log say, once, that a transaction waits for an operator, or that it
+// was rolled back.
+func (d *Driver) tell(t muster.Tx, r *run) {
+	if t.Status == r.told {
+		return
+	}
+	r.told = t.Status
+	switch t.Status {
+	case muster.TxParked:
+		d.cfg.Log.Warn("transaction is parked and waits for an operator", "tx", t.ID, "name", t.Name, "steps", stuck(t), "reason", message(t.Error))
+	case muster.TxRolledBack:
+		d.cfg.Log.Info("transaction was rolled back", "tx", t.ID, "name", t.Name, "reason", message(t.Error))
+	default:
+	}
+}
+
+// stuck says of each step of a parked transaction that has begun, and stands in the
+// way, how and why.
+func stuck(t muster.Tx) []string {
+	var steps []string
+	for _, do := range t.Answer().Sheet {
+		if do.Status != muster.StepPending {
+			steps = append(steps, fmt.Sprintf("%s on %s: %s: %s", do.Step, do.Node, do.Status, message(do.Why)))
+		}
+	}
+	return steps
 }
 
 // rules are those for a transaction now.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
 	"strings"
@@ -96,7 +97,7 @@ func (l *ledger) Node(id string) (muster.Node, bool) {
 func (l *ledger) begin(p tx.Plan) {
 	l.t.Helper()
 	p.ID = "t"
-	made, err := tx.Resolve(p, able(), operator(), time.Now())
+	made, err := tx.Resolve(p, able(), operator())
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -383,6 +384,73 @@ func TestWhoseKeyEndsBeginsNoMoreStepsButIsUndone(t *testing.T) {
 	done := l.until("it ends", over)
 	if want := "do one 1 do two 1 undo two 2 undo one 2"; done.Status != muster.TxRolledBack || strings.Join(nodes.made(), " ") != want || done.Error.Code != "unauthorized" {
 		t.Errorf("%s, %v, %+v", done.Status, nodes.made(), done.Error)
+	}
+}
+
+// logbook is a log that is kept line by line.
+type logbook struct {
+	mu    sync.Mutex
+	lines []string // guarded by mu
+}
+
+func (b *logbook) Write(line []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines = append(b.lines, string(line))
+	return len(line), nil
+}
+
+// with gives the lines in which a text stands.
+func (b *logbook) with(text string) (lines []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, line := range b.lines {
+		if strings.Contains(line, text) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+func TestTheLogSaysOnceThatATransactionIsParkedOrRolledBackAndWhy(t *testing.T) {
+	l, nodes, log := newLedger(t), &crew{}, &logbook{}
+	mended := atomic.Bool{}
+	nodes.answer = func(_ context.Context, op muster.TxOp) muster.Result {
+		switch {
+		case op.Op == muster.OpUndo && op.Step == "one" && !mended.Load():
+			return muster.Result{State: muster.StateFailed, Error: &muster.ActionError{Code: muster.CodeJournalLost, Message: "the disk is new"}}
+		case op.Op == muster.OpDo && op.Step == "two":
+			return muster.Result{State: muster.StateFailed, Error: &muster.ActionError{Code: "exit", Message: "no room"}}
+		}
+		return ok(tx.Order{})
+	}
+	cfg := tx.Config{Log: slog.New(slog.NewTextHandler(log, nil))}
+	depose := lead(t, cfg, l, nodes)
+	p := serial()
+	p.Name = "release 7"
+	l.begin(p)
+	l.until("it is parked", func(t muster.Tx) bool { return t.Status == muster.TxParked })
+	depose()
+	depose = lead(t, cfg, l, nodes) // the next master has not parked it
+	mended.Store(true)
+	if err := l.write(fsm.OpTxOperate, fsm.TxOperate{ID: "t", Command: muster.TxTryNow}); err != nil {
+		t.Fatal(err)
+	}
+	l.until("it is rolled back", func(t muster.Tx) bool { return t.Status == muster.TxRolledBack })
+	depose()
+	parked, back := log.with("is parked"), log.with("was rolled back")
+	if len(parked) != 1 || len(back) != 1 {
+		t.Fatalf("%q, %q", parked, back)
+	}
+	for _, want := range []string{"level=WARN", "tx=t", `name="release 7"`, "one on a: undo_failed: the disk is new", `reason="not undone: one"`} {
+		if !strings.Contains(parked[0], want) {
+			t.Errorf("without %s: %s", want, parked[0])
+		}
+	}
+	for _, want := range []string{"level=INFO", "tx=t", `name="release 7"`, "step two failed: no room"} {
+		if !strings.Contains(back[0], want) {
+			t.Errorf("without %s: %s", want, back[0])
+		}
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"muster"
 )
@@ -57,7 +56,7 @@ const (
 // that is missing did not say. Faults name the field, steps by their place. It is
 // Forbidden if the caller may not run a step or its undo, Unavailable if a node
 // did not say what it can.
-func Resolve(p Plan, can map[string]Ability, by muster.Rights, now time.Time) (muster.Tx, error) {
+func Resolve(p Plan, can map[string]Ability, by muster.Rights) (muster.Tx, error) {
 	r := resolver{can: can, by: by, bad: faults{}, of: map[string][]string{}, gives: map[string]json.RawMessage{}}
 	t := muster.Tx{
 		ID: p.ID, Name: p.Name, Key: p.Key, By: by, Policy: cmp.Or(p.Policy, muster.PolicyBackward),
@@ -82,7 +81,6 @@ func Resolve(p Plan, can map[string]Ability, by muster.Rights, now time.Time) (m
 	r.bad.check(len(r.steps) <= muster.MaxTxSteps, "steps", "there may be %d, those of all nodes counted; these are %d", muster.MaxTxSteps, len(r.steps))
 	t.Steps = r.steps
 	r.zones(t)
-	t.Deadline = now.UTC().Add(time.Duration(t.DeadlineMs) * time.Millisecond)
 	if r.denied != nil {
 		return t, r.denied
 	}

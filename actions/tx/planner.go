@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"muster"
 )
@@ -66,7 +65,7 @@ func (p Planner) PlanTx(ctx context.Context, by muster.Rights, asked muster.TxPl
 		})
 	}
 	can := p.Scout.Survey(ctx, all)
-	t, err := Resolve(plan, can, by, time.Now())
+	t, err := Resolve(plan, can, by)
 	if err == nil && p.Misfits != nil {
 		err = p.fit(plan, t, can)
 	}

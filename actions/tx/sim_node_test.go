@@ -330,7 +330,7 @@ func (w *sim) judgeLock(lock, holder string) {
 	}
 	probe := tx.Plan{ID: "probe-" + lock, Locks: []string{lock}, Steps: []tx.Step{step("s", "a", runs("sim.do"))}}
 	probe.Steps[0].Undo.Run = "sim.undo"
-	t, err := tx.Resolve(probe, w.skills(), operator(), w.now)
+	t, err := tx.Resolve(probe, w.skills(), operator())
 	if err == nil {
 		err = w.write("tx.begin", "", map[string]any{"tx": t})
 	}

@@ -352,7 +352,7 @@ func (w *sim) begin(p *played, tries int) {
 		w.after(500*time.Millisecond, func() { w.begin(p, tries) })
 		return
 	}
-	t, err := tx.Resolve(p.plan, w.skills(), operator(), w.now)
+	t, err := tx.Resolve(p.plan, w.skills(), operator())
 	if err != nil {
 		w.wrong("resolve: %v", err)
 		return

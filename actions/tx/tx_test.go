@@ -86,7 +86,7 @@ func runs(run string, pairs ...string) func(*tx.Step) {
 func resolve(t *testing.T, p tx.Plan) muster.Tx {
 	t.Helper()
 	p.ID = "t"
-	made, err := tx.Resolve(p, able(), operator(), noon)
+	made, err := tx.Resolve(p, able(), operator())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestAPlansFaultsNameTheirFields(t *testing.T) {
 	}
 	for name, c := range cases {
 		c.plan.ID = "t"
-		_, err := tx.Resolve(c.plan, able(), operator(), noon)
+		_, err := tx.Resolve(c.plan, able(), operator())
 		e, ok := err.(*muster.Error) //nolint:errorlint // it is not wrapped
 		if !ok || e.Kind != muster.Invalid || e.Fields[c.want] == nil {
 			t.Errorf("%s: %v", name, err)
@@ -155,13 +155,13 @@ func TestWhoMayNotRunAStepOrItsUndoBeginsNothing(t *testing.T) {
 		"the step": {Principal: "key:k", Scopes: []string{"tx", "run:app.undo"}}, "the undo": {Principal: "key:k", Scopes: []string{"tx", "run:app.do"}},
 		"the risk": {Principal: "key:k", Scopes: []string{"run:*"}, MaxRisk: muster.RiskRead}, "the node": {Principal: "key:k", Scopes: []string{"run:*"}, Targets: "env=prod"},
 	} {
-		if _, err := tx.Resolve(plan, able(), by, noon); muster.KindOf(err) != muster.Forbidden {
+		if _, err := tx.Resolve(plan, able(), by); muster.KindOf(err) != muster.Forbidden {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	silent := able()
 	delete(silent, "id-a")
-	if _, err := tx.Resolve(plan, silent, operator(), noon); muster.KindOf(err) != muster.Unavailable || !strings.Contains(err.Error(), "a") {
+	if _, err := tx.Resolve(plan, silent, operator()); muster.KindOf(err) != muster.Unavailable || !strings.Contains(err.Error(), "a") {
 		t.Errorf("a silent node: %v", err)
 	}
 }
@@ -618,7 +618,7 @@ func TestASilenceIsWaitedOutForEachCallAnew(t *testing.T) {
 	patient.Retry = &muster.TxRetry{Attempts: 10, FirstMs: 60_000, On: []string{"unavailable"}}
 	can := able()
 	can["id-a"] = tx.Ability{Journal: "j-a", Actions: append(can["id-a"].Actions, patient)}
-	made, err := tx.Resolve(tx.Plan{ID: "t", Steps: []tx.Step{step("one", "a", many)}}, can, operator(), noon)
+	made, err := tx.Resolve(tx.Plan{ID: "t", Steps: []tx.Step{step("one", "a", many)}}, can, operator())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -670,7 +670,7 @@ func TestTriesThatFollowEachOtherAtOnceAreHeldApart(t *testing.T) {
 	hasty.Retry = &muster.TxRetry{Attempts: 2, FirstMs: 1, MaxMs: 1}
 	can := able()
 	can["id-a"] = tx.Ability{Journal: "j-a", Actions: append(can["id-a"].Actions, hasty)}
-	made, err := tx.Resolve(tx.Plan{ID: "t", DeadlineMs: 1000, Policy: muster.PolicyForward, Steps: []tx.Step{step("one", "a", runs("app.hasty"))}}, can, operator(), noon)
+	made, err := tx.Resolve(tx.Plan{ID: "t", DeadlineMs: 1000, Policy: muster.PolicyForward, Steps: []tx.Step{step("one", "a", runs("app.hasty"))}}, can, operator())
 	if err != nil {
 		t.Fatal(err)
 	}

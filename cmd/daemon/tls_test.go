@@ -121,6 +121,74 @@ func TestNodesJoinForwardSearchAndActOverHTTPS(t *testing.T) {
 	}
 }
 
+func TestTheAutomaticCertificateShowsWhatTheNodeIsFoundUnder(t *testing.T) {
+	loopback := []string{"127.0.0.1", "::1"}
+	for name, c := range map[string]struct {
+		advertise, url string
+		names, ips     []string
+	}{
+		"loopback":                {"", "", nil, nil},
+		"an address":              {"192.0.2.7:7600", "", nil, []string{"192.0.2.7"}},
+		"an address of IPv6":      {"[2001:db8::7]:7600", "", nil, []string{"2001:db8::7"}},
+		"a name, and another URL": {"node-a.example:7600", "https://search.example/ai", []string{"node-a.example", "search.example"}, nil},
+		"no name by RFC 1123":     {"node_a:7600", "", nil, nil},
+	} {
+		cfg := settings(t)
+		dir := t.TempDir()
+		cfg.SecretFile, cfg.TLS, cfg.AdvertiseHTTP, cfg.URL = filepath.Join(dir, "secret"), "auto", c.advertise, c.url
+		secrets, err := trust.EnsureSecretFile(cfg.SecretFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := start(t, cfg)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		conf, err := trust.OperatorTLS(secrets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := (&tls.Dialer{Config: conf}).DialContext(t.Context(), "tcp", cfg.HTTP)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		leaf := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
+		_ = conn.Close()
+		ips := make([]string, 0, len(leaf.IPAddresses))
+		for _, ip := range leaf.IPAddresses {
+			ips = append(ips, ip.String())
+		}
+		names := slices.Sorted(slices.Values(leaf.DNSNames))
+		slices.Sort(ips)
+		id, err := trust.LoadOrCreateIdentity(cfg.DataDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantNames := slices.Sorted(slices.Values(append([]string{"localhost", id.ID}, c.names...)))
+		wantIPs := slices.Sorted(slices.Values(append(c.ips, loopback...)))
+		if !slices.Equal(names, wantNames) || !slices.Equal(ips, wantIPs) || leaf.Subject.CommonName != id.ID {
+			t.Errorf("%s: %v and %v, not %v and %v", name, names, ips, wantNames, wantIPs)
+		}
+		if err := d.Stop(t.Context()); err != nil {
+			t.Error(name, err)
+		}
+	}
+}
+
+func TestANodeWithoutHTTPSJoinsOneThatHasItAndTheOtherWayRound(t *testing.T) {
+	for founder, joiner := range map[string]string{"auto": "off", "off": "auto"} {
+		dir := t.TempDir()
+		first, _ := secure(t, dir, "a", func(c *daemon.Config) { c.TLS = founder })
+		second, b := secure(t, dir, "b", func(c *daemon.Config) { c.TLS, c.Join = joiner, []string{first.Gossip()} })
+		if _, err := b.Register(t.Context(), muster.Registration{Name: "crm", URL: "http://127.0.0.1:9/crm"}, "k"); err != nil {
+			t.Errorf("%s at %s: %v", joiner, founder, err)
+		}
+		if n, err := b.Node(t.Context(), "b"); err != nil || n.URL != second.Addr() {
+			t.Errorf("%s at %s: %+v, %v", joiner, founder, n, err)
+		}
+	}
+}
+
 func TestALivingNodesNameIsHeldOverHTTPS(t *testing.T) {
 	dir := t.TempDir()
 	first, _ := secure(t, dir, "a", nil)

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -64,6 +65,12 @@ func version(v string, most int) string {
 	return strings.NewReplacer("VERSION", v, "MOST", strconv.Itoa(most)).Replace(tagged)
 }
 
+// How a list, and the description, of an action in two versions look.
+var (
+	mixedList  = regexp.MustCompile(`(?m)^app\.tag +1\.0\.0 +low +Tag +b *\napp\.tag +2\.0\.0 +low +Tag +c *$`)
+	mixedShown = regexp.MustCompile(`(?s)Version +1\.0\.0\n.*Nodes +b\n.*"max":5.*Version +2\.0\.0\n.*Nodes +c\n.*"max":9`)
+)
+
 func TestEveryNodeDocumentsAndJudgesActionsThatItDoesNotHave(t *testing.T) {
 	d, _ := trio(t)
 	d.defines(t, "tag.yaml", version("1.0.0", 5), "b")
@@ -84,6 +91,12 @@ func TestEveryNodeDocumentsAndJudgesActionsThatItDoesNotHave(t *testing.T) {
 	// Another version elsewhere is shown, and what one of them takes is tried.
 	d.defines(t, "tag.yaml", version("2.0.0", 9), "c")
 	d.versions(t, "app.tag", "1.0.0 b", "2.0.0 c")
+	if code, out := d.words(t, "a", "action", "list"); code != 0 || !mixedList.MatchString(out) {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if code, out := d.words(t, "a", "action", "show", "app.tag"); code != 0 || !mixedShown.MatchString(out) {
+		t.Errorf("exit %d\n%s", code, out)
+	}
 	if code, out := d.words(t, "a", "run", "app.tag", "--on", "b,c", "-p", "n=9", "--on-fail", "continue"); code != 3 ||
 		!strings.Contains(out, "n: must be at most 5") || !strings.Contains(out, "--n=9") {
 		t.Errorf("mixed versions: exit %d\n%s", code, out)

@@ -319,7 +319,7 @@ func (d *demo) raise(ctx context.Context) error {
 		if d.more != nil {
 			d.args[name] = append(d.args[name], d.more(name)...)
 		}
-		if slices.Contains(d.args[name], "--tls") {
+		if slices.Contains(d.args[name], "auto") || slices.Contains(d.args[name], "--tls-cert") {
 			d.urls[name] = "https://" + own[0]
 		}
 		if err := d.start(name); err != nil {

@@ -179,6 +179,41 @@ func TestATransactionIsDoneOnThreeNodesOrUndoneInReverse(t *testing.T) {
 	}
 }
 
+func TestATransactionIsFoundAtEveryNodeAtOnceAndNeverDeniedWithoutAMaster(t *testing.T) {
+	d, master := trio(t)
+	asker := other(d, master)
+	third := other(d, asker)
+	last := ""
+	for range 10 {
+		a := d.begin(t, asker, json.RawMessage(`{"wait":false,"steps":[{"id":"one","on":"a","run":"node.ping"}]}`))
+		if found, err := d.client(third).Tx(t.Context(), a.ID, 0); err != nil || found.ID != a.ID {
+			t.Fatalf("begun at %s, asked for at %s: %+v, %v", asker, third, found, err)
+		}
+		last = a.ID
+	}
+	if _, err := d.client(third).Tx(t.Context(), "none", 0); muster.KindOf(err) != muster.NotFound {
+		t.Errorf("one that there is not: %v", err)
+	}
+	for _, name := range []string{master, asker} {
+		if err := d.kill(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, third+" sees no master", func() bool {
+		s, err := d.client(third).Cluster(t.Context())
+		return err == nil && s.Master == nil
+	})
+	if _, err := d.client(third).Tx(t.Context(), "none", 0); muster.KindOf(err) != muster.NoMaster {
+		t.Errorf("without a master: %v", err)
+	}
+	if code, out := d.words(t, third, "tx", "show", "none"); code != 4 || !strings.Contains(out, "no transaction") || !strings.Contains(out, "hint:") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if found, err := d.client(third).Tx(t.Context(), last, 0); err != nil || found.ID != last {
+		t.Errorf("one that it has: %+v, %v", found, err)
+	}
+}
+
 func TestTheOlderFormIsDoneInTheOrderItIsWrittenIn(t *testing.T) {
 	d, master := trio(t)
 	l := d.ledger(t)
@@ -326,6 +361,45 @@ func TestAParkedTransactionHandsOverASheetAndGoesOnAtAWord(t *testing.T) {
 	}
 	if code, out := d.words(t, asker, "tx", "show", a.ID); code != 7 || !strings.Contains(out, "closed") {
 		t.Errorf("exit %d\n%s", code, out)
+	}
+}
+
+// The plan is as it was begun; how a step is done and undone is what the definition
+// says when its node is asked, and so are the parameters that it takes.
+func TestAMendedUndoIsWhatARetryOfAParkedTransactionRuns(t *testing.T) {
+	d, master := trio(t)
+	l := d.ledger(t)
+	asker := other(d, master)
+	undoes := func(version, values, exit string) {
+		t.Helper()
+		d.defines(t, "ledger1.yaml", fmt.Sprintf("action: app.unled\nversion: %s\ntitle: Undo\nrisk: low\nparams: {w: {type: enum, values: [%s], required: true}}\n"+
+			"retry: {attempts: 1}\nhandler: {kind: exec, argv: [/bin/sh, -c, 'echo \"%s $1\" >>%s; exit %s', x, \"${w}\"]}\n", version, values, version, l.path, exit), "a")
+		until(t, "the definition is "+version+" at its node", func() bool {
+			code, out := d.words(t, asker, "action", "show", "app.unled", "-o", "json")
+			return code == 0 && strings.Contains(out, version)
+		})
+	}
+	parked := func(a muster.TxAnswer, why string) {
+		t.Helper()
+		if a.Status != muster.TxParked || len(a.Sheet) != 1 || a.Sheet[0].Why.Code != why {
+			t.Fatalf("%s, %+v", a.Status, a.Sheet)
+		}
+	}
+	undoes("2.0.0", "un-one", "3")
+	l.breaks(t, "two")
+	a := d.begin(t, asker, plan(step("one", "a"), step("two", "b")))
+	parked(a, "exit")
+	for _, c := range []struct{ version, values, exit, why string }{{"3.0.0", "other", "0", "invalid_params"}, {"4.0.0", "un-one, other", "0", ""}} {
+		undoes(c.version, c.values, c.exit)
+		if code, out := d.words(t, asker, "tx", "retry", a.ID); code != 0 {
+			t.Fatalf("exit %d\n%s", code, out)
+		}
+		if a = d.ended(t, asker, a.ID); c.why != "" {
+			parked(a, c.why)
+		}
+	}
+	if a.Status != muster.TxRolledBack || l.read() != "one two 2.0.0 un-one 4.0.0 un-one" {
+		t.Errorf("%s (%s), wrote %s", a.Status, statuses(a), l.read())
 	}
 }
 
