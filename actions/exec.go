@@ -74,7 +74,7 @@ func (h *Handler) do(ctx context.Context, c call) outcome {
 // ctx ends the group: SIGTERM, then SIGKILL. What the program leaves behind in
 // its group is killed when it exits.
 func (h *Handler) start(ctx context.Context, c call) outcome {
-	if err := safeArgv(c.argv, h.Cwd); err != nil {
+	if err := h.safeArgv(c.argv); err != nil {
 		return failed("start", "%v", err)
 	}
 	around, err := os.MkdirTemp("", scratchPrefix)

@@ -83,20 +83,17 @@ func (h *Handler) finishExec(bad faults, at string, params map[string]Param) {
 	bad.check(h.Cwd == "" || filepath.IsAbs(h.Cwd), at+"/cwd", "must be an absolute path")
 	whole := len(h.Argv) > 0 && filepath.IsAbs(h.Argv[0])
 	bad.check(whole, at+"/argv", "must begin with the absolute path of a program")
-	if whole {
-		h.judgeArgv(bad, at)
-	}
 	h.args = nil
 	afterDashes := false
 	for i, element := range h.Argv {
 		arg, reason := parseArgument(element, i, params)
-		if reason == "" && arg.param != "" && isCommand(h.Argv, i) {
-			reason = "a parameter must not be the text that a shell runs"
-		}
 		bad.check(reason == "", fmt.Sprintf("%s/argv/%d", at, i), "%s", reason)
 		arg.dash = afterDashes || arg.prefix != "" || params[arg.param].AllowDash
 		afterDashes = afterDashes || element == "--"
 		h.args = append(h.args, arg)
+	}
+	if whole {
+		h.judgeArgv(bad, at)
 	}
 }
 

@@ -140,7 +140,7 @@ func (h *Handler) token() (string, error) {
 	if h.TokenFile == "" {
 		return "", nil
 	}
-	if err := safe(h.TokenFile); err != nil {
+	if err := safe(h.TokenFile, account{}); err != nil {
 		return "", err
 	}
 	raw, err := readFile(h.TokenFile, maxToken)

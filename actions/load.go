@@ -46,7 +46,7 @@ func Lint(path string) (all []Definition, bad Faults, err error) {
 	if err != nil {
 		return nil, nil, muster.Errorf(muster.Internal, "%w", err)
 	}
-	if err := safe(path); err != nil {
+	if err := safe(path, account{}); err != nil {
 		return nil, Faults{{File: path, Reason: reasonIn(err, path)}}, nil
 	}
 	var files []string
@@ -91,7 +91,7 @@ func reasonIn(err error, file string) string { return strings.TrimPrefix(err.Err
 
 // LoadFile reads one definition.
 func LoadFile(path string) (Definition, error) {
-	if err := safe(path); err != nil {
+	if err := safe(path, account{}); err != nil {
 		return Definition{}, muster.Errorf(muster.Invalid, "%w", err)
 	}
 	raw, err := os.ReadFile(path)

@@ -196,12 +196,16 @@ func TestParameterIsNeverTheTextThatAShellRuns(t *testing.T) {
 	for argv, ok := range map[string]bool{
 		"[/bin/sh, -c, '${c}']": false, "[/bin/bash, -ec, '${c}']": false, "[/bin/bash, -ce, '${c}']": false, "[/usr/bin/env, bash, -lc, '${c}']": false,
 		"[/bin/dash, -c, -e, '${c}']": false, "[/bin/sh, -c, --, '${c}']": false, "[/bin/busybox, ash, -c, '${c}']": false,
-		"[/usr/bin/env, -S, /bin/zsh, -o, pipefail, -c, '${c}']": false, "[/bin/sh, -e, '${c}']": true,
+		"[/usr/bin/env, -S, /bin/zsh, -o, pipefail, -c, '${c}']": false, "[/bin/sh, -e, '${c}']": false, "[/bin/sh, -e, --, '${c}']": true,
+		"[/bin/bash, -c, -o, pipefail, '${c}']": false, "[/bin/bash, -co, pipefail, '${c}']": false, "[/bin/bash, -c, +x, '${c}']": false,
+		"[/bin/bash, -o, pipefail, -c, 'echo \"$1\"', sh, '${c}']": true, "[/bin/bash, -ceo, pipefail, 'echo \"$1\"', sh, '${c}']": true,
+		"[/bin/sh, -c, --, 'echo \"$1\"', sh, '${c}']": true, "[/bin/sh, -c, ':', -c, '${c}']": true,
+		"[/usr/bin/fish, -C, '${c}']": false, "[/usr/bin/fish, -c, x, -C, '${c}']": false, "[/usr/bin/fish, '--init-command=${c}']": false, "[/usr/bin/fish, -c, x, --, '${c}']": true,
 		"[/bin/sh, -c, 'echo \"$1\"', sh, '${c}']": true, "[/bin/sh, /srv/run, -c, '${c}']": true, "[/bin/tar, -c, '${c}']": true,
 	} {
 		_, err := parse("d.yaml", "action: a\nversion: 1.0.0\ntitle: T\nrisk: low\n"+
 			"params: {c: {type: string, required: true, allow_dash: true}}\nhandler: {kind: exec, argv: "+argv+"}\n")
-		if (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "must not be the text that a shell runs") {
+		if (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "must not be the text that an interpreter runs") {
 			t.Errorf("%s: %v", argv, err)
 		}
 	}

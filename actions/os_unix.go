@@ -13,15 +13,15 @@ import (
 // writableByOthers reports whether group or world may write.
 func writableByOthers(info fs.FileInfo) bool { return info.Mode().Perm()&0o022 != 0 }
 
-// ownedByOthers reports whether neither root nor this process's user is the
-// owner, and who is.
-func ownedByOthers(info fs.FileInfo) (uid int, others bool) {
+// ownedByOthers reports whether neither root, nor this process's user, nor the one
+// that a program runs as is the owner, and who is.
+func ownedByOthers(info fs.FileInfo, as account) (uid int, others bool) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return -1, true
 	}
 	uid = int(stat.Uid)
-	return uid, uid != 0 && uid != os.Geteuid()
+	return uid, uid != 0 && uid != os.Geteuid() && (as.credential == nil || uid != int(as.credential.Uid))
 }
 
 // hold keeps a directory from being taken for one that a dead process left, until

@@ -11,7 +11,7 @@ import (
 // writableByOthers is left to the access control lists here.
 func writableByOthers(fs.FileInfo) bool { return false }
 
-func ownedByOthers(fs.FileInfo) (uid int, others bool) { return 0, false }
+func ownedByOthers(fs.FileInfo, account) (uid int, others bool) { return 0, false }
 
 // hold does nothing: nothing is taken for what a dead process left.
 func hold(string) (letGo func(), err error) { return func() {}, nil }

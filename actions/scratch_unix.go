@@ -24,7 +24,7 @@ func sweepScratch() {
 		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < scratchAge {
 			continue
 		}
-		if _, others := ownedByOthers(info); others {
+		if _, others := ownedByOthers(info, account{}); others {
 			continue
 		}
 		if letGo, err := hold(dir); err == nil {

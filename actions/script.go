@@ -1,57 +1,93 @@
 package actions
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 )
 
+// starter is how a program that runs another one reads the words before it.
+type starter struct {
+	value string   // letters of options whose value may be the next word
+	long  []string // whole options of that kind
+	words int      // words of its own before the program
+}
+
+// starterOf knows a starter by its name.
+func starterOf(program string) (s starter, known bool) {
+	switch programName(program) {
+	case "env":
+		return starter{value: "uCa", long: []string{"--unset", "--chdir", "--argv0"}}, true
+	case "nice":
+		return starter{value: "n", long: []string{"--adjustment"}}, true
+	case "ionice":
+		return starter{value: "cnpPu", long: []string{"--class", "--classdata", "--pid", "--pgid", "--uid"}}, true
+	case "stdbuf":
+		return starter{value: "ioe", long: []string{"--input", "--output", "--error"}}, true
+	case "timeout":
+		return starter{value: "ks", long: []string{"--kill-after", "--signal"}, words: 1}, true
+	case "nohup", "setsid", "busybox":
+		return s, true
+	default:
+		return s, false
+	}
+}
+
+// takes reports whether the word after an option is its value.
+func (s starter) takes(option string) bool {
+	if strings.HasPrefix(option, "--") {
+		return slices.ContainsFunc(s.long, func(long string) bool { return strings.HasPrefix(long, option) })
+	}
+	i := strings.IndexAny(option, s.value)
+	return i > 0 && i == len(option)-1
+}
+
+// splits reports whether env makes several words of what the option says.
+func splits(option string) bool {
+	name, _, _ := strings.Cut(option, "=")
+	long := strings.HasPrefix(option, "--")
+	return long && strings.HasPrefix("--split-string", name) || !long && strings.Contains(option, "S")
+}
+
 // dialect is how an interpreter reads its options. Those of one letter may stand
 // together in a word.
 type dialect struct {
-	text   string   // their value is what is run
-	file   string   // their value is the script
+	text   string   // their value is run, or names the file that is
 	value  string   // they have a value: the rest of the word, or the next one
 	joined string   // their value, if any, is the rest of the word
-	texts  []string // whole options whose value is what is run
-	values []string // whole options with a value that may be the next word
-	both   bool     // there may be a script besides a text
-	plus   bool     // an option may begin with +
+	long   []string // whole options like those of text
+	more   bool     // options may follow a text
+	script bool     // a script may, too
+	apart  bool     // letters together are all options, and their values other words
+	plus   bool     // options may begin with +
 }
 
 // dialectOf knows an interpreter by its name, whatever its version.
 func dialectOf(program string) (d dialect, known bool) {
-	if isShell(program) {
-		return dialect{text: "c", value: "oO", texts: []string{"--command"}, values: []string{"--rcfile", "--init-file"}, plus: true}, true
-	}
 	switch programName(program) {
+	case "sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "csh", "tcsh":
+		return dialect{text: "c", value: "oO", long: []string{"--command"}, apart: true, plus: true}, true
+	case "fish":
+		return dialect{text: "cC", value: "pdDfo", long: []string{"--command", "--init-command"}, more: true}, true
 	case "python", "pypy":
 		return dialect{text: "cm", value: "WX"}, true
 	case "perl":
-		return dialect{text: "eE", value: "I", joined: "MmixdDFV"}, true
+		return dialect{text: "eE", value: "I", joined: "MmixDFV", more: true}, true
 	case "ruby":
-		return dialect{text: "e", value: "IrCE", joined: "KFWTx0i"}, true
+		return dialect{text: "e", value: "IrCEX", joined: "Fix", more: true}, true
 	case "node", "nodejs":
-		return dialect{
-			text: "ep", value: "rC", texts: []string{"--eval", "--print"},
-			values: []string{"--require", "--import", "--loader", "--experimental-loader", "--conditions"},
-		}, true
+		return dialect{text: "ep", value: "rC", long: []string{"--eval", "--print"}, more: true, apart: true}, true
 	case "php":
-		return dialect{text: "rRBE", file: "fF", value: "cdtzS", texts: []string{"--run"}, values: []string{"--php-ini", "--define"}}, true
+		return dialect{text: "rRBEfF", value: "cdtzS", more: true, long: []string{
+			"--run", "--process-begin", "--process-code", "--process-end", "--file", "--process-file",
+		}}, true
 	case "lua", "luajit":
-		return dialect{text: "e", value: "l", joined: "jO", both: true}, true
+		return dialect{text: "e", value: "l", joined: "jO", more: true, script: true}, true
 	default:
 		return d, false
 	}
-}
-
-// isStarter reports whether a program runs the one that its arguments name.
-func isStarter(program string) bool {
-	return oneOf(programName(program), "env", "nice", "ionice", "nohup", "setsid", "stdbuf", "timeout", "busybox")
 }
 
 // programName is the name of a program without its version.
@@ -59,160 +95,192 @@ func programName(program string) string {
 	return strings.TrimRight(strings.TrimSuffix(filepath.Base(program), ".exe"), "0123456789.-")
 }
 
-// What a word is to an interpreter.
-const (
-	wordFlag   = iota // an option without a value that matters
-	wordText          // its value is run
-	wordFile          // its value is the script
-	wordValue         // it has a value
-	wordScript        // no option
-)
-
-// read says what a word is, and the value in it, if there is one.
-func (d dialect) read(word string) (is int, value string) {
-	letters, short := strings.CutPrefix(word, "-")
-	if !short && d.plus {
-		letters, short = strings.CutPrefix(word, "+")
+// read says of an option whether its value is run, how many of the next words are
+// values for certain, whether one more may be, and what value is in its own word.
+func (d dialect) read(option string) (text bool, values int, maybe bool, rest string) {
+	if name, value, _ := strings.Cut(option, "="); strings.HasPrefix(option, "--") {
+		plain := oneOf(option, "--", "--norc", "--noprofile", "--posix", "--login", "--no-config", "--no-warnings", "--enable-source-maps")
+		text = slices.Contains(d.long, name)
+		return text, 0, !text && !plain && name == option, value
 	}
-	switch {
-	case !short:
-		return wordScript, ""
-	case strings.HasPrefix(letters, "-"):
-		name, value, _ := strings.Cut(word, "=")
+	for letters := option[1:]; letters != ""; {
+		letter := letters[:1]
+		letters = letters[1:]
 		switch {
-		case slices.Contains(d.texts, name):
-			return wordText, value
-		case slices.Contains(d.values, name):
-			return wordValue, value
+		case strings.Contains(d.text, letter):
+			text = true
+		case strings.Contains(d.value, letter) && (d.apart || letters == ""):
+			values++
+		case !strings.Contains(d.value+d.joined, letter):
+			continue
 		}
-		return wordFlag, ""
-	}
-	for i, letter := range letters {
-		rest := letters[i+len(string(letter)):]
-		switch {
-		case strings.ContainsRune(d.text, letter):
-			return wordText, rest
-		case strings.ContainsRune(d.file, letter):
-			return wordFile, rest
-		case strings.ContainsRune(d.value, letter):
-			return wordValue, rest
-		case strings.ContainsRune(d.joined, letter):
-			return wordFlag, ""
+		if !d.apart {
+			return text, values, false, letters
 		}
 	}
-	return wordFlag, ""
+	return text, values, false, ""
 }
 
-// script is a file that a program reads to run it.
-type script struct {
-	at   int // in argv
+// command is what the words of argv are to the programs among them.
+type command struct {
+	argv  []string
+	args  []argument // of a definition; nil: the parameters are filled in
+	files []part     // that are run, or may be
+	unfit []int      // words with a parameter that must not have one
+	input bool       // an interpreter runs its standard input
+}
+
+// part is a word of argv, or the end of one, that may name a file.
+type part struct {
+	at   int
 	path string
 }
 
-// scripts are the files in argv, besides its first, that are run: the program that
-// another one starts, the script of an interpreter, and files that its options name.
-// text is where a text stands that is run instead of a script, 0 if none does.
-func scripts(argv []string, cwd string) (files []script, text int) {
-	at := 0
-	for isStarter(argv[at]) {
-		next := started(argv[at:])
-		if next == 0 {
-			return files, 0
+// commandOf finds the program that argv runs in the end, and the script of it.
+func commandOf(argv []string, args []argument) command {
+	c := command{argv: argv, args: args, files: []part{{0, argv[0]}}}
+	for at := 0; at < len(argv); {
+		if word := argv[at]; at > 0 && filepath.Base(word) != word {
+			c.file(at, word)
 		}
-		if at += next; filepath.IsAbs(argv[at]) {
-			files = append(files, script{at, argv[at]})
-		}
-	}
-	in, known := dialectOf(argv[at])
-	if !known {
-		return files, 0
-	}
-	for i := at + 1; i < len(argv); i++ {
-		is, value := wordScript, argv[i]
-		if argv[i-1] != "--" {
-			is, value = in.read(argv[i])
-		}
-		switch {
-		case is == wordScript:
-			return append(files, of(i, argv[i], cwd)...), text
-		case is == wordFlag:
-			continue
-		case value == "":
-			if i++; i == len(argv) {
-				return files, text
+		c.fixed(at)
+		s, starts := starterOf(argv[at])
+		if !starts {
+			if in, known := dialectOf(argv[at]); known {
+				c.interpret(in, at)
 			}
-			value = argv[i]
+			break
 		}
-		switch {
-		case is == wordFile:
-			return append(files, of(i, value, cwd)...), text
-		case is == wordText:
-			text = i
-			if !in.both {
-				return files, text
+		at = c.started(s, at)
+	}
+	return c
+}
+
+// started returns where the program stands that the one at from starts.
+func (c *command) started(s starter, from int) int {
+	env := programName(c.argv[from]) == "env"
+	for at := from + 1; at < len(c.argv); at++ {
+		switch word := c.argv[at]; {
+		case word == "--":
+		case strings.HasPrefix(word, "-"):
+			if env && splits(word) {
+				for ; at < len(c.argv); at++ {
+					c.fixed(at)
+				}
+			} else if s.takes(word) {
+				at++
 			}
-		case filepath.IsAbs(value) && !isDir(value):
-			files = append(files, script{i, value})
+		case env && strings.Contains(word, "="):
+		case s.words > 0:
+			s.words--
+			c.noOption(at)
+		default:
+			return at
 		}
 	}
-	return files, text
+	return len(c.argv)
 }
 
-// started finds in argv what its first program starts: 0 if that cannot be told.
-func started(argv []string) int {
-	for i, word := range argv[1:] {
-		_, known := dialectOf(word)
-		if filepath.IsAbs(word) && !isDir(word) || known && filepath.Base(word) == word {
-			return i + 1
+// interpret reads the words after an interpreter, up to its script or the first
+// word that is certainly an argument of what is run. Among them no parameter may
+// stand but that last one.
+func (c *command) interpret(in dialect, from int) {
+	pending, texted, maybe := false, false, false
+	for at := from + 1; at < len(c.argv); at++ {
+		word := c.argv[at]
+		switch {
+		case word == "--" && !pending:
+			if at++; at < len(c.argv) && (!texted || in.script) {
+				c.file(at, c.argv[at])
+			}
+			c.input = c.input || at == len(c.argv) && !texted
+			return
+		case strings.HasPrefix(word, "-") || in.plus && strings.HasPrefix(word, "+"):
+			text, values, next, rest := in.read(word)
+			c.fixed(at)
+			c.file(at, rest)
+			pending, texted, maybe = pending || text && rest == "", texted || text && rest != "", next
+			if texted && !pending && !in.more {
+				return
+			}
+			c.input = c.input || word == "-" || in.plus && !text && !strings.HasPrefix(word, "--") && strings.Contains(word, "s")
+			for ; values > 0 && at+1 < len(c.argv); values-- {
+				at++
+				c.fixed(at)
+				c.file(at, c.argv[at])
+			}
+		case maybe:
+			maybe = false
+			c.fixed(at)
+			c.file(at, word)
+		case pending:
+			pending, texted = false, true
+			c.fixed(at)
+			c.file(at, word)
+			if !in.more {
+				return
+			}
+		default:
+			c.noOption(at)
+			if !texted || in.script {
+				c.file(at, word)
+			}
+			return
 		}
 	}
-	return 0
+	c.input = c.input || !texted
 }
 
-// of is the script that a word names: one that is not absolute stands in the
-// working directory, or is no file of a known place.
-func of(at int, word, cwd string) []script {
-	switch {
-	case filepath.IsAbs(word):
-		return []script{{at, word}}
-	case cwd != "" && exists(filepath.Join(cwd, word)):
-		return []script{{at, filepath.Join(cwd, word)}}
-	default:
-		return nil
+func (c *command) file(at int, path string) { c.files = append(c.files, part{at, path}) }
+
+// fixed says that no parameter may stand in a word.
+func (c *command) fixed(at int) {
+	if c.args != nil && c.args[at].param != "" {
+		c.unfit = append(c.unfit, at)
 	}
 }
 
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
+// noOption says that no parameter which may begin with - may be a word.
+func (c *command) noOption(at int) {
+	if c.args != nil && c.args[at].dash && c.args[at].prefix == "" {
+		c.fixed(at)
+	}
 }
 
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
+// safe judges a part that names a regular file, from the working directory.
+// Of others the program itself has to say what is wrong.
+func (p part) safe(cwd string, as account) error {
+	path := p.path
+	if !filepath.IsAbs(path) {
+		if path == "" || cwd == "" {
+			return nil
+		}
+		path = filepath.Join(cwd, path)
+	}
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return nil //nolint:nilerr // there is nothing to judge
+	}
+	return safe(path, as)
 }
 
 // judgeArgv judges what a handler runs, as far as that is known: a file may be put
 // there later, and a parameter is not known yet.
 func (h *Handler) judgeArgv(bad faults, at string) {
-	files, text := scripts(h.Argv, h.Cwd)
-	for _, s := range append([]script{{0, h.Argv[0]}}, files...) {
-		if strings.Contains(s.path, "${") {
-			continue
-		}
-		err := safe(s.path)
-		bad.check(err == nil || errors.Is(err, fs.ErrNotExist), fmt.Sprintf("%s/argv/%d", at, s.at), "%v", err)
+	c := commandOf(h.Argv, h.args)
+	for _, file := range c.files {
+		err := file.safe(h.Cwd, h.as)
+		bad.check(err == nil, fmt.Sprintf("%s/argv/%d", at, file.at), "%v", err)
 	}
-	if text > 0 && !isCommand(h.Argv, text) {
-		bad.check(!strings.Contains(h.Argv[text], "${"), fmt.Sprintf("%s/argv/%d", at, text), "a parameter must not be the text that an interpreter runs")
+	for _, i := range c.unfit {
+		bad.check(false, fmt.Sprintf("%s/argv/%d", at, i), "a parameter must not be the text that an interpreter runs, nor stand where a program or its options are read; -- ends those")
 	}
+	bad.check(!c.input || h.Stdin == "", at+"/stdin", "an interpreter without a script runs what it reads")
 }
 
 // safeArgv judges what is about to run.
-func safeArgv(argv []string, cwd string) error {
-	files, _ := scripts(argv, cwd)
-	for _, s := range append([]script{{0, argv[0]}}, files...) {
-		if err := safe(s.path); err != nil {
+func (h *Handler) safeArgv(argv []string) error {
+	for _, file := range commandOf(argv, nil).files {
+		if err := file.safe(h.Cwd, h.as); err != nil {
 			return err
 		}
 	}
