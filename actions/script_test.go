@@ -161,6 +161,7 @@ func TestParameterIsNeverTheTextThatAnInterpreterRuns(t *testing.T) {
 		"[/usr/bin/python3, -c, 'print(1)', '${p}']": may, "[/usr/bin/python3, -m, json.tool, '${p}']": may, "[/usr/bin/python3, -mjson.tool, '${p}']": may, "[/usr/bin/python3, /srv/x, -c, '${p}']": may,
 		"[/usr/bin/python3, -W, ignore, /srv/x, '${p}']": may, "[/usr/bin/perl, -e, x, --, '${p}']": may, "[/usr/bin/perl, -e, x, y, '${p}']": may, "[/usr/bin/node, -e, x, --, '${p}']": may,
 		"[/usr/bin/node, /srv/x, -p, '${p}']": may, "[/usr/bin/node, --title, x, /srv/x, '${p}']": may, "[/usr/bin/php, -r, x, --, '${p}']": may, "[/usr/bin/lua5.4, -e, x, /srv/x, '${p}']": may,
+		"[/usr/bin/node, --trace-gc, --, /srv/x, --port, '${p}']": may, "[/usr/bin/node, --trace-gc, /srv/x, --port, '${p}']": mayNot,
 		"[/usr/bin/env, 'LC_ALL=${p}', sort, '${p}']": may, "[/usr/bin/nice, -n, '${p}', cat, '${p}']": may,
 	} {
 		for dash, more := range map[string]bool{"": true, ", allow_dash: true": false} {
