@@ -128,6 +128,12 @@ type command struct {
 	files []part     // that are run, or may be
 	unfit []int      // words with a parameter that must not have one
 	input bool       // an interpreter runs its standard input
+
+	// What an interpreter's options have said so far.
+	pending bool // the text is still to come
+	texted  bool // there was one
+	maybe   bool // the next word may be a value
+	fed     bool // standard input is to be run
 }
 
 // part is a word of argv, or the end of one, that may name a file.
@@ -185,50 +191,66 @@ func (c *command) started(s starter, from int) int {
 // word that is certainly an argument of what is run. Among them no parameter may
 // stand but that last one.
 func (c *command) interpret(in dialect, from int) {
-	pending, texted, maybe := false, false, false
+	c.input = true
 	for at := from + 1; at < len(c.argv); at++ {
 		word := c.argv[at]
 		switch {
-		case word == "--" && !pending:
-			if at++; at < len(c.argv) && (!texted || in.script) {
-				c.file(at, c.argv[at])
+		case word == "--" && !c.pending:
+			if at++; at < len(c.argv) {
+				c.run(in, at)
 			}
-			c.input = c.input || at == len(c.argv) && !texted
 			return
 		case strings.HasPrefix(word, "-") || in.plus && strings.HasPrefix(word, "+"):
-			text, values, next, rest := in.read(word)
-			c.fixed(at)
-			c.file(at, rest)
-			pending, texted, maybe = pending || text && rest == "", texted || text && rest != "", next
-			if texted && !pending && !in.more {
-				return
-			}
-			c.input = c.input || word == "-" || in.plus && !text && !strings.HasPrefix(word, "--") && strings.Contains(word, "s")
-			for ; values > 0 && at+1 < len(c.argv); values-- {
-				at++
-				c.fixed(at)
-				c.file(at, c.argv[at])
-			}
-		case maybe:
-			maybe = false
-			c.fixed(at)
-			c.file(at, word)
-		case pending:
-			pending, texted = false, true
-			c.fixed(at)
-			c.file(at, word)
+			at = c.option(in, at)
+		case c.maybe:
+			c.maybe = false
+			c.value(at, word)
+		case c.pending:
+			c.pending, c.texted = false, true
+			c.value(at, word)
+		default:
+			c.noOption(at)
+			c.run(in, at)
+			return
+		}
+		if c.texted && !c.pending {
+			c.input = c.fed
 			if !in.more {
 				return
 			}
-		default:
-			c.noOption(at)
-			if !texted || in.script {
-				c.file(at, word)
-			}
-			return
 		}
 	}
-	c.input = c.input || !texted
+}
+
+// option reads an option and the words that are its values for certain, the last
+// of which it returns.
+func (c *command) option(in dialect, at int) int {
+	word := c.argv[at]
+	text, values, maybe, rest := in.read(word)
+	c.value(at, rest)
+	c.maybe = maybe
+	whole := rest == "" || in.more // letters of another option's value may look like a text
+	c.pending, c.texted = c.pending || text && whole, c.texted || text && !whole
+	c.fed = c.fed || word == "-" || in.plus && !text && !strings.HasPrefix(word, "--") && strings.Contains(word, "s")
+	last := min(at+values, len(c.argv)-1)
+	for i := at + 1; i <= last; i++ {
+		c.value(i, c.argv[i])
+	}
+	return last
+}
+
+// run takes a word for the script, unless a text was instead of it.
+func (c *command) run(in dialect, at int) {
+	c.input = c.fed
+	if !c.texted || in.script {
+		c.file(at, c.argv[at])
+	}
+}
+
+// value judges a word, or the end of one, that must be fixed.
+func (c *command) value(at int, path string) {
+	c.fixed(at)
+	c.file(at, path)
 }
 
 func (c *command) file(at int, path string) { c.files = append(c.files, part{at, path}) }

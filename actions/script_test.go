@@ -65,6 +65,8 @@ func TestTheScriptOfAnInterpreterIsJudgedLikeAProgram(t *testing.T) {
 		{"[/usr/bin/perl, '-MFile::Copy', -I, /srv/none, OPEN]", 4},
 		{"[/usr/bin/node, --title, x, OPEN]", 3},
 		{"[/usr/bin/node, -r, OPEN, CLOSED]", 2},
+		{"[/usr/bin/ruby, '-W:no-experimental', OPEN]", 2},
+		{"[/usr/bin/perl, '-d:DevelTrace', OPEN]", 2},
 		{"[/bin/sh, -c, OPEN]", 2},
 		{"[/usr/bin/env, cat, OPEN]", 0},
 		{"[/usr/bin/env, LC_ALL=C, sort, -o, OPEN, CLOSED]", 0},
@@ -156,6 +158,7 @@ func TestParameterIsNeverTheTextThatAnInterpreterRuns(t *testing.T) {
 		"[/usr/bin/php, -d, 'auto_prepend_file=${p}', /srv/x]": mayNot, "[/usr/bin/lua5.4, -e, '${p}', /srv/x]": mayNot, "[/usr/bin/lua5.4, -e, x, -e, '${p}']": mayNot,
 		"[/usr/bin/env, -i, ruby, -e, '${p}']": mayNot, "[/usr/bin/env, -S, 'python3 -c', '${p}']": mayNot, "[/usr/bin/env, '--split-string=python3 -c', '${p}']": mayNot,
 		"[/usr/bin/env, -vS, 'python3 -c', x, '${p}']": mayNot, "[/usr/bin/env, '${p}']": mayNot, "[/usr/bin/timeout, --sig, TERM, '5', python3, -c, '${p}']": mayNot,
+		"[/usr/bin/perl, '-eprint', '${p}']": mayNot, "[/usr/bin/node, '--eval=x', '${p}']": mayNot,
 		"[/usr/bin/python3, '${p}']": bare, "[/usr/bin/perl, -w, '${p}']": bare, "[/usr/bin/perl, -e, x, '${p}']": bare, "[/usr/bin/node, -e, x, '${p}']": bare,
 		"[/usr/bin/env, --, perl, '${p}']": bare, "[/usr/bin/timeout, '${p}', cat]": bare,
 		"[/usr/bin/python3, -c, 'print(1)', '${p}']": may, "[/usr/bin/python3, -m, json.tool, '${p}']": may, "[/usr/bin/python3, -mjson.tool, '${p}']": may, "[/usr/bin/python3, /srv/x, -c, '${p}']": may,
@@ -177,7 +180,7 @@ func TestParameterIsNeverTheTextThatAnInterpreterRuns(t *testing.T) {
 
 func TestAnInterpreterIsNotFedWithParametersAsItsScript(t *testing.T) {
 	for argv, ok := range map[string]bool{
-		"[/bin/sh]": false, "[/bin/sh, -s, x]": false, "[/usr/bin/env, python3, -u]": false, "[/usr/bin/python3, '-', x]": false, "[/usr/bin/perl, --]": false,
+		"[/bin/sh]": false, "[/bin/sh, -s, x]": false, "[/usr/bin/env, python3, -u]": false, "[/usr/bin/python3, '-', x]": false, "[/usr/bin/perl, --]": false, "[/usr/bin/perl, -eprint]": false,
 		"[/bin/sh, /srv/x]": true, "[/bin/sh, -c, cat]": true, "[/usr/bin/python3, -m, json.tool]": true, "[/usr/bin/perl, -pe, x]": true, "[/usr/bin/env, cat]": true,
 	} {
 		err := handled(argv, ", stdin: params")
