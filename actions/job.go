@@ -212,24 +212,6 @@ func (r *Runner) sameParams(j muster.Job, params muster.Params) error {
 		WithCode("idempotency_key_reused").WithHint("send the same body, or a new key")
 }
 
-// Secrets names those of some parameters that are secret, in this node's version of
-// an action or any other; of an action that nobody describes all may be.
-func (r *Runner) Secrets(action string, params muster.Params) (names []string) {
-	versions := r.versions(action)
-	d, here := r.local.definition(action)
-	for name := range params {
-		secret := !here && len(versions) == 0 || d.Params[name].Secret
-		for _, v := range versions {
-			var declared map[string]Param
-			secret = secret || json.Unmarshal(v.Params, &declared) != nil || declared[name].Secret
-		}
-		if secret {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 // plan is what a job is to do.
 type plan struct {
 	how     strategy

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -398,19 +397,6 @@ func TestAJobKnowsItsParametersHoweverTheyAreWritten(t *testing.T) {
 		if _, err := r.Begin(t.Context(), operator(), run); muster.KindOf(err) != muster.Conflict {
 			t.Errorf("with %s, and nobody waits: %v", name, err)
 		}
-	}
-}
-
-func TestSecretsAreThoseOfAnyVersionAndAllOfWhatNobodyDescribes(t *testing.T) {
-	f := newFleet(t, 1)
-	f.programs(t, define(t, "app.x", "params: {p: {type: string, secret: true}, q: {type: string}, r: {type: string}}\nhandler: {kind: exec, stdin: params, argv: [/bin/true]}\n"))
-	r := f.knowing(versions{described(`{"q":{"type":"string","secret":true}}`, muster.RiskLow, "b")})
-	params := muster.Params{"p": nil, "q": nil, "r": nil}
-	if names := slices.Sorted(slices.Values(r.Secrets("app.x", params))); !slices.Equal(names, []string{"p", "q"}) {
-		t.Error(names)
-	}
-	if names := f.knowing(versions{}).Secrets("app.unknown", params); len(names) != 3 {
-		t.Error(names)
 	}
 }
 
