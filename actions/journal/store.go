@@ -30,7 +30,7 @@ func (j *Journal) recover(now time.Time) (interrupted int, err error) {
 			}
 		}
 		self := tx.Bucket([]byte(bucketSelf))
-		if err := errors.Join(j.identify(self), j.unlock(tx, self)); err != nil {
+		if err := errors.Join(j.identify(self), j.unlock(self)); err != nil {
 			return err
 		}
 		var open []muster.JournalEntry
