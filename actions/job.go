@@ -220,7 +220,8 @@ type plan struct {
 	retryOf string // another job
 }
 
-// begin starts a job, or returns the one that has its ID.
+// begin starts a job, or returns the one that has its ID; other parameters are a
+// Conflict.
 func (r *Runner) begin(ctx context.Context, by muster.Rights, run muster.Run, p plan) (*job, error) {
 	ctx, end, err := r.running.begin(context.WithoutCancel(ctx), "")
 	if err != nil {
@@ -236,6 +237,9 @@ func (r *Runner) begin(ctx context.Context, by muster.Rights, run muster.Run, p 
 		j.Pending = append(j.Pending, t.node.Slug)
 	}
 	known, err := r.jobs.add(j)
+	if known != nil {
+		err = r.sameParams(r.jobs.show(known), run.Params)
+	}
 	if known != nil || err != nil {
 		end()
 		return known, err
