@@ -22,7 +22,7 @@ import (
 
 // commandVersion is the version of the command encoding this program writes
 // and the newest it understands.
-const commandVersion = 1
+const commandVersion = 2
 
 // Op names what a command does.
 type Op string
