@@ -456,8 +456,12 @@ func TestOfTwoRunsUnderOneIDAtOnceTheOneWithOtherParametersIsAConflict(t *testin
 	f := newFleet(t, 1)
 	f.programs(t, define(t, "app.echo", "params: {n: {type: int}}\nhandler: {kind: exec, stdin: params, argv: [/bin/true]}\n"))
 	for name, call := range map[string]func(*actions.Runner, muster.Run) (muster.Job, error){
-		"waited for": func(r *actions.Runner, run muster.Run) (muster.Job, error) { return r.Run(t.Context(), operator(), run) },
-		"alone":      func(r *actions.Runner, run muster.Run) (muster.Job, error) { return r.Begin(t.Context(), operator(), run) },
+		"waited for": func(r *actions.Runner, run muster.Run) (muster.Job, error) {
+			return r.Run(t.Context(), operator(), run)
+		},
+		"alone": func(r *actions.Runner, run muster.Run) (muster.Job, error) {
+			return r.Begin(t.Context(), operator(), run)
+		},
 	} {
 		r := actions.NewRunner(actions.RunnerConfig{Self: "id-a"}, &together{fleet: f, both: make(chan struct{})}, f.executors["id-a"], f)
 		answers := make(chan error, 2)
