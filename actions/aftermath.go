@@ -15,9 +15,11 @@ type Outcomes interface {
 }
 
 // How long the nodes of an interrupted job are asked what became of it: as long as
-// it is known to go on there, else askFor. The pauses double.
+// it is known to go on there, and goneFor beyond the last answer that said so; else
+// askFor. The pauses double.
 const (
 	askFor    = 5 * time.Minute
+	goneFor   = time.Hour
 	askPause  = time.Second
 	maxPause  = 15 * time.Second
 	askTime   = 5 * time.Second // that one call may take
@@ -44,9 +46,10 @@ func (r *Runner) Resume(ctx context.Context) {
 // open are the targets of interrupted jobs of which it is not known what became of
 // them.
 type open struct {
-	job   muster.Job
-	at    []muster.JobTarget
-	heard map[string]muster.Outcome // of the last round, by slug
+	job    muster.Job
+	at     []muster.JobTarget
+	heard  map[string]muster.Outcome // of the last round, by slug
+	goesOn map[string]time.Time      // when it was last heard to go on, by slug; not if it is known that it does not
 }
 
 func (r *Runner) resume(ctx context.Context) {
@@ -54,8 +57,9 @@ func (r *Runner) resume(ctx context.Context) {
 	began, pause := time.Now(), askPause
 	for len(left) > 0 {
 		var next []open
+		silent := map[string]bool{} // nodes that did not answer in this round, by ID
 		for _, o := range left {
-			r.hear(ctx, &o)
+			r.hear(ctx, &o, silent)
 			if o.settle(time.Since(began) < askFor) {
 				if err := r.cfg.Jobs.PutJob(o.job, false); err != nil {
 					r.cfg.Log.Error("job cannot be written down", "job", o.job.Job, "status", o.job.Status, "error", err)
@@ -84,7 +88,7 @@ func (r *Runner) interrupted() (all []open) {
 		if j.Status != muster.JobInterrupted || j.Order == nil || time.Since(j.EndedAt) > askWithin || known && risk == muster.RiskRead {
 			continue // of what only reads there is nothing in any journal
 		}
-		o := open{job: j}
+		o := open{job: j, goesOn: map[string]time.Time{}}
 		for _, t := range j.Order.Targets {
 			if forsaken(j.Results[t.Slug]) {
 				o.at = append(o.at, t)
@@ -102,15 +106,16 @@ func forsaken(r muster.Result) bool {
 	return r.State == muster.StateUnknown && r.Error != nil && oneOf(r.Error.Code, "interrupted", "no_answer")
 }
 
-// hear asks the open targets of a job, so many at once.
-func (r *Runner) hear(ctx context.Context, o *open) {
+// hear asks the open targets of a job, so many at once; those that are silent it
+// leaves out, and adds to them who does not answer.
+func (r *Runner) hear(ctx context.Context, o *open, silent map[string]bool) {
 	o.heard = map[string]muster.Outcome{}
 	var mu sync.Mutex // guards o.heard
 	var wg sync.WaitGroup
 	turns := make(chan struct{}, r.cfg.MaxParallel)
 	for _, t := range o.at {
 		n, there := r.nodeWith(t.ID)
-		if !there {
+		if !there || silent[t.ID] {
 			continue
 		}
 		turns <- struct{}{}
@@ -129,6 +134,11 @@ func (r *Runner) hear(ctx context.Context, o *open) {
 		})
 	}
 	wg.Wait()
+	for _, t := range o.at {
+		if _, heard := o.heard[t.Slug]; !heard {
+			silent[t.ID] = true
+		}
+	}
 }
 
 // settle puts in what was heard, and reports whether that is anything. What goes on,
@@ -138,12 +148,18 @@ func (o *open) settle(more bool) (changed bool) {
 	for _, t := range o.at {
 		told, heard := o.heard[t.Slug]
 		switch {
+		case heard && told.Known:
+			o.goesOn[t.Slug] = time.Now()
+		case heard:
+			delete(o.goesOn, t.Slug)
+		}
+		switch {
 		case heard && told.Result != nil:
 			was, is := o.job.Results[t.Slug], honest(*told.Result)
 			is.Node, is.NodeName = was.Node, was.NodeName
 			o.job.Results[t.Slug] = is
 			changed = true
-		case more || told.Known:
+		case more || time.Since(o.goesOn[t.Slug]) < goneFor:
 			at = append(at, t)
 		}
 	}

@@ -3,9 +3,11 @@ package actions_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,25 +61,27 @@ func ran(t *testing.T, r *muster.Result) *journal.Journal {
 	return j
 }
 
-// crashed is a journal after the death of its node, which led a job on these nodes
-// and executed a part of it.
-func crashed(t *testing.T, nodes []muster.Node) *journal.Journal {
+// crashed is a journal after the death of its node, which led jobs on these nodes
+// and executed a part of the first.
+func crashed(t *testing.T, nodes []muster.Node, more ...string) *journal.Journal {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "journal.db")
 	j := journal.New(journal.Config{Path: path})
 	if err := j.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	led := muster.Job{RunAnswer: muster.RunAnswer{Job: job, Action: "app.x", Results: map[string]muster.Result{}}, Status: muster.JobRunning, Order: &muster.JobOrder{}}
-	for _, n := range nodes {
-		led.Pending = append(led.Pending, n.Slug)
-		led.Order.Targets = append(led.Order.Targets, muster.JobTarget{Slug: n.Slug, ID: n.ID})
-	}
 	if _, err := j.Begin(t.Context(), muster.JournalEntry{Key: job, Job: job, Action: "app.x", Started: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.PutJob(led, false); err != nil {
-		t.Fatal(err)
+	for _, id := range append(more, job) {
+		led := muster.Job{RunAnswer: muster.RunAnswer{Job: id, Action: "app.x", Results: map[string]muster.Result{}}, Status: muster.JobRunning, Order: &muster.JobOrder{}}
+		for _, n := range nodes {
+			led.Pending = append(led.Pending, n.Slug)
+			led.Order.Targets = append(led.Order.Targets, muster.JobTarget{Slug: n.Slug, ID: n.ID})
+		}
+		if err := j.PutJob(led, false); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := j.Stop(t.Context()); err != nil {
 		t.Fatal(err)
@@ -168,6 +172,73 @@ func TestStopEndsTheAskingForWhatBecameOfJobs(t *testing.T) {
 		<-time.After(time.Hour)
 		if w.asks("b") != 2 {
 			t.Errorf("asked %d times after the stop", w.asks("b"))
+		}
+	})
+}
+
+func TestAnAnswerMissedDoesNotEndTheAskingForWhatGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 3)
+		own, c := crashed(t, f.nodes[1:]), ran(t, nil)
+		w := &witnesses{asked: map[string]int{}, journals: map[string]*journal.Journal{"b": ran(t, nil), "c": c}}
+		r := actions.NewRunner(actions.RunnerConfig{Self: "id-a", Jobs: own, Outcomes: w}, f, f.executors["id-a"], f)
+		r.Resume(t.Context())
+		<-time.After(10 * time.Minute)
+		w.back("b", nil)
+		w.back("c", nil)
+		<-time.After(50 * time.Minute)
+		w.back("c", c)
+		c.End(job, muster.Result{State: muster.StateOK, Success: true})
+		<-time.After(time.Minute)
+		if j, err := r.Job(job); err != nil || told(j) != "b:unknown/interrupted c:ok" {
+			t.Errorf("%s, %v", told(j), err)
+		}
+		<-time.After(10 * time.Minute)
+		asks := w.asks("b")
+		<-time.After(time.Hour)
+		if now := w.asks("b"); now != asks || asks < 200 {
+			t.Errorf("who was not heard of for an hour was asked %d times, then %d", asks, now)
+		}
+		if err := r.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// hung is a fleet of which node b takes calls and never answers.
+type hung struct {
+	asked atomic.Int32 // node b
+}
+
+func (h *hung) Outcome(ctx context.Context, n muster.Node, _ string) (muster.Outcome, error) {
+	if n.Slug != "b" {
+		return muster.Outcome{Known: true, Result: &muster.Result{State: muster.StateOK, Success: true}}, nil
+	}
+	h.asked.Add(1)
+	<-ctx.Done()
+	return muster.Outcome{}, context.Cause(ctx)
+}
+
+func TestANodeThatHangsIsAskedForOneJobARoundAndHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h := newFleet(t, 3), &hung{}
+		jobs := make([]string, 20)
+		for i := range jobs {
+			jobs[i] = fmt.Sprintf("%s-%02d", job, i)
+		}
+		r := actions.NewRunner(actions.RunnerConfig{Self: "id-a", Jobs: crashed(t, f.nodes[1:], jobs...), Outcomes: h}, f, f.executors["id-a"], f)
+		r.Resume(t.Context())
+		<-time.After(5500 * time.Millisecond) // the first round
+		for _, id := range jobs {
+			if j, err := r.Job(id); err != nil || told(j) != "b:unknown/interrupted c:ok" {
+				t.Errorf("%s: %s, %v", id, told(j), err)
+			}
+		}
+		if n := h.asked.Load(); n != 1 {
+			t.Errorf("b was asked %d times", n)
+		}
+		if err := r.Stop(t.Context()); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -212,24 +212,6 @@ func (r *Runner) sameParams(j muster.Job, params muster.Params) error {
 		WithCode("idempotency_key_reused").WithHint("send the same body, or a new key")
 }
 
-// Secrets names those of some parameters that are secret, in this node's version of
-// an action or any other; of an action that nobody describes all may be.
-func (r *Runner) Secrets(action string, params muster.Params) (names []string) {
-	versions := r.versions(action)
-	d, here := r.local.definition(action)
-	for name := range params {
-		secret := !here && len(versions) == 0 || d.Params[name].Secret
-		for _, v := range versions {
-			var declared map[string]Param
-			secret = secret || json.Unmarshal(v.Params, &declared) != nil || declared[name].Secret
-		}
-		if secret {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 // plan is what a job is to do.
 type plan struct {
 	how     strategy
@@ -238,7 +220,8 @@ type plan struct {
 	retryOf string // another job
 }
 
-// begin starts a job, or returns the one that has its ID.
+// begin starts a job, or returns the one that has its ID; other parameters are a
+// Conflict.
 func (r *Runner) begin(ctx context.Context, by muster.Rights, run muster.Run, p plan) (*job, error) {
 	ctx, end, err := r.running.begin(context.WithoutCancel(ctx), "")
 	if err != nil {
@@ -254,6 +237,9 @@ func (r *Runner) begin(ctx context.Context, by muster.Rights, run muster.Run, p 
 		j.Pending = append(j.Pending, t.node.Slug)
 	}
 	known, err := r.jobs.add(j)
+	if known != nil {
+		err = r.sameParams(r.jobs.show(known), run.Params)
+	}
 	if known != nil || err != nil {
 		end()
 		return known, err

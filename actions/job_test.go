@@ -1,6 +1,7 @@
 package actions_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,8 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -366,6 +368,39 @@ func TestRetryOfWhatHadASecretNeedsItAgain(t *testing.T) {
 	}
 }
 
+// nameless remembers whether it was asked for a job without saying which.
+type nameless struct {
+	*journal.Journal
+
+	asked atomic.Bool
+}
+
+func (n *nameless) Job(id string) (muster.Job, error) {
+	if id == "" {
+		n.asked.Store(true)
+	}
+	return n.Journal.Job(id)
+}
+
+func TestWhatHasNoIDYetIsNotLookedFor(t *testing.T) {
+	f := newFleet(t, 1)
+	j := &nameless{Journal: book(t, filepath.Join(t.TempDir(), "journal.db"))}
+	r := f.keeping(t, j)
+	run := muster.Run{Action: "node.sleep", On: muster.Selector{All: true}, Params: muster.Params{"for": json.RawMessage(`"x"`)}}
+	old, err := r.Run(t.Context(), operator(), run)
+	if err != nil || old.Success {
+		t.Fatalf("%+v, %v", old, err)
+	}
+	again, err := r.Retry(t.Context(), operator(), old.Job, muster.Retry{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended(t, r, again.Job)
+	if j.asked.Load() {
+		t.Error("the journal was asked for a job without an ID")
+	}
+}
+
 func TestAJobKnowsItsParametersHoweverTheyAreWritten(t *testing.T) {
 	f := newFleet(t, 1)
 	f.programs(t, define(t, "app.fail", "params: {o: {type: object}}\nhandler: {kind: exec, stdin: params, argv: [/bin/false]}\n"))
@@ -401,16 +436,45 @@ func TestAJobKnowsItsParametersHoweverTheyAreWritten(t *testing.T) {
 	}
 }
 
-func TestSecretsAreThoseOfAnyVersionAndAllOfWhatNobodyDescribes(t *testing.T) {
-	f := newFleet(t, 1)
-	f.programs(t, define(t, "app.x", "params: {p: {type: string, secret: true}, q: {type: string}, r: {type: string}}\nhandler: {kind: exec, stdin: params, argv: [/bin/true]}\n"))
-	r := f.knowing(versions{described(`{"q":{"type":"string","secret":true}}`, muster.RiskLow, "b")})
-	params := muster.Params{"p": nil, "q": nil, "r": nil}
-	if names := slices.Sorted(slices.Values(r.Secrets("app.x", params))); !slices.Equal(names, []string{"p", "q"}) {
-		t.Error(names)
+// together holds the first callers of a registry until there are two.
+type together struct {
+	*fleet
+
+	callers atomic.Int32
+	both    chan struct{}
+}
+
+func (g *together) Nodes() []muster.Node {
+	if n := g.callers.Add(1); n == 2 {
+		close(g.both)
 	}
-	if names := f.knowing(versions{}).Secrets("app.unknown", params); len(names) != 3 {
-		t.Error(names)
+	<-g.both
+	return g.fleet.Nodes()
+}
+
+func TestOfTwoRunsUnderOneIDAtOnceTheOneWithOtherParametersIsAConflict(t *testing.T) {
+	f := newFleet(t, 1)
+	f.programs(t, define(t, "app.echo", "params: {n: {type: int}}\nhandler: {kind: exec, stdin: params, argv: [/bin/true]}\n"))
+	for name, call := range map[string]func(*actions.Runner, muster.Run) (muster.Job, error){
+		"waited for": func(r *actions.Runner, run muster.Run) (muster.Job, error) {
+			return r.Run(t.Context(), operator(), run)
+		},
+		"alone": func(r *actions.Runner, run muster.Run) (muster.Job, error) {
+			return r.Begin(t.Context(), operator(), run)
+		},
+	} {
+		r := actions.NewRunner(actions.RunnerConfig{Self: "id-a"}, &together{fleet: f, both: make(chan struct{})}, f.executors["id-a"], f)
+		answers := make(chan error, 2)
+		for n := range cap(answers) {
+			go func() {
+				_, err := call(r, muster.Run{Action: "app.echo", On: muster.Selector{All: true}, ID: "j_id-a_1", Params: muster.Params{"n": json.RawMessage(strconv.Itoa(n))}})
+				answers <- err
+			}()
+		}
+		one, other := <-answers, <-answers
+		if err := r.Stop(t.Context()); err != nil || (one == nil) == (other == nil) || muster.CodeOf(cmp.Or(one, other)) != "idempotency_key_reused" {
+			t.Errorf("%s: %v and %v, %v", name, one, other, err)
+		}
 	}
 }
 

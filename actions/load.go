@@ -298,6 +298,9 @@ func fromJSON(raw []byte) (document, error) {
 			return doc, nil
 		}
 		line, pointer := lineAt(dec.InputOffset()), string(dec.StackPointer())
+		if _, values := dec.StackIndex(0); err == nil && values > 1 {
+			return doc, faultAt(line, "must hold exactly one document")
+		}
 		first := doc.lines[pointer]
 		kind, read := dec.StackIndex(dec.StackDepth())
 		switch name := kind == '{' && read%2 == 1; {

@@ -12,11 +12,13 @@ import (
 // Conflict while it runs or when no node is left to try, Invalid when the
 // parameters must be said, or are others than before.
 func (r *Runner) Retry(ctx context.Context, by muster.Rights, id string, again muster.Retry) (muster.Job, error) {
-	if j, err := r.Job(again.ID); again.ID != "" && muster.KindOf(err) != muster.NotFound {
-		if err == nil && again.Params != nil {
-			err = r.sameParams(j, again.Params)
+	if again.ID != "" {
+		if j, err := r.Job(again.ID); muster.KindOf(err) != muster.NotFound {
+			if err == nil && again.Params != nil {
+				err = r.sameParams(j, again.Params)
+			}
+			return j, err
 		}
-		return j, err
 	}
 	old, err := r.Job(id)
 	if err == nil {

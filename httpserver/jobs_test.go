@@ -179,6 +179,11 @@ func TestAKeyStandsForOneJob(t *testing.T) {
 		if asked.Digest != first.Digest || asked.Key != "k" || asked.Route != first.Route {
 			t.Errorf("%s: the same run is another one: %+v, %+v", c.name, first, asked)
 		}
+		// Which parameters are secret changes with the catalogue: its leader compares them all.
+		ask(t, "POST", base+"/v1/run", "mk_run:app.*", `{"action":"app.x","on":{"all":true},"key":"k","params":{"p":1}}`)
+		if asked.Digest != first.Digest {
+			t.Errorf("%s: parameters are in what the key stands for", c.name)
+		}
 		ask(t, "POST", base+"/v1/run", "mk_run:app.*", `{"action":"app.y","on":{"all":true},"key":"k"}`)
 		if asked.Digest == first.Digest {
 			t.Errorf("%s: another run is the same", c.name)

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"maps"
 	"net/http"
 	"time"
 
@@ -22,7 +21,7 @@ func (s *Server) lead(ctx context.Context, by muster.Rights, run muster.Run) (j 
 	if s.cfg.RunKey == nil {
 		return j, muster.FieldError("key", "this node cannot remember it")
 	}
-	w := muster.Write{By: by, Route: "run", Key: run.Key, Digest: s.content(run)}
+	w := muster.Write{By: by, Route: "run", Key: run.Key, Digest: content(run)}
 	if err := s.cfg.Runner.Judge(by, run); err != nil && (s.cfg.Keyed == nil || !s.cfg.Keyed(w)) {
 		return j, err // a bad run takes no key; but one that has begun is told, whatever changed since
 	}
@@ -119,16 +118,10 @@ func (s *Server) leadHere(ctx context.Context, r *Request) (any, error) {
 const answerMargin = 200 * time.Millisecond
 
 // content is the digest of what a run asks for, not of how it is answered. All
-// nodes keep it, so values of secret parameters are not in it, which could be tried
-// out: the node that leads the job compares those.
-func (s *Server) content(run muster.Run) string {
-	run.Key, run.Wait, run.TimeoutMs = "", nil, 0
-	if s.cfg.Secrets != nil {
-		run.Params = maps.Clone(run.Params)
-		for _, name := range s.cfg.Secrets(run.Action, run.Params) {
-			run.Params[name] = json.RawMessage(`"[redacted]"`)
-		}
-	}
+// nodes keep it, so parameters are not in it: secret ones could be tried out, and
+// which those are is not always known. The node that leads the job compares them.
+func content(run muster.Run) string {
+	run.Key, run.Wait, run.TimeoutMs, run.Params = "", nil, 0, nil
 	return digest(run)
 }
 

@@ -71,9 +71,6 @@ type Config struct {
 	// for; nil: keys are refused.
 	RunKey func(ctx context.Context, w muster.Write, job string) (string, error)
 	Keyed  func(w muster.Write) bool // whether it is known here that the key stands for one
-
-	// Secrets names those of some parameters of an action that are secret at any node.
-	Secrets func(action string, params muster.Params) []string
 	// Outcome is what this node's journal has of a job; nil: it has none.
 	Outcome func(job string) (muster.Outcome, error)
 	// EveryJob lists the jobs of all other nodes, and names those that did not

@@ -49,6 +49,14 @@ func same(known, e muster.JournalEntry) error {
 	return muster.Errorf(muster.Conflict, "%s was used for another request: %s at %s", e.Key, known.Action, known.Started.Format(time.RFC3339))
 }
 
+// recalled is the outcome of an execution for who asks for the same one.
+func recalled(have, e muster.JournalEntry) (*muster.Result, error) {
+	if err := same(have, e); err != nil {
+		return nil, err
+	}
+	return &have.Result, nil
+}
+
 // claim takes a key for this execution; mine is false if another one has it.
 func (j *Journal) claim(e muster.JournalEntry) (x *execution, mine bool) {
 	j.mu.Lock()
@@ -96,9 +104,10 @@ func unwritten(r muster.Result, err error) muster.Result {
 	return r
 }
 
-// lostEnd is the result of an execution whose end could not be written down.
-func lostEnd() muster.Result {
-	return unwritten(muster.Result{State: muster.StateUnknown}, errors.New("the journal failed"))
+// lost is an execution whose end could not be written down.
+func lost(e muster.JournalEntry) muster.JournalEntry {
+	e.Ended, e.Result = e.Started, unwritten(muster.Result{State: muster.StateUnknown}, errors.New("the journal failed"))
+	return e
 }
 
 // interruption is what became of an execution whose process went down.

@@ -126,13 +126,15 @@ func (j *Journal) Commits() uint64 { return j.commits.Load() }
 // it if it goes on: nil if none was. It is a Conflict if the key was used for
 // another request.
 func (j *Journal) Recall(ctx context.Context, e muster.JournalEntry) (*muster.Result, error) {
-	j.mu.Lock()
-	x := j.running[e.Key]
-	j.mu.Unlock()
-	if x != nil {
+	x, have, err := j.find(e.Key)
+	switch {
+	case x != nil:
 		return x.wait(ctx, e)
+	case have == nil:
+		return nil, err
+	default:
+		return recalled(*have, e)
 	}
-	return j.stored(e)
 }
 
 // Begin notes that an execution is about to start; when it returns, that is on
@@ -151,7 +153,13 @@ func (j *Journal) Begin(ctx context.Context, e muster.JournalEntry) (*muster.Res
 }
 
 func (j *Journal) start(x *execution) (known *muster.Result, err error) {
-	known, err = j.stored(x.entry)
+	have, err := j.look(x.entry.Key)
+	if have != nil {
+		if have.Ended.IsZero() { // this process did not get to write its end
+			*have = lost(*have)
+		}
+		known, err = recalled(*have, x.entry)
+	}
 	if known == nil && err == nil {
 		var written muster.JournalEntry
 		if written, err = j.put(x.entry); err == nil && !written.Ended.IsZero() {

@@ -41,19 +41,30 @@ func (j *Journal) identify(self *bbolt.Bucket) error {
 // Step returns the executions of a step, in the order in which they began, those
 // that go on too.
 func (j *Journal) Step(tx, step string) (known []muster.JournalEntry, err error) {
-	goOn := j.goOn() // before the file is looked at: what ends meanwhile is there, or here
 	err = j.using(func() error {
 		return j.db.View(func(btx *bbolt.Tx) error {
 			record, err := readStep(btx, tx, step)
 			if err != nil {
 				return err
 			}
-			known, err = executions(btx, record, goOn)
+			known, err = executions(btx, record)
 			return err
 		})
 	})
 	if err != nil {
 		return nil, wrap(err)
+	}
+	for i, e := range known {
+		if !e.Ended.IsZero() {
+			continue
+		}
+		_, have, err := j.find(e.Key)
+		if err != nil {
+			return nil, err
+		}
+		if have != nil { // it does not go on
+			known[i] = *have
+		}
 	}
 	return known, nil
 }
@@ -82,9 +93,8 @@ func (j *Journal) goOn() map[string]bool {
 	return keys
 }
 
-// executions reads those of a step. One that has no end and does not go on had
-// one, which could not be written down.
-func executions(btx *bbolt.Tx, r stepRecord, goOn map[string]bool) (known []muster.JournalEntry, err error) {
+// executions reads those of a step.
+func executions(btx *bbolt.Tx, r stepRecord) (known []muster.JournalEntry, err error) {
 	for _, key := range r.Keys {
 		if btx.Bucket([]byte(bucketEntries)).Get([]byte(key)) == nil {
 			continue // forgotten
@@ -92,9 +102,6 @@ func executions(btx *bbolt.Tx, r stepRecord, goOn map[string]bool) (known []must
 		e, err := get(btx, []byte(key))
 		if err != nil {
 			return nil, err
-		}
-		if e.Ended.IsZero() && !goOn[key] {
-			e.Ended, e.Result = e.Started, lostEnd()
 		}
 		known = append(known, e)
 	}
@@ -114,9 +121,15 @@ func (j *Journal) place(btx *bbolt.Tx, e muster.JournalEntry, now time.Time) (mu
 		return e, muster.Errorf(muster.Conflict, "step %s of %s: this is call %d, and %d was here before", e.Tx.Step, e.Tx.Tx, e.Tx.Generation, record.Generation).
 			WithCode(muster.CodeSuperseded)
 	}
-	known, err := executions(btx, record, j.goOn())
+	known, err := executions(btx, record)
 	if err != nil {
 		return e, err
+	}
+	goOn := j.goOn()
+	for i, k := range known {
+		if k.Ended.IsZero() && !goOn[k.Key] {
+			known[i] = lost(k)
+		}
 	}
 	switch {
 	case e.Tx.Op == muster.OpUndo:
@@ -211,7 +224,7 @@ func forgetStep(btx *bbolt.Tx, e muster.JournalEntry) error {
 	if err != nil {
 		return err
 	}
-	left, err := executions(btx, record, nil)
+	left, err := executions(btx, record)
 	if err != nil || len(left) > 0 {
 		return err
 	}

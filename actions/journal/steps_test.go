@@ -3,6 +3,7 @@ package journal_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -208,4 +209,44 @@ func TestStepsAreRememberedForTwoDaysHoweverFullTheJournalIs(t *testing.T) {
 			t.Errorf("after two days: %+v, %v", list, err)
 		}
 	})
+}
+
+func TestWhatBeginsWhileItIsAskedForIsNeverToldAsLost(t *testing.T) {
+	j := opened(t, journal.Config{NoSync: true})
+	for name, ask := range map[string]func(key string) (*muster.Result, error){
+		"an outcome": func(key string) (*muster.Result, error) {
+			o, err := j.Outcome(key)
+			return o.Result, err
+		},
+		"a step": func(key string) (*muster.Result, error) {
+			list, err := j.Step("t", key)
+			if len(list) == 0 {
+				return nil, err
+			}
+			return &list[0].Result, err
+		},
+	} {
+		for n := range 1500 {
+			e := entry(fmt.Sprintf("%s %d", name, n))
+			e.Tx = &muster.TxOp{Tx: "t", Step: e.Key, Op: muster.OpDo, Generation: 1, Journal: j.ID()}
+			begun := make(chan error, 1)
+			go func() {
+				_, err := j.Begin(t.Context(), e)
+				j.End(e.Key, done)
+				begun <- err
+			}()
+			for waits := true; waits; {
+				select {
+				case err := <-begun:
+					if waits = false; err != nil {
+						t.Fatal(err)
+					}
+				default:
+				}
+				if r, err := ask(e.Key); err != nil || r != nil && r.State == muster.StateUnknown {
+					t.Fatalf("%s, try %d: %+v, %v", name, n, r, err)
+				}
+			}
+		}
+	}
 }

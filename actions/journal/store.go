@@ -30,7 +30,7 @@ func (j *Journal) recover(now time.Time) (interrupted int, err error) {
 			}
 		}
 		self := tx.Bucket([]byte(bucketSelf))
-		if err := errors.Join(j.identify(self), j.unlock(tx, self)); err != nil {
+		if err := errors.Join(j.identify(self), j.unlock(self)); err != nil {
 			return err
 		}
 		var open []muster.JournalEntry
@@ -57,52 +57,51 @@ func (j *Journal) recover(now time.Time) (interrupted int, err error) {
 	return interrupted, err
 }
 
-// stored returns the outcome of an execution that was begun before.
-func (j *Journal) stored(e muster.JournalEntry) (known *muster.Result, err error) {
+// look reads an execution in the file; nil if it is not there.
+func (j *Journal) look(key string) (have *muster.JournalEntry, err error) {
 	err = j.using(func() error {
 		return j.db.View(func(tx *bbolt.Tx) error {
-			if tx.Bucket([]byte(bucketEntries)).Get([]byte(e.Key)) == nil {
+			if tx.Bucket([]byte(bucketEntries)).Get([]byte(key)) == nil {
 				return nil
 			}
-			have, err := get(tx, []byte(e.Key))
-			if err != nil {
-				return err
-			}
-			if have.Ended.IsZero() { // this process did not get to write its end
-				have.Result = lostEnd()
-			}
-			known = &have.Result
-			return same(have, e)
+			e, err := get(tx, []byte(key))
+			have = &e
+			return err
 		})
 	})
 	if err != nil {
 		return nil, wrap(err)
 	}
-	return known, nil
+	return have, nil
+}
+
+// find returns an execution that goes on, or else what the file has of it, or
+// neither. One that has no end there began, and may have ended, since it was looked
+// for here; or its end could not be written down: the second look tells.
+func (j *Journal) find(key string) (x *execution, have *muster.JournalEntry, err error) {
+	for range 2 {
+		j.mu.Lock()
+		x = j.running[key]
+		j.mu.Unlock()
+		if x != nil {
+			return x, nil, nil
+		}
+		have, err = j.look(key)
+		if have == nil || !have.Ended.IsZero() {
+			return nil, have, err
+		}
+	}
+	*have = lost(*have)
+	return nil, have, nil
 }
 
 // Outcome says what is known here of the execution of a job, and does not wait.
-func (j *Journal) Outcome(job string) (o muster.Outcome, err error) {
-	if j.goOn()[job] {
-		return muster.Outcome{Known: true}, nil
+func (j *Journal) Outcome(job string) (muster.Outcome, error) {
+	x, have, err := j.find(job)
+	if have == nil {
+		return muster.Outcome{Known: x != nil}, err
 	}
-	err = j.using(func() error {
-		return j.db.View(func(tx *bbolt.Tx) error {
-			if o.Known = tx.Bucket([]byte(bucketEntries)).Get([]byte(job)) != nil; !o.Known {
-				return nil
-			}
-			have, err := get(tx, []byte(job))
-			if have.Ended.IsZero() {
-				have.Result = lostEnd()
-			}
-			o.Result = &have.Result
-			return err
-		})
-	})
-	if err != nil {
-		return muster.Outcome{}, wrap(err)
-	}
-	return o, nil
+	return muster.Outcome{Known: true, Result: &have.Result}, err
 }
 
 // wrap gives an error of the journal its kind: nothing was done.

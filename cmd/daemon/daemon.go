@@ -371,7 +371,7 @@ func (d *Daemon) serve(ctx context.Context, out *wire, docs *index.Index) error 
 	web := httpserver.New(httpserver.Config{
 		Addr: d.cfg.HTTP, TLS: d.serverTLS(), ID: d.id.ID, Name: d.cfg.Name, Auth: d.gate(), Cluster: d.member, Keys: d.keys,
 		Search: watched{federation, d.meters}, Cache: federation, Docs: documents{docs}, Engine: docs, Shard: docs, Forward: out,
-		Actions: executor, Runner: runner, Jobs: runner, Executions: executor, RunKey: d.member.RunKey, Keyed: d.member.Keyed, Secrets: runner.Secrets, Outcome: book.Outcome, EveryJob: everyJob(d.id.ID, d.member, out),
+		Actions: executor, Runner: runner, Jobs: runner, Executions: executor, RunKey: d.member.RunKey, Keyed: d.member.Keyed, Outcome: book.Outcome, EveryJob: everyJob(d.id.ID, d.member, out),
 		Catalog: list, Txs: txs{planner, d.member}, Book: d.reg, JournalID: book.ID(),
 		Pinger: d.member, Circuits: out.apps.breakers, Distant: !d.cfg.loopback(), Waiting: d.waiting, Record: d.record, Log: d.log,
 		Usual: d.cfg.RequestTimeout, Trusted: proxies, Open: d.cfg.OpenRegistration,

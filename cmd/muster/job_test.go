@@ -35,6 +35,24 @@ func (d *demo) give(t *testing.T, at, name, rest string) {
 	})
 }
 
+// take has all agents lose an action again, and waits until a node knows that none
+// has it.
+func (d *demo) take(t *testing.T, at, name string) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(d.dir, "actions", name+".yaml")); err != nil {
+		t.Fatal(err)
+	}
+	for _, agent := range d.names {
+		if err := d.procs[agent].Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, name+" is gone", func() bool {
+		code, _ := d.words(t, at, "action", "show", name)
+		return code != 0
+	})
+}
+
 // heard is what a command prints while it runs.
 type heard struct {
 	mu   sync.Mutex
@@ -258,13 +276,17 @@ func TestAKeyBeginsOneJobWhicheverNodeIsAsked(t *testing.T) {
 	if j, err := d.client(master).Begin(t.Context(), run); err != nil || j.Job != first.Job {
 		t.Errorf("when its definition has changed: %+v, %v", j, err)
 	}
+	d.take(t, master, "app.count")
+	if j, err := d.client(master).Begin(t.Context(), run); err != nil || j.Job != first.Job {
+		t.Errorf("when it is defined nowhere: %+v, %v", j, err)
+	}
 	run.Params = muster.Params{"n": json.RawMessage("2")}
 	for _, name := range d.names {
 		if _, err := d.client(name).Run(t.Context(), run); muster.KindOf(err) != muster.Conflict {
 			t.Errorf("another run with the key, at %s: %v", name, err)
 		}
 	}
-	if code, out := d.words(t, master, "run", "app.count", "-p", "n=2", "--on", master, "--idempotency-key", "one"); code != 1 || !strings.Contains(out, "another body") {
+	if code, out := d.words(t, master, "run", "app.count", "-p", "n=2", "--on", master, "--idempotency-key", "one"); code != 1 || !strings.Contains(out, "other parameters") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	nodes, err := d.client(master).Nodes(t.Context())
