@@ -105,13 +105,10 @@ func (r *Runner) Run(ctx context.Context, by muster.Rights, run muster.Run) (mus
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if j := r.jobs.find(run.ID); j != nil {
-		if err := r.sameParams(r.jobs.show(j), run.Params); err != nil {
-			return muster.Job{}, err
-		}
-		return r.wait(ctx, j), nil
-	}
 	if j, known, err := r.known(run.ID, run.Params); known || err != nil {
+		if live := r.jobs.find(run.ID); live != nil && err == nil {
+			return r.wait(ctx, live), nil
+		}
 		return j, err
 	}
 	how, targets, err := r.plan(by, run)

@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -88,9 +89,9 @@ func TestWhoWaitedInVainWaitsAgainOnlyRarely(t *testing.T) {
 // the round of those before. It returns how much longer each waited than that.
 func passers(t *testing.T, crowds int, round time.Duration) (late []time.Duration) {
 	t.Helper()
-	var begun []time.Time
+	var begun moments
 	add := cluster.Gather(func([]int) {
-		begun = append(begun, time.Now())
+		begun.add()
 		time.Sleep(round) //nolint:forbidigo // in virtual time
 	})
 	for c := range crowds {
@@ -98,11 +99,11 @@ func passers(t *testing.T, crowds int, round time.Duration) (late []time.Duratio
 			add(c)
 		}
 		synctest.Wait()
-		for len(begun) <= c {
+		for len(begun.all()) <= c {
 			time.Sleep(time.Millisecond) //nolint:forbidigo // in virtual time
 		}
-		if c > 0 {
-			late = append(late, begun[c].Sub(begun[c-1])-round)
+		if all := begun.all(); c > 0 {
+			late = append(late, all[c].Sub(all[c-1])-round)
 		}
 		time.Sleep(round / 2) //nolint:forbidigo // in virtual time
 	}
@@ -111,12 +112,30 @@ func passers(t *testing.T, crowds int, round time.Duration) (late []time.Duratio
 	return late
 }
 
+// moments are when rounds began.
+type moments struct {
+	mu sync.Mutex
+	at []time.Time // guarded by mu
+}
+
+func (m *moments) add() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.at = append(m.at, time.Now())
+}
+
+func (m *moments) all() []time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.at)
+}
+
 func TestARoundThatIsFullWaitsForNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const round = 8 * time.Millisecond
-		var begun []time.Time
+		var begun moments
 		add := cluster.Gather(func([]int) {
-			begun = append(begun, time.Now())
+			begun.add()
 			time.Sleep(round) //nolint:forbidigo // in virtual time
 		})
 		for i := range 3 * cluster.GatherMost {
@@ -125,8 +144,9 @@ func TestARoundThatIsFullWaitsForNobody(t *testing.T) {
 		}
 		time.Sleep(time.Second) //nolint:forbidigo // in virtual time
 		synctest.Wait()
-		for i, at := range begun {
-			if want := begun[0].Add(time.Duration(i) * round); i < 3 && !at.Equal(want) {
+		all := begun.all()
+		for i, at := range all[:3] {
+			if want := all[0].Add(time.Duration(i) * round); !at.Equal(want) {
 				t.Errorf("round %d began %v late", i, at.Sub(want))
 			}
 		}

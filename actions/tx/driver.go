@@ -242,6 +242,9 @@ func (d *Driver) drive(ctx context.Context, r *run) {
 	calls, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var heard []Answer
+	if t, ok := d.book.Tx(r.id); ok {
+		r.told = t.Status // what it was before is not this run's to tell
+	}
 	for {
 		t, mine := d.read(r)
 		if !mine || t.Status.Ended() || !t.Status.Driven() && len(r.calls) == 0 && len(heard) == 0 {
