@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"math"
@@ -61,6 +62,7 @@ func FuzzFacts(f *testing.F) {
 	f.Add(longest().encode())
 	f.Add(append(Facts{Name: "shop", Expect: 3}.encode(), "of a later version"...))
 	f.Add([]byte{factsVersion})
+	f.Add(append([]byte{factsVersion, 0, 3, 1, 1, 1}, bytes.Repeat([]byte{255}, 600)...)) // names of 255 bytes
 	f.Fuzz(func(t *testing.T, b []byte) {
 		facts, err := decodeFacts(b)
 		if err != nil {

@@ -145,7 +145,8 @@ func decodeFacts(b []byte) (f Facts, err error) {
 		if len(b) == 0 || len(b) < 1+int(b[0]) {
 			return f, errFacts
 		}
-		*s, b = string(b[1:1+b[0]]), b[1+b[0]:]
+		end := 1 + int(b[0]) // as a byte it would be 0 after 255
+		*s, b = string(b[1:end]), b[end:]
 	}
 	if !utf8.ValidString(f.Name) || len(b) < secretsBytes {
 		return f, errFacts
