@@ -3,6 +3,7 @@ module muster
 go 1.26.0
 
 require (
+	filippo.io/edwards25519 v1.2.0
 	github.com/alecthomas/kong v1.17.0
 	github.com/armon/go-metrics v0.4.1
 	github.com/blevesearch/bleve/v2 v2.6.3

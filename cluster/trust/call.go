@@ -66,7 +66,7 @@ func newClaims(c Call, signer string) claims {
 	}
 }
 
-// Sign signs a call as this node (EdDSA).
+// Sign signs a call as this node (EdDSA), for one that may not be registered here.
 func (i Identity) Sign(c Call) (string, error) {
 	return sign(c, i.ID, jwt.SigningMethodEdDSA, i.key)
 }
@@ -112,6 +112,7 @@ type Verifier struct {
 	NodeID  string
 	Secrets func() []Secret                               // those understood now
 	NodeKey func(nodeID string) (ed25519.PublicKey, bool) // of registered nodes
+	Pairs   *Pairs                                        // of this node; nil: from nodes only EdDSA is taken
 	Started time.Time                                     // when it began to remember calls; zero: it always did
 	Now     func() time.Time                              // nil: time.Now
 
@@ -226,8 +227,9 @@ func (v *Verifier) remembers(c claims, now time.Time) error {
 		WithCode("restarted").WithHint("try again; if that does not help within half a minute, set both clocks, with NTP for instance")
 }
 
-// parse checks signature, times and audience. The key ID alone decides which
-// algorithm a signature must have (RFC 8725, 3.1).
+// parse checks signature, times and audience. The key ID decides which keys a
+// signature can be under, and each key is of one algorithm (RFC 8725, 3.1): a
+// node's public one of EdDSA, one that is shared of HS256.
 func (v *Verifier) parse(token string, now time.Time, c *claims) (kid string, err error) {
 	if v.NodeID == "" {
 		return "", errBadSigner // an empty audience would be checked by nobody
@@ -252,14 +254,20 @@ func (v *Verifier) keyOf(kid, alg string) (any, error) {
 		}
 		return set, nil
 	}
-	if alg != jwt.SigningMethodEdDSA.Alg() || v.NodeKey == nil {
+	if v.NodeKey == nil {
 		return nil, errBadSigner
 	}
 	key, known := v.NodeKey(kid)
-	if !known || len(key) != ed25519.PublicKeySize {
+	switch {
+	case !known || len(key) != ed25519.PublicKeySize:
+		return nil, errBadSigner
+	case alg == jwt.SigningMethodEdDSA.Alg():
+		return key, nil
+	case alg == jwt.SigningMethodHS256.Alg() && v.Pairs != nil:
+		return v.Pairs.from(key)
+	default:
 		return nil, errBadSigner
 	}
-	return key, nil
 }
 
 // explain tells differing clocks, once the signature was found good, from all

@@ -13,11 +13,11 @@ import (
 	"github.com/google/uuid"
 )
 
-func identity(t *testing.T) trust.Identity {
-	t.Helper()
-	id, err := trust.LoadOrCreateIdentity(t.TempDir())
+func identity(tb testing.TB) trust.Identity {
+	tb.Helper()
+	id, err := trust.LoadOrCreateIdentity(tb.TempDir())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return id
 }

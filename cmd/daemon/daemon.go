@@ -48,6 +48,7 @@ type Daemon struct {
 	reloading  sync.Mutex // held while the secret and the certificate are read again
 	turn       turn       // guarded by reloading
 	id         trust.Identity
+	pairs      *trust.Pairs
 	reg        *fsm.Registry
 	pool       *gossip.Pool
 	member     *cluster.Cluster
@@ -296,7 +297,7 @@ func (d *Daemon) connect(ctx context.Context) (*wire, error) {
 		return nil
 	})
 	apps := &outside{vault: trust.Vault(d.ring.Secrets), http: &http.Client{Transport: abroad}, record: d.record, breakers: &api.Breakers{}}
-	return &wire{ring: d.ring, id: d.id, http: dialer, peer: d.pool.Peer, record: d.record, apps: apps}, nil
+	return &wire{ring: d.ring, id: d.id, pairs: d.pairs, http: dialer, peer: d.pool.Peer, record: d.record, apps: apps}, nil
 }
 
 // startMember starts raft.
@@ -476,12 +477,14 @@ func (d *Daemon) announce(ctx context.Context, known string) {
 // gate checks keys against this node's own copy of the registry.
 func (d *Daemon) gate() *gate {
 	return &gate{reg: d.reg, uses: &d.uses, latest: d.member.Linearize, entered: d.entered, looking: make(chan struct{}, lookLimit), verifier: &trust.Verifier{
-		NodeID: d.id.ID, Secrets: d.ring.Secrets, Started: time.Now(), Harmless: harmless,
-		NodeKey: func(id string) (ed25519.PublicKey, bool) {
-			n, ok := d.reg.Node(id)
-			return n.PublicKey, ok && n.DeletedAt == nil && len(n.PublicKey) == ed25519.PublicKeySize
-		},
+		NodeID: d.id.ID, Secrets: d.ring.Secrets, Started: time.Now(), Harmless: harmless, NodeKey: d.nodeKey, Pairs: d.pairs,
 	}}
+}
+
+// nodeKey is the public key of a registered node.
+func (d *Daemon) nodeKey(id string) (ed25519.PublicKey, bool) {
+	n, ok := d.reg.Node(id)
+	return n.PublicKey, ok && n.DeletedAt == nil && len(n.PublicKey) == ed25519.PublicKeySize
 }
 
 // harmless says which signed calls are not remembered: those of searches, and

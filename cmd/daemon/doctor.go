@@ -38,7 +38,7 @@ type ports struct {
 func (p ports) HTTP(ctx context.Context, to muster.Peer) (api.Health, error) {
 	ctx, cancel := context.WithTimeout(ctx, portTime)
 	defer cancel()
-	h, err := p.wire.to(to, p.wire.self(), p.wire.id.Sign, "").Health(ctx)
+	h, err := p.wire.to(to, p.wire.self(), p.wire.pairs.Sign, "").Health(ctx)
 	if err == nil && h.ID != to.ID {
 		err = muster.Errorf(muster.Unavailable, "another node answers there, %s", h.Name)
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/ed25519"
 	"net/http"
 
 	"muster"
@@ -14,13 +15,16 @@ import (
 // ExecuteOf is how a node has another one execute something.
 func ExecuteOf(id trust.Identity, client *http.Client) func(context.Context, muster.Node, muster.Rights, muster.Execution) (muster.Result, error) {
 	peer := func(string) (muster.Peer, bool) { return muster.Peer{}, false }
-	return (&wire{id: id, http: client.Transport, peer: peer, apps: &outside{breakers: &api.Breakers{}}}).Execute
+	nobody := func(string) (ed25519.PublicKey, bool) { return nil, false }
+	return (&wire{id: id, pairs: trust.NewPairs(id, nobody), http: client.Transport, peer: peer, apps: &outside{breakers: &api.Breakers{}}}).Execute
 }
 
 // CallsOf checks signed calls as a node of a cluster with this identity and
 // registry does.
 func CallsOf(reg *fsm.Registry, id trust.Identity) func(token, method, path, key string, body func(httpserver.Caller) ([]byte, error)) (httpserver.Caller, error) {
-	g := (&Daemon{reg: reg, id: id}).gate()
+	d := &Daemon{reg: reg, id: id}
+	d.pairs = trust.NewPairs(id, d.nodeKey)
+	g := d.gate()
 	g.entered = func() bool { return true }
 	return g.Call
 }
@@ -53,7 +57,7 @@ type Ports = ports
 
 // PortsOf is how a node that is up looks at other agents' ports.
 func PortsOf(d *Daemon) Ports {
-	return ports{&wire{ring: d.ring, id: d.id, http: newDialer(d.certs), peer: d.pool.Peer}, d.pool, d.certs}
+	return ports{&wire{ring: d.ring, id: d.id, pairs: d.pairs, http: newDialer(d.certs), peer: d.pool.Peer}, d.pool, d.certs}
 }
 
 // SelfOf is a node as its own gossip has it.

@@ -28,6 +28,7 @@ func (d *Daemon) trust() (err error) {
 	if d.public, err = d.cfg.public(); err != nil {
 		return err
 	}
+	d.pairs = trust.NewPairs(d.id, d.nodeKey)
 	d.certs = trust.NewCertificates(d.ring, d.id.ID, d.cfg.hosts()...)
 	d.secretFile = path
 	return nil

@@ -55,6 +55,7 @@ var (
 type wire struct {
 	ring   *trust.Ring
 	id     trust.Identity
+	pairs  *trust.Pairs
 	http   http.RoundTripper
 	peer   func(id string) (muster.Peer, bool)
 	record func(api.Call)
@@ -88,7 +89,7 @@ func (w *wire) self() muster.Rights {
 // Apply forwards commands to the master. Whose they are is in each of them: this
 // node vouches for that.
 func (w *wire) Apply(ctx context.Context, to muster.Peer, commands []byte) ([]byte, error) {
-	answer, err := w.to(to, w.self(), w.id.Sign, "").Send(ctx, api.Request{Method: http.MethodPost, Path: api.PathApply, Body: commands})
+	answer, err := w.to(to, w.self(), w.pairs.Sign, "").Send(ctx, api.Request{Method: http.MethodPost, Path: api.PathApply, Body: commands})
 	return answer.Body, err
 }
 
@@ -104,7 +105,7 @@ func (w *wire) Join(ctx context.Context, to muster.Peer, j muster.Joining) (join
 // ReadIndex asks the master how far acknowledged writes reach.
 func (w *wire) ReadIndex(ctx context.Context, to muster.Peer) (uint64, error) {
 	var index api.Index
-	err := w.to(to, w.self(), w.id.Sign, "").Do(ctx, http.MethodGet, api.PathReadIndex, nil, &index)
+	err := w.to(to, w.self(), w.pairs.Sign, "").Do(ctx, http.MethodGet, api.PathReadIndex, nil, &index)
 	return index.Index, err
 }
 
@@ -122,7 +123,7 @@ func (w *wire) Forward(ctx context.Context, to muster.Node, by muster.Rights, r 
 // it has there, which may lead through a proxy, only if gossip does not know it.
 func (w *wire) at(n muster.Node, by muster.Rights) *api.Client {
 	signer := &api.Client{HTTP: w.dialing(n.ID), Record: w.record, Caller: by.Principal, Sign: func(r api.Request, to string) (string, error) {
-		return w.id.Sign(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: to, Rights: by})
+		return w.pairs.Sign(trust.Call{Method: r.Method, Path: r.Path, Key: r.Key(), Body: r.Body, Audience: to, Rights: by})
 	}}
 	if p, known := w.peer(n.ID); known && p.HTTP != "" {
 		return signer.To(p.BaseURL(), n.ID)
