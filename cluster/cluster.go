@@ -73,7 +73,8 @@ type Config struct {
 	CheckJoin func(muster.Joining) error // the joiner's proof that it has its key
 	Promise   func(nodeID string)        // tells all others whom this node lets found the cluster
 
-	Reign         func(ctx context.Context) // what else the master does, until ctx ends; nil: nothing
+	Reign         func(ctx context.Context)          // what else the master does, until ctx ends; nil: nothing
+	Opening       func(t muster.Tx) []muster.TxEvent // what the driver here would say first of a transaction; nil: nothing
 	Vault         Vault
 	NewCredential func() string                                                  // for calls to an external node
 	Ping          func(ctx context.Context, n muster.Node) (muster.Vital, error) // an error: it is not well
@@ -140,7 +141,7 @@ func New(cfg Config, reg *fsm.Registry, peers Peers, wire Wire, probe Prober) *C
 	}
 	c.forwards = gather[forwarded]{do: c.forward, run: c.background, lost: c.unsent, full: tooMuch, most: forwardsAtOnce, linger: grace}
 	c.readers = gather[reader]{do: c.confirm, run: c.background, lost: func(r reader) { r.done <- confirmed{err: errStopping()} }, most: 1}
-	c.notes = gather[noted]{do: c.writeNotes, run: c.background, lost: func(n noted) { n.done <- applied{err: errStopping()} }, full: manyNotes, most: 1}
+	c.notes = gather[noted]{do: c.writeNotes, run: c.background, lost: func(n noted) { n.done <- applied{err: errStopping()} }, full: manyNotes, most: 1, pause: breath}
 	c.tellers = tellers{by: map[string]*gather[committed]{}, make: func() *gather[committed] {
 		return &gather[committed]{do: c.tellCommitted, run: c.background, lost: func(committed) {}, most: 1}
 	}}

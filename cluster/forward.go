@@ -64,7 +64,7 @@ func (c *Cluster) atMaster(ctx context.Context, by muster.Rights, cmd fsm.Comman
 		if err := c.allowed(ctx, cmd); err != nil {
 			return fsm.Result{}, err
 		}
-		return c.applyHere(ctx, raw)
+		return c.applyHere(ctx, c.opened(cmd, raw))
 	}
 	done := make(chan answer, 1)
 	f := forwarded{By: by, Command: raw, trace: detached(ctx), done: done}
@@ -153,11 +153,12 @@ func (c *Cluster) Apply(ctx context.Context, from string, body []byte) ([]byte, 
 	good := make([][]byte, 0, len(b.Commands))
 	place := make([]int, 0, len(b.Commands)) // of each good one in the batch
 	for i, f := range b.Commands {
-		if err := c.admissible(ctx, from, f); err != nil {
+		cmd, err := c.admissible(ctx, from, f)
+		if err != nil {
 			out.Answers[i] = failed(err)
 			continue
 		}
-		good, place = append(good, f.Command), append(place, i)
+		good, place = append(good, c.opened(cmd, f.Command)), append(place, i)
 	}
 	term := c.raft.CurrentTerm()
 	latest := uint64(0)
@@ -175,25 +176,25 @@ func (c *Cluster) Apply(ctx context.Context, from string, body []byte) ([]byte, 
 
 // admissible checks a forwarded command: the node that sent it vouches for who
 // its caller is, not for what that may do.
-func (c *Cluster) admissible(ctx context.Context, from string, f forwarded) error {
+func (c *Cluster) admissible(ctx context.Context, from string, f forwarded) (fsm.Command, error) {
 	cmd, err := fsm.Decode(f.Command)
 	if err != nil {
-		return err
+		return cmd, err
 	}
 	own, err := offers(cmd, from)
 	if err != nil {
-		return err
+		return cmd, err
 	}
 	scope := cmd.Op.Scope()
 	switch {
 	case scope == muster.ScopeNode && !own:
-		return muster.Errorf(muster.Forbidden, "%s is for the master itself", cmd.Op)
+		return cmd, muster.Errorf(muster.Forbidden, "%s is for the master itself", cmd.Op)
 	case !f.By.May(scope) || cmd.By != f.By.Principal:
-		return muster.Errorf(muster.Forbidden, "%s needs the scope %s", cmd.Op, scope)
+		return cmd, muster.Errorf(muster.Forbidden, "%s needs the scope %s", cmd.Op, scope)
 	case f.By.Expired(time.Now()):
-		return muster.Errorf(muster.Forbidden, "the key has expired")
+		return cmd, muster.Errorf(muster.Forbidden, "the key has expired")
 	default:
-		return c.allowed(ctx, cmd)
+		return cmd, c.allowed(ctx, cmd)
 	}
 }
 

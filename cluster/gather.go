@@ -22,6 +22,8 @@ type gather[T any] struct {
 
 	linger func(took time.Duration) time.Duration // at most, after a round that took that long; nil: not at all
 
+	pause func(did int, took time.Duration) time.Duration // between two rounds; nil: none
+
 	mu      sync.Mutex
 	waiting []T           // guarded by mu
 	rounds  int           // guarded by mu; under way
@@ -59,7 +61,11 @@ func (g *gather[T]) rest(do func(round []T)) {
 	for round := g.next(); round != nil; round = g.next() {
 		began := time.Now()
 		do(round)
-		g.wait(len(round), time.Since(began))
+		took := time.Since(began)
+		g.wait(len(round), took)
+		if g.pause != nil {
+			<-time.After(g.pause(len(round), took))
+		}
 	}
 }
 

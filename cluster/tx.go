@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"time"
 
 	"muster"
@@ -22,6 +23,40 @@ func (c *Cluster) BeginTx(ctx context.Context, w muster.Write, t muster.Tx) (mus
 // in the state that is in.
 func (c *Cluster) OperateTx(ctx context.Context, w muster.Write, id string, o muster.TxOrder) (muster.Tx, error) {
 	return c.writeTx(ctx, w, fsm.OpTxOperate, fsm.TxOperate{ID: id, Command: o.Command, Step: o.Step, Reason: o.Reason})
+}
+
+// opened is a command as the master puts it into the log: the beginning of a
+// transaction with what its driver here would say first, as far as there is room,
+// and without what another node says in a driver's name.
+func (c *Cluster) opened(cmd fsm.Command, raw []byte) []byte {
+	var body fsm.TxBegin
+	if cmd.Op != fsm.OpTxBegin || json.Unmarshal(cmd.Body, &body) != nil {
+		return raw
+	}
+	body.Driver, body.Events = "", nil
+	if t, err := fsm.BeginTx(body.Tx, 0, time.Now()); err == nil && c.cfg.Opening != nil {
+		body.Driver, body.Events = c.cfg.Self.ID, c.cfg.Opening(t)
+	}
+	full, err := rewritten(cmd, body)
+	if err != nil {
+		body.Driver, body.Events = "", nil
+		full, err = rewritten(cmd, body)
+	}
+	if err != nil {
+		return raw // it is too long as it is: the registry refuses it
+	}
+	return full
+}
+
+// rewritten is a command with another body, encoded; an error if that is too long.
+func rewritten(cmd fsm.Command, body fsm.TxBegin) (raw []byte, err error) {
+	if cmd.Body, err = json.Marshal(body); err == nil && len(cmd.Body) > muster.MaxTxEntry {
+		err = muster.Errorf(muster.TooLarge, "too long for an entry")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(cmd)
 }
 
 func (c *Cluster) writeTx(ctx context.Context, w muster.Write, op fsm.Op, body any) (muster.Tx, error) {
@@ -86,6 +121,18 @@ func manyNotes(round []noted, next noted) bool {
 	}
 	return len(round) >= forwardMost || size > forwardBytes
 }
+
+// breath is how long the next round of notes waits after one of several. What a
+// driver says next of a transaction comes after a call, which takes longer than
+// writing: without a pause a round would serve a few of many.
+func breath(did int, took time.Duration) time.Duration {
+	if did < few {
+		return 0
+	}
+	return min(2*took, mostBreath)
+}
+
+const mostBreath = 10 * time.Millisecond
 
 // writeNotes commits what is to be said of several transactions together: one write
 // to the disk serves all of them.

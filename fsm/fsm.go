@@ -22,7 +22,7 @@ import (
 
 // commandVersion is the version of the command encoding this program writes
 // and the newest it understands.
-const commandVersion = 2
+const commandVersion = 3
 
 // Op names what a command does.
 type Op string

@@ -212,7 +212,7 @@ func TestADamagedSnapshotIsRefusedAndChangesNothing(t *testing.T) {
 func TestAnUnknownOperationStopsTheCopyInsteadOfDiverging(t *testing.T) {
 	for name, raw := range map[string]string{
 		"operation": `{"v":1,"op":"node.fly","at":"2026-11-25T00:00:00Z","by":"x","body":{}}`,
-		"version":   `{"v":3,"op":"term.open","at":"2026-11-25T00:00:00Z","by":"x","body":{}}`,
+		"version":   `{"v":1000,"op":"term.open","at":"2026-11-25T00:00:00Z","by":"x","body":{}}`,
 		"garbage":   `{`,
 	} {
 		l := newLog(t)

@@ -12,6 +12,8 @@ import (
 // maxNotes is how many lines of history a transaction keeps.
 const maxNotes = 200
 
+const noteClaim = "claim"
+
 const codeTransition = "illegal_transition"
 
 // BeginTx is a transaction's first state, if it may begin: index is that of its
@@ -52,11 +54,17 @@ func BeginTx(t muster.Tx, index uint64, at time.Time) (muster.Tx, error) {
 	return note(t, muster.TxNote{At: at, Event: "begin", By: t.By.Principal}), nil
 }
 
+// JustBegun reports whether the last entry of a transaction is the one with which it
+// began. A claim gives it an epoch, too, and leaves a line.
+func JustBegun(t muster.Tx) bool {
+	return t.Index == t.Epoch && t.Forgotten == 0 && !slices.ContainsFunc(t.History, func(n muster.TxNote) bool { return n.Event == noteClaim })
+}
+
 // ClaimTx makes a master the driver of a transaction: from now on only events of
 // this epoch, the entry's index, are taken. With a reason it is parked, too.
 func ClaimTx(t muster.Tx, driver string, park *muster.ActionError, index uint64, at time.Time) muster.Tx {
 	t.Epoch, t.Driver, t.Index, t.UpdatedAt = index, driver, index, at
-	t = note(t, muster.TxNote{At: at, Event: "claim", By: "node:" + driver})
+	t = note(t, muster.TxNote{At: at, Event: noteClaim, By: "node:" + driver})
 	if park != nil && t.Status.Driven() {
 		t.Status, t.Error = muster.TxParked, park
 		t = note(t, muster.TxNote{At: at, Event: string(muster.EventPark), Message: park.Message})

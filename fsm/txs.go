@@ -12,8 +12,12 @@ import (
 )
 
 // TxBegin is the body of OpTxBegin: a transaction whose steps are bound to nodes.
+// The master that puts it into the log says what is begun at once, if it is the one
+// to drive it: that saves an entry.
 type TxBegin struct {
-	Tx muster.Tx `json:"tx"`
+	Tx     muster.Tx        `json:"tx"`
+	Driver string           `json:"driver,omitempty"` // node ID
+	Events []muster.TxEvent `json:"events,omitempty"`
 }
 
 // TxClaim is the body of OpTxClaim: a new master takes over all that is open.
@@ -94,6 +98,11 @@ func (a applier) txBegin(b TxBegin) (string, error) {
 				return "", muster.Errorf(muster.Conflict, "the lock %s is held by transaction %s, which is %s", lock, row.ID, row.Tx.Status).WithCode(codeLocked).
 					WithHint("wait for it: muster tx watch " + row.ID)
 			}
+		}
+	}
+	if len(b.Events) > 0 {
+		if next, err := AdvanceTx(t, t.Epoch, b.Events, a.index, a.at); err == nil {
+			t, t.Driver = next, b.Driver
 		}
 	}
 	return t.ID, a.putTx(t)

@@ -28,7 +28,7 @@ func (s *Server) actionTable() []Route {
 		{Method: "GET", Path: "/v1/actions/{name}", Scope: scopeShow, Handle: s.showAction},
 		{Method: "POST", Path: "/api/ai-engine/actions", Scope: scopeRun, Body: maxDocuments, Waits: true, Handle: s.runAction},
 		{Method: "POST", Path: "/v1/run", Scope: scopeRun, Body: maxDocuments, Waits: true, Handle: s.run},
-		{Method: "GET", Path: api.PathActions, Scope: muster.ScopeNode, Handle: s.ownActions},
+		{Method: "GET", Path: api.PathActions, Scope: muster.ScopeNode, Query: []string{"names"}, Handle: s.ownActions},
 		{Method: "POST", Path: api.PathRun, Scope: muster.ScopeNode, Body: maxExecution, Waits: true, Handle: s.execute},
 	}
 }
@@ -53,9 +53,23 @@ func (s *Server) ownActions(_ context.Context, r *Request) (any, error) {
 			return nil, err
 		}
 	}
+	infos := s.infos()
+	if list := r.Query.Get("names"); list != "" {
+		infos = named(infos, strings.Split(list, ","))
+	}
 	return api.Actions{
-		Actions: slices.DeleteFunc(s.infos(), func(a muster.ActionInfo) bool { return !mayShow(r.Rights, a.Action) }), Journal: s.cfg.JournalID,
+		Actions: slices.DeleteFunc(infos, func(a muster.ActionInfo) bool { return !mayShow(r.Rights, a.Action) }), Journal: s.cfg.JournalID,
 	}, nil
+}
+
+// named are those that have one of the names, and those by which they are undone.
+func named(infos []muster.ActionInfo, names []string) []muster.ActionInfo {
+	for _, a := range infos {
+		if a.Undo != nil && slices.Contains(names, a.Action) {
+			names = append(names, a.Undo.Action)
+		}
+	}
+	return slices.DeleteFunc(infos, func(a muster.ActionInfo) bool { return !slices.Contains(names, a.Action) })
 }
 
 func (s *Server) catalog(ctx context.Context) api.Actions {

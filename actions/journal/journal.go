@@ -50,8 +50,9 @@ type Journal struct {
 	seal    []byte // key of the seals; set by Start
 	queue   chan change
 	commits atomic.Uint64
-	bytes   int64 // of all entries and what the open ones may grow by; the writer's own
-	jobs    jobs  // the writer's own
+	bytes   int64     // of all entries and what the open ones may grow by; the writer's own
+	jobs    jobs      // the writer's own
+	young   time.Time // until then nothing is too old; the writer's own
 
 	mu      sync.Mutex
 	running map[string]*execution // by key; guarded by mu

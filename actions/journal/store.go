@@ -151,8 +151,12 @@ func (j *Journal) needed(e muster.JournalEntry, age time.Duration) bool {
 // first; what goes on stays, and so does what may be asked for again. It returns
 // the bytes that are free by it.
 func (j *Journal) sweep(tx *bbolt.Tx, room int64, now time.Time) (freed int64, err error) {
+	if room <= 0 && now.Before(j.young) {
+		return 0, nil
+	}
 	order, entries := tx.Bucket([]byte(bucketOrder)), tx.Bucket([]byte(bucketEntries))
 	var gone [][2][]byte
+	oldest := true
 	cursor := order.Cursor()
 	for at, key := cursor.First(); at != nil && len(gone) < sweepChunk; at, key = cursor.Next() {
 		e, err := get(tx, key)
@@ -161,8 +165,12 @@ func (j *Journal) sweep(tx *bbolt.Tx, room int64, now time.Time) (freed int64, e
 		}
 		age := now.Sub(e.Started)
 		if age < j.cfg.MaxAge && (freed >= room || age < keepAtLeast) {
+			if oldest {
+				j.young = e.Started.Add(j.cfg.MaxAge)
+			}
 			break
 		}
+		oldest = false
 		if e.Ended.IsZero() || j.needed(e, age) {
 			continue
 		}

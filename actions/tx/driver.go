@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
 	"muster"
+	"muster/fsm"
 )
 
 // Log is where the master writes transactions down. Each call returns when the
@@ -97,7 +99,7 @@ func (d *Driver) Lead(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { d.purge(ctx) })
-	runs := runs{live: map[string]*run{}}
+	runs := runs{self: d.cfg.Self, live: map[string]*run{}, had: map[string]bool{}}
 	for {
 		changed, ended := d.book.Changed(), runs.ended()
 		open := d.book.OpenTxs()
@@ -120,6 +122,22 @@ func (d *Driver) Lead(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// Opening is what the driver would say first of a transaction that is about to
+// begin: which steps are started, if that is all there is to say. Whoever leads puts
+// it into the log with the beginning, in one entry.
+func (d *Driver) Opening(t muster.Tx) []muster.TxEvent {
+	events := Decide(t, nil, time.Now(), d.rules(t))
+	if _, rest := split(events); len(rest) > 0 {
+		return nil
+	}
+	for _, e := range events {
+		if e.Event != muster.EventStart {
+			return nil
+		}
+	}
+	return events
 }
 
 // others reports whether another node drives a transaction: this one was deposed,
@@ -150,8 +168,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // runs are the transactions that are driven.
 type runs struct {
+	self string
 	mu   sync.Mutex
 	live map[string]*run // guarded by mu
+	had  map[string]bool // guarded by mu; open ones that had a run in this reign
 	wake chan struct{}   // guarded by mu; closed when one is over
 }
 
@@ -182,6 +202,10 @@ func (s *runs) of(t muster.Tx) (r *run, mine bool) {
 	case r == nil && t.Status.Driven():
 		r = &run{id: t.ID, news: make(chan struct{}, 1), index: t.Index, answers: make(chan Answer, 4*muster.MaxTxSteps), calls: map[string]*made{}, own: map[string]bool{}}
 		s.live[t.ID] = r
+		if !s.had[t.ID] {
+			r.opened(t, s.self)
+		}
+		s.had[t.ID] = true
 		return r, true
 	case r == nil || r.index == t.Index:
 		return r, false
@@ -194,8 +218,8 @@ func (s *runs) of(t muster.Tx) (r *run, mine bool) {
 	return r, false
 }
 
-// tellOthers tells the runs of transactions that are not open any more: an operator
-// ended them.
+// tellOthers tells the runs of transactions that are not open any more, an operator
+// ended them, and forgets those that are over.
 func (s *runs) tellOthers(open []muster.Tx) {
 	ids := make(map[string]bool, len(open))
 	for _, t := range open {
@@ -212,6 +236,7 @@ func (s *runs) tellOthers(open []muster.Tx) {
 		default:
 		}
 	}
+	maps.DeleteFunc(s.had, func(id string, _ bool) bool { return !ids[id] })
 }
 
 func (s *runs) over(r *run) {
@@ -364,6 +389,21 @@ func split(events []muster.TxEvent) (first, rest []muster.TxEvent) {
 
 func callKey(op, step string, generation int) string {
 	return fmt.Sprintf("%s %d %s", op, generation, step)
+}
+
+// opened remembers that nobody can have made the calls yet that are in the entry
+// with which a transaction began, if self is to make them and nothing came after
+// it. This holds for the first run of a reign: what another reign may have called
+// for, be it this node's, was claimed since.
+func (r *run) opened(t muster.Tx, self string) {
+	if t.Driver != self || !fsm.JustBegun(t) {
+		return
+	}
+	for _, s := range t.Steps {
+		if s.Status == muster.StepStarting {
+			r.own[callKey(muster.OpDo, s.ID, s.Generation)] = true
+		}
+	}
 }
 
 // wrote remembers which calls nobody can have made yet; t is the transaction

@@ -18,9 +18,10 @@ type Scout interface {
 	// Pick returns the nodes that a selector names, those in maintenance too.
 	Pick(on muster.Selector, by muster.Rights) ([]muster.Node, error)
 
-	// Survey asks nodes what they can, by node ID. One that does not answer is
-	// missing.
-	Survey(ctx context.Context, nodes []muster.Node) map[string]Ability
+	// Survey asks nodes which of the named actions they have, and of those by which
+	// these are undone, by node ID. One that does not answer is missing. That there
+	// are others besides does no harm.
+	Survey(ctx context.Context, nodes []muster.Node, names []string) map[string]Ability
 
 	// At has a node execute something, as that of Hands does.
 	At(ctx context.Context, nodeID string, by muster.Rights, x muster.Execution) muster.Result
@@ -64,7 +65,7 @@ func (p Planner) PlanTx(ctx context.Context, by muster.Rights, asked muster.TxPl
 			Needs: s.Needs, Pivot: s.Pivot, Retriable: s.Retriable,
 		})
 	}
-	can := p.Scout.Survey(ctx, all)
+	can := p.Scout.Survey(ctx, all, named(asked))
 	t, err := Resolve(plan, can, by)
 	if err == nil && p.Misfits != nil {
 		err = p.fit(plan, t, can)
@@ -73,6 +74,21 @@ func (p Planner) PlanTx(ctx context.Context, by muster.Rights, asked muster.TxPl
 		p.rehearse(ctx, t)
 	}
 	return t, err
+}
+
+// named are the actions that a plan names, each once, in order.
+func named(asked muster.TxPlan) []string {
+	var names []string
+	for _, s := range asked.Steps {
+		names = append(names, s.Run)
+		for _, c := range []*muster.TxCall{s.Undo, s.Precheck} {
+			if c != nil {
+				names = append(names, c.Run)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // fit judges the parameters of all steps, so that none fails for them half way.

@@ -21,7 +21,8 @@ type master struct {
 	paused time.Time            // until then, neither
 	frozen map[string]muster.Tx // what it knew when it was deposed; nil: it sees what is new
 	runs   map[string]*run
-	lost   int // entries that were not taken
+	had    map[string]bool // transactions that had a run in this reign
+	lost   int             // entries that were not taken
 }
 
 // run is one transaction that a master drives.
@@ -52,7 +53,7 @@ func (w *sim) crown(after time.Duration) {
 		if w.odds(10) {
 			w.restore()
 		}
-		m := &master{w: w, name: fmt.Sprint("m", len(w.lords)), runs: map[string]*run{}}
+		m := &master{w: w, name: fmt.Sprint("m", len(w.lords)), runs: map[string]*run{}, had: map[string]bool{}}
 		w.lords = append(w.lords, m)
 		w.lead = m
 		if len(w.open()) > 0 {
@@ -182,6 +183,10 @@ func (m *master) look() {
 		if r == nil && t.Status.Driven() {
 			r = &run{m: m, id: t.ID, calls: map[string]bool{}, own: map[string]bool{}}
 			m.runs[t.ID] = r
+			if !m.had[t.ID] {
+				r.opened(t)
+			}
+			m.had[t.ID] = true
 		}
 		if r != nil {
 			r.wake(m.w.within(20 * time.Millisecond))
@@ -315,6 +320,19 @@ func (w *sim) apply(m *master, e *entry) error {
 		m.look()
 	}
 	return err
+}
+
+// opened remembers that nobody can have made the calls yet that are in the entry
+// with which a transaction began, if this master put it into the log.
+func (r *run) opened(t muster.Tx) {
+	if t.Driver != r.m.name || !fsm.JustBegun(t) {
+		return
+	}
+	for _, s := range t.Steps {
+		if s.Status == muster.StepStarting {
+			r.own[callKey(muster.OpDo, s.ID, s.Generation)] = true
+		}
+	}
 }
 
 // wrote remembers which calls nobody can have made yet; t is the transaction

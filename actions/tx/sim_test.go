@@ -346,9 +346,15 @@ func (w *sim) skills() map[string]tx.Ability {
 }
 
 // begin has a client begin a transaction, who tries again while there is no
-// master, or a lock is held.
+// master, or a lock is held. What the last master had on its way may be in the log,
+// too, before the next one claims.
 func (w *sim) begin(p *played, tries int) {
-	if w.lead == nil {
+	m := w.lead
+	if m == nil && len(w.lords) > 0 && !w.calm && w.odds(30) {
+		m = w.lords[len(w.lords)-1]
+		w.count["begun by the deposed"]++
+	}
+	if m == nil {
 		w.after(500*time.Millisecond, func() { w.begin(p, tries) })
 		return
 	}
@@ -357,9 +363,10 @@ func (w *sim) begin(p *played, tries int) {
 		w.wrong("resolve: %v", err)
 		return
 	}
-	err = w.write(fsm.OpTxBegin, fmt.Sprint(p.id, tries), fsm.TxBegin{Tx: t})
+	body := w.opened(m, t)
+	err = w.write(fsm.OpTxBegin, fmt.Sprint(p.id, tries), body)
 	if err == nil && w.odds(10) { // the answer was lost
-		err = w.write(fsm.OpTxBegin, fmt.Sprint(p.id, tries), fsm.TxBegin{Tx: t})
+		err = w.write(fsm.OpTxBegin, fmt.Sprint(p.id, tries), w.opened(m, t))
 	}
 	w.say("begin %s: %v", p.id, err)
 	switch {
@@ -369,12 +376,30 @@ func (w *sim) begin(p *played, tries int) {
 			w.say("  %s at %s: %s, undo %s, needs %v, pivot %v, retriable %v", s.ID, s.Node, s.Run.Action, s.Undo.Action, s.Needs, s.Pivot, s.Retriable)
 			w.steps[p.id+" "+s.ID] = &deed{step: s, times: map[string]int{}}
 		}
-		w.lead.look()
+		if !m.dead {
+			m.look()
+		}
 	case muster.CodeOf(err) != "locked":
 		w.wrong("begin: %v", err)
 	case tries < 5:
 		w.after(10*time.Second, func() { w.begin(p, tries+1) })
 	}
+}
+
+// opened is a beginning as a master puts it into the log: in most cases with what it
+// starts at once.
+func (w *sim) opened(m *master, t muster.Tx) fsm.TxBegin {
+	body := fsm.TxBegin{Tx: t}
+	first, err := fsm.BeginTx(t, 0, w.now)
+	if err != nil || w.without == noIntent || w.odds(30) {
+		return body
+	}
+	events := w.decide(first, nil)
+	if len(events) > 0 && !slices.ContainsFunc(events, func(e muster.TxEvent) bool { return e.Event != muster.EventStart }) {
+		body.Driver, body.Events = m.name, events
+		w.count["begun in one entry"]++
+	}
+	return body
 }
 
 // write has an entry applied.
@@ -421,7 +446,14 @@ func (w *sim) writeLax(body any) (err error) {
 	switch b := body.(type) {
 	case fsm.TxBegin:
 		if _, known := w.lax[b.Tx.ID]; !known {
-			w.lax[b.Tx.ID], err = fsm.BeginTx(b.Tx, w.index, w.now)
+			t, err := fsm.BeginTx(b.Tx, w.index, w.now)
+			if err != nil {
+				return err
+			}
+			if next, err := fsm.AdvanceTx(t, t.Epoch, b.Events, w.index, w.now); err == nil && len(b.Events) > 0 {
+				t, t.Driver = next, b.Driver
+			}
+			w.lax[b.Tx.ID] = t
 		}
 	case fsm.TxClaim:
 		for _, t := range w.open() {

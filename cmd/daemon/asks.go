@@ -4,18 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"sync"
 
 	"muster"
 	"muster/httpserver/api"
 )
 
-// asks has nodes asked for their actions once for all who ask at the same time in
-// the name of the same caller. Nobody gets what was asked before: who comes while a
-// call is under way waits for the next.
+// asks has nodes asked for their actions once for all who ask at the same time for
+// the same ones, in the name of the same caller. Nobody gets what was asked before:
+// who comes while a call is under way waits for the next.
 type asks struct {
 	mu    sync.Mutex
-	lines map[string][]*ask // guarded by mu; by whom and in whose name: the call under way, then the next
+	lines map[string][]*ask // guarded by mu; by whom, what and in whose name: the call under way, then the next
 }
 
 // ask is one call.
@@ -26,13 +27,13 @@ type ask struct {
 	late bool // it was not made: who was to make it could not wait for its turn
 }
 
-// of asks a node in the name of a caller.
-func (s *asks) of(ctx context.Context, n muster.Node, by muster.Rights, call func(context.Context) (api.Actions, error)) (api.Actions, error) {
+// of asks a node for the named actions, on behalf of a caller.
+func (s *asks) of(ctx context.Context, n muster.Node, by muster.Rights, names []string, call func(context.Context, []string) (api.Actions, error)) (api.Actions, error) {
 	rights, err := json.Marshal(by)
 	if err != nil {
 		return api.Actions{}, muster.Errorf(muster.Internal, "encode rights: %w", err)
 	}
-	key := n.ID + " " + string(rights)
+	key := n.ID + " " + strings.Join(names, ",") + " " + string(rights)
 	for {
 		a, before, mine := s.join(key)
 		if !mine {
@@ -55,7 +56,7 @@ func (s *asks) of(ctx context.Context, n muster.Node, by muster.Rights, call fun
 				return api.Actions{}, context.Cause(ctx)
 			}
 		}
-		a.list, a.err = call(ctx)
+		a.list, a.err = call(ctx, names)
 		return a.list, a.err
 	}
 }

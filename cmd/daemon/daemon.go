@@ -316,9 +316,9 @@ func (d *Daemon) startMember(ctx context.Context, out *wire) error {
 		NewKey: trust.NewKey, RenewKey: trust.RenewKey, NewID: newID, Vault: out.apps.vault, NewCredential: trust.NewCredential,
 		Ping: out.health, PingEvery: d.cfg.HealthInterval,
 		CheckJoin: func(j muster.Joining) error { return trust.CheckJoin(j, d.id.ID, time.Now()) },
-		Reign:     d.reign,
-		Promise:   func(id string) { d.pool.SetFacts(func(f *gossip.Facts) { f.Promise = id }) },
-		Log:       d.log, RaftLog: newRaftLog(d.log),
+		Reign:     d.reign, Opening: d.opening,
+		Promise: func(id string) { d.pool.SetFacts(func(f *gossip.Facts) { f.Promise = id }) },
+		Log:     d.log, RaftLog: newRaftLog(d.log),
 		Self: muster.Joining{
 			ID: d.id.ID, Name: d.cfg.Name, URL: d.cfg.URL, Raft: d.cfg.AdvertiseRaft, Capabilities: caps,
 			Metadata: meta, Version: muster.Version, PublicKey: d.id.PublicKey(),

@@ -70,6 +70,6 @@ func SelfOf(d *Daemon) muster.Peer {
 type Asks = asks
 
 // Of is of.
-func (s *asks) Of(ctx context.Context, n muster.Node, by muster.Rights, call func(context.Context) (api.Actions, error)) (api.Actions, error) {
-	return s.of(ctx, n, by, call)
+func (s *asks) Of(ctx context.Context, n muster.Node, by muster.Rights, names []string, call func(context.Context, []string) (api.Actions, error)) (api.Actions, error) {
+	return s.of(ctx, n, by, names, call)
 }

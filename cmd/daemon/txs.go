@@ -45,7 +45,7 @@ const surveyTime = 2 * time.Second
 
 // Survey asks the nodes themselves: what the registry says of them may be old, and
 // it does not know their journals.
-func (s scout) Survey(ctx context.Context, nodes []muster.Node) map[string]tx.Ability {
+func (s scout) Survey(ctx context.Context, nodes []muster.Node, names []string) map[string]tx.Ability {
 	ctx, cancel := context.WithTimeout(ctx, surveyTime)
 	defer cancel()
 	var mu sync.Mutex
@@ -61,7 +61,7 @@ func (s scout) Survey(ctx context.Context, nodes []muster.Node) map[string]tx.Ab
 			places <- struct{}{}
 			defer func() { <-places }()
 			by := muster.RightsOf(ctx)
-			list, err := s.asks.of(ctx, n, by, s.wire.at(n, by).OwnActions)
+			list, err := s.asks.of(ctx, n, by, names, s.wire.at(n, by).OwnActions)
 			if err != nil {
 				return
 			}
@@ -73,6 +73,16 @@ func (s scout) Survey(ctx context.Context, nodes []muster.Node) map[string]tx.Ab
 	wg.Wait()
 	can[s.self] = own
 	return can
+}
+
+// opening is what the driver here would say first of a transaction, once it is there.
+func (d *Daemon) opening(t muster.Tx) []muster.TxEvent {
+	select {
+	case <-d.raised:
+		return d.driver.Opening(t)
+	default:
+		return nil
+	}
 }
 
 // reign is what the master does beside leading the registry. Until this node's

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"muster"
 )
@@ -60,9 +61,19 @@ func (c *Client) Action(ctx context.Context, name string) (a Actions, err error)
 	return a, c.Do(ctx, http.MethodGet, "/v1/actions/"+pathID(name), nil, &a)
 }
 
-// OwnActions returns the actions of the node that is asked. Nodes ask it.
-func (c *Client) OwnActions(ctx context.Context) (a Actions, err error) {
-	return a, c.Do(ctx, http.MethodGet, PathActions, nil, &a)
+// maxNames is how long a list of names in a path may be; whoever has a longer one
+// asks for all there are.
+const maxNames = 1 << 10
+
+// OwnActions returns those actions of the node that is asked that have one of the
+// names, and those by which they are undone; without names all it has. It may
+// return more. Nodes ask it.
+func (c *Client) OwnActions(ctx context.Context, names []string) (a Actions, err error) {
+	path := PathActions
+	if list := strings.Join(names, ","); list != "" && len(list) <= maxNames {
+		path += "?names=" + url.QueryEscape(list)
+	}
+	return a, c.Do(ctx, http.MethodGet, path, nil, &a)
 }
 
 // Execute has the node that is asked run an action now. Nodes ask it.

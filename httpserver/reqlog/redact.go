@@ -33,16 +33,21 @@ func clip(raw []byte) []byte {
 	return raw
 }
 
-// hider keeps secrets out of rows.
-type hider struct{ keys, bearers *regexp.Regexp }
+// hider keeps secrets out of rows, for one writer.
+type hider struct {
+	keys, bearers *regexp.Regexp
+	names         map[string]bool // whether a member of this name is secret; the first that were met
+}
+
+const maxNames = 4096
 
 func newHider() hider {
-	return hider{regexp.MustCompile(`mk_[0-9A-Za-z_-]+|mc_[0-9a-f]{8,}`), regexp.MustCompile(`(?i)\b(bearer)\s+[^\s"']+`)}
+	return hider{regexp.MustCompile(`mk_[0-9A-Za-z_-]+|mc_[0-9a-f]{8,}`), regexp.MustCompile(`(?i)\b(bearer)\s+[^\s"']+`), map[string]bool{}}
 }
 
 // text hides what looks like a credential in a text.
 func (h hider) text(s string) string {
-	if strings.Contains(s, "mk_") || strings.Contains(s, "mc_") {
+	if strings.IndexByte(s, '_') > 0 && (strings.Contains(s, "mk_") || strings.Contains(s, "mc_")) {
 		s = h.keys.ReplaceAllString(s, redacted)
 	}
 	if strings.Contains(s, "earer") || strings.Contains(s, "EARER") {
@@ -51,10 +56,21 @@ func (h hider) text(s string) string {
 	return s
 }
 
-// secretField reports whether the value of a field with this name is never
-// kept.
+// secret reports whether the value of a field with this name is never kept. It is
+// asked for every member of every body: names are judged once.
+func (h hider) secret(name string) bool {
+	secret, known := h.names[name]
+	if !known {
+		secret = secretField(name)
+		if len(h.names) < maxNames && len(name) <= maxMessage {
+			h.names[strings.Clone(name)] = secret
+		}
+	}
+	return secret
+}
+
 func secretField(name string) bool {
-	name = strings.Map(func(r rune) rune { // this runs for every member of every body
+	name = strings.Map(func(r rune) rune {
 		switch r {
 		case '_', '-', ' ':
 			return -1
@@ -172,8 +188,8 @@ func (w *walk) member(name string) bool {
 }
 
 func (w *walk) secret(name string) bool {
-	if secretField(name) || w.params == nil {
-		return secretField(name)
+	if secret := w.hide.secret(name); secret || w.params == nil {
+		return secret
 	}
 	if len(w.names) == 2 && w.names[0] == "params" {
 		return w.params(name)

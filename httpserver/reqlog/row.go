@@ -80,3 +80,19 @@ type bodies struct {
 	Payload  json.RawMessage `json:"p,omitzero"`
 	Response json.RawMessage `json:"r,omitzero"`
 }
+
+// append appends them as JSON. They were written by a walk: nothing in them needs
+// another look.
+func (b bodies) append(to []byte) []byte {
+	to = append(to, '{')
+	if len(b.Payload) > 0 {
+		to = append(append(to, `"p":`...), b.Payload...)
+	}
+	if len(b.Response) > 0 {
+		if len(b.Payload) > 0 {
+			to = append(to, ',')
+		}
+		to = append(append(to, `"r":`...), b.Response...)
+	}
+	return append(to, '}')
+}

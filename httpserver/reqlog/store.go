@@ -42,16 +42,15 @@ func firstAt(t time.Time) []byte {
 }
 
 func encode(r api.Row) ([]byte, error) {
-	rest, err := json.Marshal(bodies{r.Payload, r.Response})
-	if err != nil {
-		return nil, err
-	}
+	payload, response := r.Payload, r.Response
 	r.Payload, r.Response = nil, nil
 	head, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
 	}
-	return append(append(binary.AppendUvarint(nil, uint64(len(head))), head...), rest...), nil
+	value := make([]byte, 0, binary.MaxVarintLen32+len(head)+len(payload)+len(response)+len(`{"p":,"r":}`))
+	value = append(binary.AppendUvarint(value, uint64(len(head))), head...)
+	return bodies{payload, response}.append(value), nil
 }
 
 var errRow = errors.New("row cannot be read")
