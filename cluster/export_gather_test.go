@@ -9,6 +9,12 @@ func Gather(do func(round []int)) (add func(int)) {
 	return g.add
 }
 
+// Notes is a gather of numbers that pauses as what drivers say does.
+func Notes(do func(round []int)) (add func(int)) {
+	g := &gather[int]{do: do, run: func(f func()) bool { go f(); return true }, lost: func(int) {}, most: 1, pause: breath}
+	return g.add
+}
+
 // GatherMost is how many there are in a round at most.
 const GatherMost = 20
 

@@ -15,12 +15,20 @@ import (
 // of it took.
 func turns(t *testing.T, clients, n int) (sizes []int, took time.Duration) {
 	t.Helper()
+	return turnsOf(t, cluster.Gather, clients, n, 8*time.Millisecond, func(int) time.Duration { return time.Millisecond })
+}
+
+// turnsOf is turns of rounds that take a while, with clients who take a while, too.
+func turnsOf(
+	t *testing.T, gather func(func([]int)) func(int), clients, n int, round time.Duration, rest func(client int) time.Duration,
+) (sizes []int, took time.Duration) {
+	t.Helper()
 	var all sync.WaitGroup
 	answers := make([]chan struct{}, clients)
-	add := cluster.Gather(func(round []int) {
-		sizes = append(sizes, len(round)) // one round at a time
-		time.Sleep(8 * time.Millisecond)  //nolint:forbidigo // in virtual time
-		for _, c := range round {
+	add := gather(func(done []int) {
+		sizes = append(sizes, len(done)) // one round at a time
+		time.Sleep(round)                //nolint:forbidigo // in virtual time
+		for _, c := range done {
 			answers[c] <- struct{}{}
 		}
 	})
@@ -31,7 +39,7 @@ func turns(t *testing.T, clients, n int) (sizes []int, took time.Duration) {
 			for range n {
 				add(c)
 				<-answers[c]
-				time.Sleep(time.Millisecond) //nolint:forbidigo // in virtual time
+				time.Sleep(rest(c)) //nolint:forbidigo // in virtual time
 			}
 		})
 	}
@@ -47,6 +55,19 @@ func TestThoseWhoWriteAllTheTimeGoTogetherAndNotInTwoHalves(t *testing.T) {
 		sizes, _ := turns(t, 8, 20)
 		if len(sizes) > 22 {
 			t.Errorf("%d rounds for 20 times 8: %v", len(sizes), sizes)
+		}
+	})
+}
+
+func TestRoundsOfDriversServeMoreOfManyAndALoneOneAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		call := func(client int) time.Duration { return time.Duration(5+client%10) * time.Millisecond }
+		sizes, took := turnsOf(t, cluster.Notes, 30, 20, 4*time.Millisecond, call)
+		if each := 600 / len(sizes); each < 11 { // it is 6 without a pause
+			t.Errorf("%d rounds for 20 times 30, in %v: %v", len(sizes), took, sizes)
+		}
+		if sizes, took := turnsOf(t, cluster.Notes, 1, 20, 4*time.Millisecond, call); took != 20*9*time.Millisecond {
+			t.Errorf("alone: %d rounds took %v", len(sizes), took)
 		}
 	})
 }

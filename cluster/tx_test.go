@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -101,4 +102,50 @@ func TestADeadlineIsSetByTheMastersClockAndIsTheSameOnAllCopies(t *testing.T) {
 	b.stop()
 	c.stop()
 	same(b.start(), c.start())
+}
+
+func TestTheMasterPutsIntoABeginningWhatItsOwnDriverSays(t *testing.T) {
+	w := newWorld(t)
+	start := []muster.TxEvent{{Event: muster.EventStart, Step: "s", Generation: 1}}
+	w.opening = func(tx muster.Tx) []muster.TxEvent {
+		switch tx.Name {
+		case "quiet":
+			return nil
+		case "talkative": // more than there is room for
+			return append(start, muster.TxEvent{Event: muster.EventPark, Error: &muster.ActionError{Message: strings.Repeat("x", muster.MaxTxEntry)}})
+		default:
+			return start
+		}
+	}
+	a, b, _ := w.three()
+	for _, c := range []struct {
+		name, driver string
+		forged       bool // the node that sends it says who drives it
+	}{
+		{"plain", a.id, false}, {"quiet", "", false}, {"talkative", "", false}, {"plain and forged", a.id, true}, {"quiet", "", true},
+	} {
+		tx := muster.Tx{
+			ID: fmt.Sprint(c.name, c.forged), Name: c.name, By: operator, Policy: muster.PolicyBackward, DeadlineMs: 3_600_000,
+			Steps: []muster.TxStep{{ID: "s", NodeID: a.id, Node: "a", Run: muster.TxAction{Action: "node.ping", Risk: muster.RiskRead}}},
+		}
+		body := fsm.TxBegin{Tx: tx}
+		if c.forged {
+			body.Driver, body.Events = b.id, start
+		}
+		cmd, err := fsm.NewCommand(fsm.OpTxBegin, time.Now(), operator.Principal, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := json.Marshal(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.forwarded(operator, raw); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		begun, _ := a.reg.Tx(tx.ID)
+		if started := begun.Steps[0].Status == muster.StepStarting; begun.Driver != c.driver || started != (c.driver != "") {
+			t.Errorf("%s, forged %v: driven by %q, started %v", c.name, c.forged, begun.Driver, started)
+		}
+	}
 }

@@ -31,6 +31,8 @@ type world struct {
 	ring   *trust.Ring
 	secret trust.Secret
 
+	opening func(muster.Tx) []muster.TxEvent // of the drivers of members to be made; nil: there are none
+
 	mu      sync.Mutex
 	vital   vital                  // guarded by mu: what pings hear
 	pings   int                    // guarded by mu
@@ -83,6 +85,7 @@ func (w *world) make(name string, change func(*cluster.Config)) *member {
 		ServerTLS: certs.Mutual(), ClientTLS: certs.Client, NewKey: trust.NewKey, RenewKey: trust.RenewKey, NewID: newID,
 		CheckJoin: func(muster.Joining) error { return nil },
 		Vault:     vault(w.secret), NewCredential: trust.NewCredential, Ping: w.ping, PingEvery: 50 * time.Millisecond,
+		Opening: w.opening,
 		Promise: func(to string) { w.peer(id, func(p *muster.Peer) { p.Promise = to }) },
 		Log:     slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name),
 		RaftLog: hclog.New(&hclog.LoggerOptions{Name: name, Output: w.t.Output(), Level: hclog.Debug}),

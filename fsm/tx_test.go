@@ -380,6 +380,35 @@ func TestABeginningThatIsTooLongDoesNotGetIntoTheLog(t *testing.T) {
 	}
 }
 
+func TestABeginningHasInItWhatItsMasterStartsIfThatFollows(t *testing.T) {
+	for _, c := range []struct {
+		event   muster.TxEvent
+		driver  string
+		started bool
+	}{
+		{muster.TxEvent{Event: muster.EventStart, Step: "a", Generation: 1}, "n1", true},
+		{muster.TxEvent{Event: muster.EventStart, Step: "b", Generation: 1}, "", false}, // a is not done
+		{muster.TxEvent{Event: muster.EventDone, Step: "a", Generation: 1}, "", false},
+	} {
+		l := newLog(t)
+		body := fsm.TxBegin{Tx: transaction("t", txStep("a"), txStep("b", "a")), Driver: "n1", Events: []muster.TxEvent{c.event}}
+		if err := l.do(fsm.OpTxBegin, "", "", body).Err(); err != nil {
+			t.Fatal(err)
+		}
+		tx, _ := l.m.Tx("t")
+		if started := tx.Steps[0].Status == muster.StepStarting; started != c.started || tx.Driver != c.driver || tx.Epoch != l.index || tx.Index != l.index {
+			t.Errorf("%+v: %+v", c.event, tx)
+		}
+		if !fsm.JustBegun(tx) {
+			t.Errorf("%+v: it is not said to have just begun", c.event)
+		}
+		l.do(fsm.OpTxClaim, "", "", fsm.TxClaim{Driver: "n1"})
+		if tx, _ = l.m.Tx("t"); tx.Epoch != l.index || fsm.JustBegun(tx) {
+			t.Errorf("%+v: a claim is taken for the beginning: %+v", c.event, tx)
+		}
+	}
+}
+
 func TestANewMasterClaimsWhatIsOpenAndTheOldOneIsNotHeardAnyMore(t *testing.T) {
 	l := newLog(t)
 	if err := l.do(fsm.OpTxBegin, "", "", fsm.TxBegin{Tx: transaction("t", txStep("a"))}).Err(); err != nil {

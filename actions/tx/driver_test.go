@@ -30,6 +30,7 @@ type ledger struct {
 	driver string
 	lost   func(op fsm.Op) error // instead of writing; nil: never
 	gone   []string              // IDs of nodes that left
+	opens  bool                  // the beginning has in it what the driver says first
 
 	mu    sync.Mutex
 	index uint64 // guarded by mu
@@ -101,7 +102,15 @@ func (l *ledger) begin(p tx.Plan) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	if err := l.write(fsm.OpTxBegin, fsm.TxBegin{Tx: made}); err != nil {
+	body := fsm.TxBegin{Tx: made}
+	if l.opens {
+		first, err := fsm.BeginTx(made, 0, time.Now())
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		body.Driver, body.Events = l.driver, tx.NewDriver(tx.Config{Self: l.driver}, l, l, nil).Opening(first)
+	}
+	if err := l.write(fsm.OpTxBegin, body); err != nil {
 		l.t.Fatal(err)
 	}
 }
@@ -178,13 +187,76 @@ func serial() tx.Plan {
 	return tx.Plan{Steps: []tx.Step{step("one", "a"), step("two", "b"), step("three", "c")}}
 }
 
-func TestATransactionOfThreeStepsTakesFiveEntries(t *testing.T) {
-	l, nodes := newLedger(t), &crew{}
+func TestATransactionOfThreeStepsTakesFourEntriesOrFive(t *testing.T) {
+	for opens, want := range map[bool]int{true: 4, false: 5} {
+		l, nodes := newLedger(t), &crew{}
+		l.opens = opens
+		lead(t, tx.Config{}, l, nodes)
+		l.begin(serial())
+		done := l.until("it ends", over)
+		if n := 1 + l.said(); done.Status != muster.TxSucceeded || n != want { // beside a claim, if the driver began later
+			t.Errorf("%s after %d entries, opened at once: %v", done.Status, n, opens)
+		}
+	}
+}
+
+func TestWhatIsMoreThanStartsIsNotSaidWithABeginning(t *testing.T) {
+	made, err := tx.Resolve(tx.Plan{ID: "t", Steps: []tx.Step{step("one", "a")}}, able(), operator())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := fsm.BeginTx(made, 1, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLedger(t)
+	if events := tx.NewDriver(tx.Config{}, l, l, nil).Opening(first); len(events) != 1 || events[0].Event != muster.EventStart {
+		t.Errorf("%+v", events)
+	}
+	if events := tx.NewDriver(tx.Config{Callers: nobody{}}, l, l, nil).Opening(first); events != nil {
+		t.Errorf("for a caller who may not go on: %+v", events)
+	}
+}
+
+// nobody may go on.
+type nobody struct{}
+
+// Allowed is never so.
+func (nobody) Allowed(muster.Rights) error { return muster.Errorf(muster.Forbidden, "revoked") }
+
+func TestASilenceIsProofForTheMasterThatOpenedATransaction(t *testing.T) {
+	l := newLedger(t)
+	l.opens = true
+	nodes := &crew{answer: func(context.Context, muster.TxOp) muster.Result {
+		return state(muster.StateUnreachable, "no_connection")
+	}}
 	lead(t, tx.Config{}, l, nodes)
 	l.begin(serial())
 	done := l.until("it ends", over)
-	if n := 1 + l.said(); done.Status != muster.TxSucceeded || n != 5 { // beside a claim, if the driver began later
-		t.Errorf("%s after %d entries", done.Status, n)
+	if want := []string{"do one 1", "do one 2", "do one 3"}; done.Status != muster.TxRolledBack || !reflect.DeepEqual(nodes.made(), want) {
+		t.Errorf("%s, %v", done.Status, nodes.made())
+	}
+}
+
+func TestARunThatBeginsAnewDoesNotTakeSilenceForProof(t *testing.T) {
+	l := newLedger(t)
+	l.opens = true
+	lost := true
+	l.lost = func(op fsm.Op) error {
+		if op != fsm.OpTxAdvance || !lost {
+			return nil
+		}
+		lost = false // the first run ends with that, and has made its call
+		return muster.Errorf(muster.OutcomeUnknown, "the leadership was lost")
+	}
+	nodes := &crew{answer: func(context.Context, muster.TxOp) muster.Result {
+		return state(muster.StateUnreachable, "no_connection")
+	}}
+	lead(t, tx.Config{}, l, nodes)
+	l.begin(serial())
+	l.until("it was called again", func(now muster.Tx) bool { return now.Steps[0].Attempts > 1 })
+	if now, _ := l.Tx("t"); now.Steps[0].Status != muster.StepStarting {
+		t.Errorf("%+v", now.Steps[0])
 	}
 }
 
@@ -243,12 +315,27 @@ func TestTheNextMasterAsksForWhatTheLastOneBegan(t *testing.T) {
 }
 
 func TestASilenceAfterATakeoverIsNoProofThatNothingWasDone(t *testing.T) {
-	l := newLedger(t)
-	l.begin(serial())
-	made, _ := l.Tx("t")
-	if err := l.AdvanceTx(t.Context(), "t", made.Epoch, []muster.TxEvent{{Event: muster.EventStart, Step: "one", Generation: 1}}); err != nil {
-		t.Fatal(err)
-	}
+	t.Run("begun, then started", func(t *testing.T) {
+		l := newLedger(t)
+		l.begin(serial())
+		made, _ := l.Tx("t")
+		if err := l.AdvanceTx(t.Context(), "t", made.Epoch, []muster.TxEvent{{Event: muster.EventStart, Step: "one", Generation: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		silent(t, l)
+	})
+	t.Run("begun and started in one entry", func(t *testing.T) {
+		l := newLedger(t)
+		l.opens = true // by this very node, in a reign before
+		l.begin(serial())
+		silent(t, l)
+	})
+}
+
+// silent has a new reign begin over what another one started, with nodes that
+// cannot be reached.
+func silent(t *testing.T, l *ledger) {
+	t.Helper()
 	nodes := &crew{answer: func(_ context.Context, op muster.TxOp) muster.Result {
 		if op.Op == muster.OpDo {
 			return state(muster.StateUnreachable, "no_connection")
