@@ -225,39 +225,47 @@ type nobody struct{}
 func (nobody) Allowed(muster.Rights) error { return muster.Errorf(muster.Forbidden, "revoked") }
 
 func TestASilenceIsProofForTheMasterThatOpenedATransaction(t *testing.T) {
-	l := newLedger(t)
-	l.opens = true
-	nodes := &crew{answer: func(context.Context, muster.TxOp) muster.Result {
-		return state(muster.StateUnreachable, "no_connection")
-	}}
-	lead(t, tx.Config{}, l, nodes)
-	l.begin(serial())
-	done := l.until("it ends", over)
-	if want := []string{"do one 1", "do one 2", "do one 3"}; done.Status != muster.TxRolledBack || !reflect.DeepEqual(nodes.made(), want) {
-		t.Errorf("%s, %v", done.Status, nodes.made())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger(t)
+		l.opens = true
+		nodes := &crew{answer: func(context.Context, muster.TxOp) muster.Result {
+			return state(muster.StateUnreachable, "no_connection")
+		}}
+		depose := lead(t, tx.Config{}, l, nodes)
+		synctest.Wait() // it has looked for what it has to claim
+		l.begin(serial())
+		done := l.until("it ends", over)
+		depose()
+		if want := []string{"do one 1", "do one 2", "do one 3"}; done.Status != muster.TxRolledBack || !reflect.DeepEqual(nodes.made(), want) {
+			t.Errorf("%s, %v", done.Status, nodes.made())
+		}
+	})
 }
 
 func TestARunThatBeginsAnewDoesNotTakeSilenceForProof(t *testing.T) {
-	l := newLedger(t)
-	l.opens = true
-	lost := true
-	l.lost = func(op fsm.Op) error {
-		if op != fsm.OpTxAdvance || !lost {
-			return nil
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger(t)
+		l.opens = true
+		lost := true
+		l.lost = func(op fsm.Op) error {
+			if op != fsm.OpTxAdvance || !lost {
+				return nil
+			}
+			lost = false // the first run ends with that, and has made its call
+			return muster.Errorf(muster.OutcomeUnknown, "the leadership was lost")
 		}
-		lost = false // the first run ends with that, and has made its call
-		return muster.Errorf(muster.OutcomeUnknown, "the leadership was lost")
-	}
-	nodes := &crew{answer: func(context.Context, muster.TxOp) muster.Result {
-		return state(muster.StateUnreachable, "no_connection")
-	}}
-	lead(t, tx.Config{}, l, nodes)
-	l.begin(serial())
-	l.until("it was called again", func(now muster.Tx) bool { return now.Steps[0].Attempts > 1 })
-	if now, _ := l.Tx("t"); now.Steps[0].Status != muster.StepStarting {
-		t.Errorf("%+v", now.Steps[0])
-	}
+		nodes := &crew{answer: func(context.Context, muster.TxOp) muster.Result {
+			return state(muster.StateUnreachable, "no_connection")
+		}}
+		depose := lead(t, tx.Config{}, l, nodes)
+		synctest.Wait() // it has looked for what it has to claim
+		l.begin(serial())
+		l.until("it was called again", func(now muster.Tx) bool { return now.Steps[0].Attempts > 1 })
+		depose()
+		if now, _ := l.Tx("t"); now.Steps[0].Generation != 1 || now.Steps[0].Status != muster.StepStarting {
+			t.Errorf("%+v", now.Steps[0])
+		}
+	})
 }
 
 func TestNoCallLeavesWhenNobodyKnowsWhetherItsIntentIsWritten(t *testing.T) {
