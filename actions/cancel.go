@@ -97,10 +97,6 @@ func (r *Runner) nodeOf(j muster.Job, slug string) (muster.Node, bool) {
 
 // nodeWith finds a node that is in the registry.
 func (r *Runner) nodeWith(id string) (muster.Node, bool) {
-	nodes := r.nodes.Nodes()
-	i := slices.IndexFunc(nodes, func(n muster.Node) bool { return n.ID == id && n.DeletedAt == nil })
-	if i < 0 {
-		return muster.Node{}, false
-	}
-	return nodes[i], true
+	n, known := r.nodes.Node(id)
+	return n, known && n.DeletedAt == nil
 }

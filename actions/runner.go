@@ -28,8 +28,9 @@ type Asker interface {
 
 // Nodes is the registry.
 type Nodes interface {
-	// Nodes returns a copy of all nodes, deleted ones too.
+	// Nodes returns a copy of all nodes, deleted ones too, Node that of one by its ID.
 	Nodes() []muster.Node
+	Node(id string) (muster.Node, bool)
 }
 
 // Callers knows who may still call.

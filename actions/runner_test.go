@@ -35,6 +35,9 @@ type fleet struct {
 
 func (f *fleet) Nodes() []muster.Node { return slices.Clone(f.nodes) }
 
+// Node is one of them.
+func (f *fleet) Node(id string) (muster.Node, bool) { return registry(f.nodes).Node(id) }
+
 func (f *fleet) Execute(ctx context.Context, node muster.Node, by muster.Rights, x muster.Execution) (muster.Result, error) {
 	f.mu.Lock()
 	f.calls = append(f.calls, node.Slug)
@@ -600,6 +603,15 @@ func BenchmarkRunOnAHundredNodes(b *testing.B) {
 type registry []muster.Node
 
 func (r registry) Nodes() []muster.Node { return slices.Clone(r) }
+
+// Node is one of them.
+func (r registry) Node(id string) (muster.Node, bool) {
+	i := slices.IndexFunc(r, func(n muster.Node) bool { return n.ID == id })
+	if i < 0 {
+		return muster.Node{}, false
+	}
+	return r[i], true
+}
 
 func TestStopGivesUpWithItsContext(t *testing.T) {
 	release := make(chan struct{})

@@ -63,6 +63,7 @@ func JustBegun(t muster.Tx) bool {
 // ClaimTx makes a master the driver of a transaction: from now on only events of
 // this epoch, the entry's index, are taken. With a reason it is parked, too.
 func ClaimTx(t muster.Tx, driver string, park *muster.ActionError, index uint64, at time.Time) muster.Tx {
+	t = own(t, 2)
 	t.Epoch, t.Driver, t.Index, t.UpdatedAt = index, driver, index, at
 	t = note(t, muster.TxNote{At: at, Event: noteClaim, By: "node:" + driver})
 	if park != nil && t.Status.Driven() {
@@ -79,8 +80,7 @@ func AdvanceTx(t muster.Tx, epoch uint64, events []muster.TxEvent, index uint64,
 	if epoch != t.Epoch {
 		return t, muster.Errorf(muster.Conflict, "transaction %s is driven by epoch %d, not %d", t.ID, t.Epoch, epoch).WithCode("stale_epoch")
 	}
-	next := t
-	next.Steps = slices.Clone(t.Steps)
+	next := own(t, len(events)+1)
 	for _, e := range events {
 		if err := step(&next, e, at); err != nil {
 			return t, err
@@ -339,17 +339,25 @@ func ended(t muster.Tx, status muster.TxStatus, at time.Time) muster.Tx {
 	return note(t, muster.TxNote{At: at, Event: string(status)})
 }
 
-// note adds a line to the history. The oldest lines go, but never the first.
+// own returns a transaction whose steps and history are its own, with room for so
+// many lines: what is done to them leaves the given one as it was.
+func own(t muster.Tx, lines int) muster.Tx {
+	t.Steps = slices.Clone(t.Steps)
+	t.History = append(make([]muster.TxNote, 0, len(t.History)+lines), t.History...)
+	return t
+}
+
+// note adds a line to the history, which must be the transaction's own. The oldest
+// lines go, but never the first.
 func note(t muster.Tx, n muster.TxNote) muster.Tx {
 	if len(n.Message) > maxMessage {
 		n.Message = strings.ToValidUTF8(n.Message[:maxMessage], "") + "…"
 	}
-	history := slices.Clone(t.History)
-	if len(history) >= maxNotes {
-		history = slices.Delete(history, 1, 2)
+	if len(t.History) >= maxNotes {
+		t.History = slices.Delete(t.History, 1, 2)
 		t.Forgotten++
 	}
-	t.History = append(history, n)
+	t.History = append(t.History, n)
 	return t
 }
 
@@ -363,8 +371,7 @@ func OperateTx(t muster.Tx, o TxOperate, by string, index uint64, at time.Time) 
 	if turned(t, o) {
 		return t, nil
 	}
-	next := t
-	next.Steps = slices.Clone(t.Steps)
+	next := own(t, 2)
 	var err error
 	switch o.Command {
 	case muster.TxCancel:

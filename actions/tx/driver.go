@@ -200,7 +200,7 @@ func (s *runs) of(t muster.Tx) (r *run, mine bool) {
 	r = s.live[t.ID]
 	switch {
 	case r == nil && t.Status.Driven():
-		r = &run{id: t.ID, news: make(chan struct{}, 1), index: t.Index, answers: make(chan Answer, 4*muster.MaxTxSteps), calls: map[string]*made{}, own: map[string]bool{}}
+		r = &run{id: t.ID, news: make(chan struct{}, 1), index: t.Index, answers: make(chan Answer, 4*len(t.Steps)+4), calls: map[string]*made{}, own: map[string]bool{}}
 		s.live[t.ID] = r
 		if !s.had[t.ID] {
 			r.opened(t, s.self)
