@@ -64,7 +64,11 @@ func (c *Cluster) atMaster(ctx context.Context, by muster.Rights, cmd fsm.Comman
 		if err := c.allowed(ctx, cmd); err != nil {
 			return fsm.Result{}, err
 		}
-		return c.applyHere(ctx, c.opened(cmd, raw))
+		raw, err := c.opened(cmd, raw)
+		if err != nil {
+			return fsm.Result{}, err
+		}
+		return c.applyHere(ctx, raw)
 	}
 	done := make(chan answer, 1)
 	f := forwarded{By: by, Command: raw, trace: detached(ctx), done: done}
@@ -154,11 +158,15 @@ func (c *Cluster) Apply(ctx context.Context, from string, body []byte) ([]byte, 
 	place := make([]int, 0, len(b.Commands)) // of each good one in the batch
 	for i, f := range b.Commands {
 		cmd, err := c.admissible(ctx, from, f)
+		raw := []byte(f.Command)
+		if err == nil {
+			raw, err = c.opened(cmd, raw)
+		}
 		if err != nil {
 			out.Answers[i] = failed(err)
 			continue
 		}
-		good, place = append(good, c.opened(cmd, f.Command)), append(place, i)
+		good, place = append(good, raw), append(place, i)
 	}
 	term := c.raft.CurrentTerm()
 	latest := uint64(0)

@@ -12,7 +12,8 @@ const (
 
 // gather has things done together that come together: what comes while a round
 // is under way waits for the next one. Nothing waits for more to come, unless
-// linger is set: then those who were answered get a moment to ask again.
+// linger is set: then those who were answered get a moment to ask again; or pause:
+// then all get one, unless the next round is full.
 type gather[T any] struct {
 	do   func(round []T)              // does a round, in the order it came
 	run  func(func()) bool            // begins a goroutine; false: none is begun any more
@@ -20,9 +21,8 @@ type gather[T any] struct {
 	full func(round []T, next T) bool // whether the next one does not fit in; nil: it always does
 	most int                          // rounds at once
 
-	linger func(took time.Duration) time.Duration // at most, after a round that took that long; nil: not at all
-
-	pause func(did int, took time.Duration) time.Duration // between two rounds; nil: none
+	linger func(took time.Duration) time.Duration          // at most, after a round that took that long; nil: not at all
+	pause  func(did int, took time.Duration) time.Duration // before the next round begins; nil: none
 
 	mu      sync.Mutex
 	waiting []T           // guarded by mu
@@ -63,7 +63,7 @@ func (g *gather[T]) rest(do func(round []T)) {
 		do(round)
 		took := time.Since(began)
 		g.wait(len(round), took)
-		if g.pause != nil {
+		if g.pause != nil && !g.isFull() {
 			<-time.After(g.pause(len(round), took))
 		}
 	}
@@ -104,6 +104,12 @@ func (g *gather[T]) wait(answered int, took time.Duration) {
 	}
 	g.doubt = min(2*g.doubt+1, mostAlone)
 	g.alone = g.doubt
+}
+
+func (g *gather[T]) isFull() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.fullLocked()
 }
 
 // fullLocked reports whether the next round has no room for anybody who comes.

@@ -72,6 +72,28 @@ func TestRoundsOfDriversServeMoreOfManyAndALoneOneAtOnce(t *testing.T) {
 	})
 }
 
+func TestDriversPauseForTenMillisecondsAtMostAndNotBeforeAFullRound(t *testing.T) {
+	if d := cluster.Breath(100, 5*time.Second); d != 10*time.Millisecond { // a disk that hung
+		t.Errorf("they pause for %v", d)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var began []time.Duration
+		start := time.Now()
+		add := cluster.Notes(func([]int) {
+			began = append(began, time.Since(start))
+			time.Sleep(time.Millisecond) //nolint:forbidigo // in virtual time
+		})
+		for i := range 2*cluster.GatherMost + 1 {
+			add(i)
+		}
+		time.Sleep(time.Second) //nolint:forbidigo // in virtual time
+		ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+		if want := []time.Duration{0, ms(1), ms(4)}; !slices.Equal(began, want) { // two full ones; what is left, after a pause of 2 ms
+			t.Errorf("rounds began at %v, not %v", began, want)
+		}
+	})
+}
+
 func TestWhoWritesAloneWaitsForNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		if sizes, took := turns(t, 1, 20); took != 20*9*time.Millisecond {

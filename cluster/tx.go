@@ -9,6 +9,7 @@ import (
 	"muster"
 	"muster/fsm"
 
+	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/hashicorp/raft"
 )
 
@@ -28,35 +29,38 @@ func (c *Cluster) OperateTx(ctx context.Context, w muster.Write, id string, o mu
 // opened is a command as the master puts it into the log: the beginning of a
 // transaction with what its driver here would say first, as far as there is room,
 // and without what another node says in a driver's name.
-func (c *Cluster) opened(cmd fsm.Command, raw []byte) []byte {
+func (c *Cluster) opened(cmd fsm.Command, raw []byte) ([]byte, error) {
+	if cmd.Op != fsm.OpTxBegin {
+		return raw, nil
+	}
 	var body fsm.TxBegin
-	if cmd.Op != fsm.OpTxBegin || json.Unmarshal(cmd.Body, &body) != nil {
-		return raw
+	if err := jsonv1.Unmarshal(cmd.Body, &body); err != nil {
+		return nil, muster.Errorf(muster.Malformed, "body of %s: %w", cmd.Op, err)
 	}
 	body.Driver, body.Events = "", nil
 	if t, err := fsm.BeginTx(body.Tx, 0, time.Now()); err == nil && c.cfg.Opening != nil {
 		body.Driver, body.Events = c.cfg.Self.ID, c.cfg.Opening(t)
 	}
 	full, err := rewritten(cmd, body)
-	if err != nil {
+	if muster.KindOf(err) == muster.TooLarge && len(body.Events) > 0 {
 		body.Driver, body.Events = "", nil
-		full, err = rewritten(cmd, body)
+		return rewritten(cmd, body)
 	}
-	if err != nil {
-		return raw // it is too long as it is: the registry refuses it
-	}
-	return full
+	return full, err
 }
 
-// rewritten is a command with another body, encoded; an error if that is too long.
-func rewritten(cmd fsm.Command, body fsm.TxBegin) (raw []byte, err error) {
-	if cmd.Body, err = json.Marshal(body); err == nil && len(cmd.Body) > muster.MaxTxEntry {
-		err = muster.Errorf(muster.TooLarge, "too long for an entry")
-	}
+// rewritten is a command with another body, encoded. It is TooLarge if the registry
+// would refuse it for its length.
+func rewritten(cmd fsm.Command, body fsm.TxBegin) ([]byte, error) {
+	out, err := fsm.NewCommand(cmd.Op, cmd.At, cmd.By, body)
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(cmd)
+	if err := fsm.TxFits(out.Body); err != nil {
+		return nil, err
+	}
+	out.Key, out.Digest = cmd.Key, cmd.Digest
+	return json.Marshal(out)
 }
 
 func (c *Cluster) writeTx(ctx context.Context, w muster.Write, op fsm.Op, body any) (muster.Tx, error) {
@@ -122,9 +126,10 @@ func manyNotes(round []noted, next noted) bool {
 	return len(round) >= forwardMost || size > forwardBytes
 }
 
-// breath is how long the next round of notes waits after one of several. What a
-// driver says next of a transaction comes after a call, which takes longer than
-// writing: without a pause a round would serve a few of many.
+// breath is how long the next round of notes waits after one of several, also for a
+// note that stays alone. What a driver says next of a transaction comes after a
+// call, which takes longer than writing: without a pause a round would serve a few
+// of many.
 func breath(did int, took time.Duration) time.Duration {
 	if did < few {
 		return 0

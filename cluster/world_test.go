@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -308,11 +309,14 @@ func (m *member) forwarded(by muster.Rights, command []byte) error {
 	if !json.Valid(command) {
 		command = []byte("1") // the batch itself is good
 	}
-	raw, err := json.Marshal(map[string]any{"commands": []one{{by, command}}})
-	if err != nil {
+	var body bytes.Buffer
+	plain := json.NewEncoder(&body)
+	plain.SetEscapeHTML(false) // what comes in comes as it was written
+	if err := plain.Encode(map[string]any{"commands": []one{{by, command}}}); err != nil {
 		return err
 	}
-	if raw, err = m.Apply(m.w.t.Context(), "", raw); err != nil {
+	raw, err := m.Apply(m.w.t.Context(), "", body.Bytes())
+	if err != nil {
 		return err
 	}
 	var out struct {

@@ -212,8 +212,8 @@ func (c Command) decode() (any, error) {
 	case OpNodeKey:
 		return body[NodeKey](c)
 	case OpTxBegin:
-		if len(c.Body) > muster.MaxTxEntry {
-			return nil, tooLong(len(c.Body))
+		if err := TxFits(c.Body); err != nil {
+			return nil, err
 		}
 		return body[TxBegin](c)
 	case OpTxClaim:

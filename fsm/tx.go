@@ -48,14 +48,15 @@ func BeginTx(t muster.Tx, index uint64, at time.Time) (muster.Tx, error) {
 		s.Status, s.Outcome, s.Generation, s.Attempts, s.Tries, s.Doubt = muster.StepPending, "", 0, 0, 0, false
 		steps[i] = s
 	}
-	t.Steps, t.Status, t.Back, t.Epoch, t.Error, t.Cause = steps, muster.TxPending, false, index, nil, nil
+	t.Steps, t.Status, t.Back, t.Driver, t.Epoch, t.Error, t.Cause = steps, muster.TxPending, false, "", index, nil, nil
 	t.Locks = slices.Compact(slices.Sorted(slices.Values(t.Locks)))
 	t.CreatedAt, t.UpdatedAt, t.Index, t.History, t.Forgotten = at, at, index, nil, 0
 	return note(t, muster.TxNote{At: at, Event: "begin", By: t.By.Principal}), nil
 }
 
 // JustBegun reports whether the last entry of a transaction is the one with which it
-// began. A claim gives it an epoch, too, and leaves a line.
+// began. Other commands of that entry may have come after; nobody can have made a
+// call before the end of it. A claim gives an epoch, too, and leaves a line.
 func JustBegun(t muster.Tx) bool {
 	return t.Index == t.Epoch && t.Forgotten == 0 && !slices.ContainsFunc(t.History, func(n muster.TxNote) bool { return n.Event == noteClaim })
 }

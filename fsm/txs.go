@@ -73,9 +73,13 @@ const (
 	orderEnded = "1 "
 )
 
-// tooLong refuses a beginning, before it gets into the log.
-func tooLong(bytes int) error {
-	return muster.Errorf(muster.TooLarge, "the transaction is %d bytes with what is known of its actions; %d may be", bytes, muster.MaxTxEntry).
+// TxFits refuses the beginning of a transaction that is too long for the log: the
+// body of its command may be muster.MaxTxEntry.
+func TxFits(body []byte) error {
+	if len(body) <= muster.MaxTxEntry {
+		return nil
+	}
+	return muster.Errorf(muster.TooLarge, "the transaction is %d bytes with what is known of its actions; %d may be", len(body), muster.MaxTxEntry).
 		WithHint("give its steps shorter parameters, or make two of it")
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ type hands struct {
 	done   muster.Execution
 	by     muster.Rights
 	left   time.Duration // until the deadline
+	infos  []muster.ActionInfo
 	block  chan struct{} // nil, or what Execute waits for
 	killed chan struct{} // closed when it was killed meanwhile
 
@@ -32,6 +34,9 @@ type hands struct {
 func (h *hands) Admit(muster.Rights, muster.Execution) error { return h.refuse }
 
 func (h *hands) Infos() []muster.ActionInfo {
+	if h.infos != nil {
+		return slices.Clone(h.infos)
+	}
 	return []muster.ActionInfo{{Action: "app.x", Version: "1"}}
 }
 
@@ -110,6 +115,34 @@ func TestAnActionOnThisNodeTellsWhatBecameOfIt(t *testing.T) {
 		}
 		if got.code == 200 && (!strings.HasPrefix(h.done.Job, "j_1_") || h.by.Principal != "key:1") {
 			t.Errorf("%s: asked %+v by %+v", c.name, h.done, h.by)
+		}
+	}
+}
+
+func TestANodeTellsOfTheNamedActionsAndOfThoseThatUndoThem(t *testing.T) {
+	h := &hands{infos: []muster.ActionInfo{
+		{Action: "app.do", Undo: &muster.TxUndo{Action: "app.undo"}}, {Action: "app.undo"}, {Action: "app.other", Undo: &muster.TxUndo{Action: "app.do"}}, {Action: "web.hidden"},
+	}}
+	base, _ := serve(t, &house{nodes: []muster.Node{{ID: "1", Slug: "a"}}, behind: []string{"run:app.*"}}, withActions(h))
+	for names, want := range map[string][]string{
+		"":                           {"app.do", "app.undo", "app.other"},
+		"?names=":                    {"app.do", "app.undo", "app.other"},
+		"?names=app.do":              {"app.do", "app.undo"},
+		"?names=app.undo":            {"app.undo"},
+		"?names=app.undo%2Capp.do":   {"app.do", "app.undo"},
+		"?names=web.hidden%2Capp.no": {},
+	} {
+		got := ask(t, "GET", base+api.PathActions+names, "a.node", "")
+		var list api.Actions
+		if err := json.Unmarshal([]byte(got.body), &list); err != nil || got.code != 200 {
+			t.Fatalf("%s: %d %s", names, got.code, got.body)
+		}
+		told := make([]string, 0, len(list.Actions))
+		for _, a := range list.Actions {
+			told = append(told, a.Action)
+		}
+		if !slices.Equal(told, want) {
+			t.Errorf("%s: %v, not %v", names, told, want)
 		}
 	}
 }

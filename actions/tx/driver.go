@@ -99,7 +99,7 @@ func (d *Driver) Lead(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { d.purge(ctx) })
-	runs := runs{self: d.cfg.Self, live: map[string]*run{}, had: map[string]bool{}}
+	runs := runs{live: map[string]*run{}, had: map[string]bool{}}
 	for {
 		changed, ended := d.book.Changed(), runs.ended()
 		open := d.book.OpenTxs()
@@ -168,7 +168,6 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // runs are the transactions that are driven.
 type runs struct {
-	self string
 	mu   sync.Mutex
 	live map[string]*run // guarded by mu
 	had  map[string]bool // guarded by mu; open ones that had a run in this reign
@@ -203,7 +202,7 @@ func (s *runs) of(t muster.Tx) (r *run, mine bool) {
 		r = &run{id: t.ID, news: make(chan struct{}, 1), index: t.Index, answers: make(chan Answer, 4*len(t.Steps)+4), calls: map[string]*made{}, own: map[string]bool{}}
 		s.live[t.ID] = r
 		if !s.had[t.ID] {
-			r.opened(t, s.self)
+			r.opened(t)
 		}
 		s.had[t.ID] = true
 		return r, true
@@ -392,11 +391,11 @@ func callKey(op, step string, generation int) string {
 }
 
 // opened remembers that nobody can have made the calls yet that are in the entry
-// with which a transaction began, if self is to make them and nothing came after
-// it. This holds for the first run of a reign: what another reign may have called
-// for, be it this node's, was claimed since.
-func (r *run) opened(t muster.Tx, self string) {
-	if t.Driver != self || !fsm.JustBegun(t) {
+// with which a transaction began, if nothing came after it. This holds for the
+// first run of a reign over what is its own to drive: what another reign may have
+// called for, be it this node's, was claimed since.
+func (r *run) opened(t muster.Tx) {
+	if !fsm.JustBegun(t) {
 		return
 	}
 	for _, s := range t.Steps {

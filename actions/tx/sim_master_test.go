@@ -325,7 +325,7 @@ func (w *sim) apply(m *master, e *entry) error {
 // opened remembers that nobody can have made the calls yet that are in the entry
 // with which a transaction began, if this master put it into the log.
 func (r *run) opened(t muster.Tx) {
-	if t.Driver != r.m.name || !fsm.JustBegun(t) {
+	if !fsm.JustBegun(t) {
 		return
 	}
 	for _, s := range t.Steps {

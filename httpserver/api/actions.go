@@ -61,8 +61,8 @@ func (c *Client) Action(ctx context.Context, name string) (a Actions, err error)
 	return a, c.Do(ctx, http.MethodGet, "/v1/actions/"+pathID(name), nil, &a)
 }
 
-// maxNames is how long a list of names in a path may be; whoever has a longer one
-// asks for all there are.
+// maxNames is how long a list of names in a path may be; who has a longer one asks
+// for all there are. A signed call holds its path, and must not become too long.
 const maxNames = 1 << 10
 
 // OwnActions returns those actions of the node that is asked that have one of the
@@ -70,8 +70,8 @@ const maxNames = 1 << 10
 // return more. Nodes ask it.
 func (c *Client) OwnActions(ctx context.Context, names []string) (a Actions, err error) {
 	path := PathActions
-	if list := strings.Join(names, ","); list != "" && len(list) <= maxNames {
-		path += "?names=" + url.QueryEscape(list)
+	if list := url.QueryEscape(strings.Join(names, ",")); list != "" && len(list) <= maxNames {
+		path += "?names=" + list
 	}
 	return a, c.Do(ctx, http.MethodGet, path, nil, &a)
 }

@@ -25,7 +25,12 @@ func TestEachCallHasItsRoute(t *testing.T) {
 			return a.Job == "j_1_2" && a.Results == nil && strings.Contains(body, `"params":{"n":12345678901234567890},"on":{"all":true`), err
 		},
 		"GET /v1/actions?limit=1000&cursor=": func() (bool, error) { a, err := c.Actions(ctx); return len(a.Actions) == 1, err },
-		"GET /v1/actions/app%2Fx":            func() (bool, error) { a, err := c.Action(ctx, "app/x"); return len(a.Actions) == 1, err },
+		"GET " + api.PathActions:             func() (bool, error) { a, err := c.OwnActions(ctx, nil); return len(a.Actions) == 1, err },
+		"GET " + api.PathActions + "?names=app.x%2Capp.y": func() (bool, error) {
+			a, err := c.OwnActions(ctx, []string{"app.x", "app.y"})
+			return len(a.Actions) == 1, err
+		},
+		"GET /v1/actions/app%2Fx": func() (bool, error) { a, err := c.Action(ctx, "app/x"); return len(a.Actions) == 1, err },
 		"POST " + api.PathRun: func() (bool, error) {
 			r, err := c.Execute(ctx, muster.Execution{Job: "j"})
 			return r.State == "ok", err
@@ -49,6 +54,19 @@ func TestEachCallHasItsRoute(t *testing.T) {
 	} {
 		if ok, err := call(); err != nil || !ok || asked != want {
 			t.Errorf("%s: asked %s with %s: %v %v", want, asked, body, ok, err)
+		}
+	}
+}
+
+func TestAListOfNamesThatIsTooLongForAPathIsNotSent(t *testing.T) {
+	var asked string
+	c, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.RawQuery
+		_, _ = io.WriteString(w, `{"actions":[]}`)
+	})
+	for name, fits := range map[string]bool{strings.Repeat("a", 1024): true, strings.Repeat("a", 1025): false, strings.Repeat(" \x01", 300): false} {
+		if _, err := c.OwnActions(t.Context(), []string{name}); err != nil || (asked != "") != fits {
+			t.Errorf("%.10q: asked for %q, %v", name, asked, err)
 		}
 	}
 }

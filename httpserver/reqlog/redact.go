@@ -47,7 +47,7 @@ func newHider() hider {
 
 // text hides what looks like a credential in a text.
 func (h hider) text(s string) string {
-	if strings.IndexByte(s, '_') > 0 && (strings.Contains(s, "mk_") || strings.Contains(s, "mc_")) {
+	if strings.Contains(s, "mk_") || strings.Contains(s, "mc_") {
 		s = h.keys.ReplaceAllString(s, redacted)
 	}
 	if strings.Contains(s, "earer") || strings.Contains(s, "EARER") {

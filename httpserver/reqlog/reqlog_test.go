@@ -161,7 +161,7 @@ func TestSecretsAreInNoRow(t *testing.T) {
 			"/v1/run":               `{"action":"app.known","params":{"pin":"QQ","path":"kept"}}`,
 			"/internal/v1/run":      `{"params":{"anything":{"x":"QQ"}},"action":"app.unknown"}`,
 			"/v1/tx":                `{"steps":[{"run":"a","with":{"x":"QQ"},"undo":{"run":"b","with":{"y":"QQ"}}}],"actions":{"s":{"params":{"z":"QQ"}}}}`,
-			"/v1/search":            `{"query":"Bearer QQ mk_0123_QQ ` + made + ` mc_kept"}`,
+			"/v1/search":            `{"query":"Bearer QQ mk_0123_QQ ` + made + ` mc_kept", "_note": "_use mk_0123_QQ please", "_mk_0123_QQ": 1}`,
 			"/internal/v1/join":     `{"Authorization":"QQ","proof":"QQ","access_token":"QQ"}`,
 			"/api/ai-engine/search": `password=QQ&x`, // no JSON: nothing of it is kept
 			"/v1/jobs/x/retry":      `{"action":"app.known","params":"QQ"}`,
