@@ -87,6 +87,7 @@ func TestDriversPauseForTenMillisecondsAtMostAndNotBeforeAFullRound(t *testing.T
 			add(i)
 		}
 		time.Sleep(time.Second) //nolint:forbidigo // in virtual time
+		synctest.Wait()
 		ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 		if want := []time.Duration{0, ms(1), ms(4)}; !slices.Equal(began, want) { // two full ones; what is left, after a pause of 2 ms
 			t.Errorf("rounds began at %v, not %v", began, want)
