@@ -277,14 +277,14 @@ func TestWhatAProgramLeavesBehindIsKilled(t *testing.T) {
 func leaver(t *testing.T, pids, text string) string {
 	t.Helper()
 	if _, err := os.Stat("/usr/bin/setsid"); err != nil {
-		t.Skip(err)
+		t.Skip("this machine has no setsid: ", err)
 	}
 	return `/usr/bin/setsid ` + text + ` sh -c 'echo $$ >` + pids + `; exec sleep 600' & while [ ! -s ` + pids + ` ]; do sleep 0.01; done; `
 }
 
 func TestProcessThatLeftTheGroupIsToldInEveryOutcome(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("elsewhere it is not found")
+		t.Skip("only Linux tells which processes left their group")
 	}
 	pids := filepath.Join(t.TempDir(), "pid")
 	for _, c := range []struct {
@@ -357,7 +357,7 @@ func TestChildThatHoldsTheInputDoesNotDelayTheAnswer(t *testing.T) {
 // TestProgramDiesWithANodeThatIsKilled has a process of its own as the node.
 func TestProgramDiesWithANodeThatIsKilled(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("elsewhere it lives on")
+		t.Skip("only Linux ends a program with its agent (PR_SET_PDEATHSIG)")
 	}
 	pids := filepath.Join(t.TempDir(), "pid")
 	node := exec.CommandContext(t.Context(), os.Args[0])

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/fsm"
 )
 
 // Order is a call that is to be under way: it may be made only after the intent
@@ -20,6 +21,22 @@ type Order struct {
 
 // answerSlack is how much longer than the execution itself a call may take.
 const answerSlack = 5 * time.Second
+
+// Untried returns the steps that were started in the entry with which a transaction
+// began, if nothing came after it: nobody can have made their calls yet, where this
+// is looked at for the first time in a reign, of what is that reign's own to drive.
+// What another reign may have called for, be it the same node's, was claimed since.
+func Untried(t muster.Tx) (steps []muster.TxStep) {
+	if !fsm.JustBegun(t) {
+		return nil
+	}
+	for _, s := range t.Steps {
+		if s.Status == muster.StepStarting {
+			steps = append(steps, s)
+		}
+	}
+	return steps
+}
 
 // Calls returns whom a transaction that is in the log like this has called now.
 // wake is when that changes by itself: a pause or the deadline ends; zero: never.

@@ -138,7 +138,7 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 	if s.Doubt { // of the call before it nobody knows, and this one does not tell
 		failed = muster.EventUnknown
 	}
-	stubborn := (s.Retriable || d.t.Policy == muster.PolicyForward) && d.now.Before(d.t.Deadline)
+	untilDeadline := (s.Retriable || d.t.Policy == muster.PolicyForward) && d.now.Before(d.t.Deadline)
 	may := d.rules.Denied == nil // do it anew
 	gone := d.gone(s)
 	switch verdict(r, a.First) {
@@ -149,28 +149,28 @@ func (d *decider) did(s muster.TxStep, a Answer) {
 		}
 	case notSent:
 		e.Event = failed
-		if may && !gone && (stubborn || d.again(s, "unavailable", callTries)) {
+		if may && !gone && (untilDeadline || d.again(s, "unavailable", callTries)) {
 			e = anew
 		}
 	case bad:
 		e.Event = failed
-		if may && stubborn {
+		if may && untilDeadline {
 			e = anew
 		}
 	case busy: // it has done nothing, and will when it has done with others
 		e.Event = failed
-		if stubborn || d.now.Before(s.StartedAt.Add(settleFor)) {
+		if untilDeadline || d.now.Before(s.StartedAt.Add(settleFor)) {
 			e = anew
 		}
 	case silent: // ask again with the same generation: it is done once at most
 		e.Event = muster.EventUnknown
-		if !gone && (stubborn || d.now.Before(s.Since.Add(limit(s.Run)+settleFor))) {
+		if !gone && (untilDeadline || d.now.Before(s.Since.Add(limit(s.Run)+settleFor))) {
 			anew.Generation = s.Generation
 			e = anew
 		}
 	case open:
 		e.Event = muster.EventUnknown
-		if may && s.Run.Idempotent && (stubborn || s.Run.Retry != nil && d.again(s, "timeout", 0)) {
+		if may && s.Run.Idempotent && (untilDeadline || s.Run.Retry != nil && d.again(s, "timeout", 0)) {
 			e = anew
 			e.Doubt = true
 		}

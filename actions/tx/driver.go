@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"muster"
-	"muster/fsm"
 )
 
 // Log is where the master writes transactions down. Each call returns when the
@@ -390,18 +389,11 @@ func callKey(op, step string, generation int) string {
 	return fmt.Sprintf("%s %d %s", op, generation, step)
 }
 
-// opened remembers that nobody can have made the calls yet that are in the entry
-// with which a transaction began, if nothing came after it. This holds for the
-// first run of a reign over what is its own to drive: what another reign may have
-// called for, be it this node's, was claimed since.
+// opened remembers which calls nobody can have made yet when the first run of a
+// reign begins.
 func (r *run) opened(t muster.Tx) {
-	if !fsm.JustBegun(t) {
-		return
-	}
-	for _, s := range t.Steps {
-		if s.Status == muster.StepStarting {
-			r.own[callKey(muster.OpDo, s.ID, s.Generation)] = true
-		}
+	for _, s := range Untried(t) {
+		r.own[callKey(muster.OpDo, s.ID, s.Generation)] = true
 	}
 }
 
@@ -419,19 +411,22 @@ func (r *run) wrote(t muster.Tx, events []muster.TxEvent) {
 	}
 }
 
-// call makes a call, unless it is under way.
+// call makes a call, unless it is under way. ctx ends with the run.
 func (d *Driver) call(ctx context.Context, wg *sync.WaitGroup, t muster.Tx, r *run, o Order) {
 	key := callKey(o.Op, o.Step, o.Generation)
 	if r.calls[key] != nil || o.Op == OpCheck && len(r.calls) >= d.cfg.Parallel { // when one has answered, the next goes
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.Limit)
+	limited, cancel := context.WithTimeout(ctx, o.Limit)
 	r.calls[key] = &made{o, cancel}
 	first := r.own[key]
 	r.own[key] = false
 	wg.Go(func() {
-		result := d.hands.At(ctx, o.NodeID, t.By, o.Execution)
-		r.answers <- Answer{Step: o.Step, Op: o.Op, Generation: o.Generation, First: first, Result: result}
+		result := d.hands.At(limited, o.NodeID, t.By, o.Execution)
+		select {
+		case r.answers <- Answer{Step: o.Step, Op: o.Op, Generation: o.Generation, First: first, Result: result}:
+		case <-ctx.Done(): // the run is over, and hears nobody any more
+		}
 	})
 }
 

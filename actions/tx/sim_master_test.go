@@ -184,7 +184,9 @@ func (m *master) look() {
 			r = &run{m: m, id: t.ID, calls: map[string]bool{}, own: map[string]bool{}}
 			m.runs[t.ID] = r
 			if !m.had[t.ID] {
-				r.opened(t)
+				for _, s := range tx.Untried(t) {
+					r.own[callKey(muster.OpDo, s.ID, s.Generation)] = true
+				}
 			}
 			m.had[t.ID] = true
 		}
@@ -320,19 +322,6 @@ func (w *sim) apply(m *master, e *entry) error {
 		m.look()
 	}
 	return err
-}
-
-// opened remembers that nobody can have made the calls yet that are in the entry
-// with which a transaction began, if this master put it into the log.
-func (r *run) opened(t muster.Tx) {
-	if !fsm.JustBegun(t) {
-		return
-	}
-	for _, s := range t.Steps {
-		if s.Status == muster.StepStarting {
-			r.own[callKey(muster.OpDo, s.ID, s.Generation)] = true
-		}
-	}
 }
 
 // wrote remembers which calls nobody can have made yet; t is the transaction
