@@ -50,7 +50,7 @@ func TestTheLogTellsOneStoryOfAllNodesAndGoesOn(t *testing.T) {
 	var all api.Requests
 	until(t, "rows of both nodes", func() bool {
 		_, out := words(t, at(d, "b", "log", "--type", "search", "-o", "json")...)
-		pending := func(r api.Row) bool { return r.Status == api.RowPending } // its end goes to the disk with a later batch
+		pending := func(r api.Row) bool { return r.Status == api.RowPending }                                                    // its end goes to the disk with a later batch
 		return json.Unmarshal([]byte(out), &all) == nil && len(all.Requests) == 3 && !slices.ContainsFunc(all.Requests, pending) // a was asked and asked b, b was asked
 	})
 	trace := all.Requests[0].TraceID
